@@ -1,0 +1,78 @@
+"""The one training loop: every network of the zoo, in every modality, is trained by `fit`."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Sampler = Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor]]
+"""(indices[B], generator) -> (inputs[B, ...], labels[B]): reads, pads and augments one training batch."""
+
+Progress = Callable[[int, int, float], None]
+"""(epoch, epochs, mean training loss): called after each epoch."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a network is trained: AdamW under a one-cycle learning rate, with an averaged copy of the weights."""
+
+    epochs: int
+    batch: int = 64
+    lr: float = 2e-3  # peak learning rate
+    weight_decay: float = 0.01
+    smoothing: float = 0.05  # of the labels
+    clip: float = 1.0  # largest gradient norm
+    average: float = 0.0  # decay of the exponential moving average that is returned; 0 returns the last weights
+
+
+def fit(
+    module: nn.Module,
+    sample: Sampler,
+    indices: Tensor,
+    schedule: Schedule,
+    seed: int,
+    progress: Progress | None = None,
+) -> nn.Module:
+    """Train `module` on the examples `indices` names and return it in eval mode.
+
+    The caller seeds torch before building `module`; batches and augmentation follow from `seed` alone, so one
+    thread on one machine gives the same weights again.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed)  # dropout reads the global generator
+    optimiser = torch.optim.AdamW(module.parameters(), schedule.lr, weight_decay=schedule.weight_decay)
+    per_epoch = max(1, len(indices) // schedule.batch)
+    cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, schedule.lr, total_steps=schedule.epochs * per_epoch)
+    averaged = copy.deepcopy(module) if schedule.average else None
+    for epoch in range(schedule.epochs):
+        module.train()
+        order = indices[torch.randperm(len(indices), generator=generator)]
+        total = 0.0
+        for step in range(per_epoch):
+            inputs, labels = sample(order[step * schedule.batch : (step + 1) * schedule.batch], generator)
+            loss = F.cross_entropy(module(inputs), labels, label_smoothing=schedule.smoothing)
+            optimiser.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(module.parameters(), schedule.clip)
+            optimiser.step()
+            cycle.step()
+            total += loss.item()
+            if averaged is not None:
+                _follow(averaged, module, schedule.average)
+        if progress is not None:
+            progress(epoch + 1, schedule.epochs, total / per_epoch)
+    return (averaged if averaged is not None else module).eval()
+
+
+@torch.no_grad()
+def _follow(averaged: nn.Module, module: nn.Module, decay: float) -> None:
+    """One step of the moving average; buffers (batch-norm statistics) are copied, being averages already."""
+    for mean, value in zip(averaged.parameters(), module.parameters(), strict=True):
+        mean.lerp_(value, 1 - decay)
+    for mean, value in zip(averaged.buffers(), module.buffers(), strict=True):
+        mean.copy_(value)

@@ -1,0 +1,113 @@
+"""The zoo: the models Carom ships, each with the recipe that reproduces its checkpoint and a card that describes it.
+
+A modality lists its `Recipe`s; the checkpoint of `zoo:NAME` is `<modality folder>/weights/NAME.safetensors` and its
+card `NAME.json` beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from carom.common.training import Progress
+from carom.common.trees import TreeEnsemble
+
+Body = nn.Module | TreeEnsemble
+"""What a checkpoint holds: a network, or the arrays of a decision tree or forest."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one model of the zoo is built and trained.
+
+    `build()` gives the untrained body; `train(recipe, progress)` a trained one, reading `seed` and `half`.
+    `half` is None for all training examples, 0 or 1 for one of two disjoint halves.
+    """
+
+    name: str
+    modality: str
+    family: str  # cnn, rnn, transformer, mlp, tree, linear
+    summary: str  # one line for `carom list models`
+    build: Callable[[], Body]
+    train: Callable[[Recipe, Progress | None], Body]
+    evaluate: Callable[[Recipe, Body], float]  # clean accuracy on the held-out test data
+    data: str  # the data spec it is trained on
+    data_digest: Callable[[], str]
+    folder: Path  # where the checkpoint and its card lie
+    seed: int = 0
+    half: int | None = None
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / f"{self.name}.safetensors"
+
+    @property
+    def card(self) -> Path:
+        return self.folder / f"{self.name}.json"
+
+
+def read_card(recipe: Recipe) -> dict[str, Any]:
+    return json.loads(recipe.card.read_text(encoding="utf-8"))
+
+
+def load_body(recipe: Recipe) -> Body:
+    """The trained body of `recipe`, in eval mode, its weights as fp32."""
+    return restore(recipe.build(), load_file(recipe.checkpoint))
+
+
+def restore(body: Body, tensors: Mapping[str, Tensor]) -> Body:
+    if isinstance(body, TreeEnsemble):
+        return TreeEnsemble.from_tensors(tensors)
+    body.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})
+    return body.eval()
+
+
+def halve(body: Body) -> dict[str, Tensor]:
+    """The tensors of `body`, floating ones as fp16: what is shipped."""
+    if isinstance(body, TreeEnsemble):
+        return body.tensors()
+    return {name: t.half().contiguous() if t.is_floating_point() else t for name, t in body.state_dict().items()}
+
+
+def train_and_save(recipe: Recipe, folder: Path | None = None, progress: Progress | None = None) -> dict[str, Any]:
+    """Train `recipe`, write checkpoint and card into `folder` (its own by default), return the card.
+
+    The accuracy on the card is that of the checkpoint as it will be loaded, after rounding to fp16.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the same sums in the same order, whatever machine shares its cores
+    try:
+        torch.manual_seed(recipe.seed)
+        tensors = halve(recipe.train(recipe, progress))
+        accuracy = recipe.evaluate(recipe, restore(recipe.build(), tensors))
+    finally:
+        torch.set_num_threads(threads)
+    data = save(tensors, metadata={"carom": recipe.name})
+    card = {
+        "name": recipe.name,
+        "modality": recipe.modality,
+        "family": recipe.family,
+        "summary": recipe.summary,
+        "command": f"carom train zoo:{recipe.name}",
+        "seed": recipe.seed,
+        "half": recipe.half,
+        "data": recipe.data,
+        "data_digest": recipe.data_digest(),
+        "clean_accuracy": round(accuracy, 4),
+        "parameters": sum(t.numel() for t in tensors.values()),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "torch": torch.__version__.split("+")[0],
+    }
+    folder = folder or recipe.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / recipe.checkpoint.name).write_bytes(data)
+    (folder / recipe.card.name).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    return card
