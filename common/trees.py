@@ -76,6 +76,10 @@ class TreeEnsemble:
             "value": self.value.half(),
         }
 
+    def to(self, device: torch.device | str) -> TreeEnsemble:
+        moved = (self.left, self.right, self.feature, self.threshold, self.value)
+        return TreeEnsemble(*(tensor.to(device) for tensor in moved))
+
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> TreeEnsemble:
         names = ("left", "right", "feature")

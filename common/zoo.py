@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save
-from torch import Tensor, nn
-
 from carom.common.training import Progress
 from carom.common.trees import TreeEnsemble
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
 
 Body = nn.Module | TreeEnsemble
 """What a checkpoint holds: a network, or the arrays of a decision tree or forest."""

@@ -1,0 +1,118 @@
+"""Gradient attacks on bounded real inputs, whatever they depict: pixels and samples share them, word for word.
+
+Budgets are the threat's; step sizes are shares of its radius, so one attack serves Linf, L2 and SNR.
+"""
+
+from __future__ import annotations
+
+from carom.common.ascent import Ascent
+from carom.common.errors import UnknownName
+from carom.common.leafpath import LeafPath, SoftLeafPath
+from carom.common.modality import AttackInfo
+from carom.common.objectives import Objective, cross_entropy, dlr, logit, margin
+from carom.common.problem import Access
+from carom.common.updates import L1Normalise, Momentum, chain
+
+OBJECTIVES = {"ce": cross_entropy, "margin": margin, "dlr": dlr, "logit": logit}
+
+
+def objective(name: str) -> Objective:
+    if name not in OBJECTIVES:
+        raise UnknownName("objective", name, OBJECTIVES)
+    return OBJECTIVES[name]
+
+
+def fgsm(loss: str = "ce") -> Ascent:
+    """One step of the full radius."""
+    return Ascent(steps=1, size=1.0, objective=objective(loss))
+
+
+def bim(steps: int = 10, size: float | None = None, loss: str = "ce") -> Ascent:
+    """I-FGSM: small steps from the input itself; by default they add up to the radius."""
+    return Ascent(steps=steps, size=1 / steps if size is None else size, objective=objective(loss))
+
+
+def pgd(steps: int = 10, size: float = 0.25, restarts: int = 1, loss: str = "ce", start: bool = True) -> Ascent:
+    """Steps of a quarter radius from a random point of the ball."""
+    return Ascent(steps=steps, size=size, restarts=restarts, objective=objective(loss), random_start=start)
+
+
+def mi_fgsm(steps: int = 10, decay: float = 1.0, size: float | None = None, loss: str = "ce") -> Ascent:
+    """BIM whose direction remembers earlier gradients."""
+    update = chain(L1Normalise(), Momentum(decay))
+    return Ascent(steps=steps, size=1 / steps if size is None else size, update=update, objective=objective(loss))
+
+
+def leaf_path(steps: int = 60, width: int = 8) -> LeafPath:
+    """Nearest leaf of another class; on forests greedy over leaves."""
+    return LeafPath(steps=steps, width=width)
+
+
+def soft_leaf_path(
+    steps: int = 10, size: float = 0.25, temperature: float = 0.2, decay: float = 1.0, loss: str = "margin"
+) -> SoftLeafPath:
+    """MI-FGSM on the forest with every split a sigmoid."""
+    climb = Ascent(steps=steps, size=size, update=chain(L1Normalise(), Momentum(decay)), objective=objective(loss))
+    return SoftLeafPath(climb, temperature)
+
+
+BALLS = ("linf", "l2", "snr")
+
+GRADIENT_ATTACKS = [
+    AttackInfo(
+        "fgsm",
+        "one step along the sign of the gradient",
+        "Goodfellow, Shlens and Szegedy 2015, Explaining and harnessing adversarial examples",
+        Access.GRADIENT,
+        BALLS,
+        fgsm,
+        "1 forward, 1 backward",
+    ),
+    AttackInfo(
+        "bim",
+        "FGSM in small steps, also called I-FGSM",
+        "Kurakin, Goodfellow and Bengio 2017, Adversarial examples in the physical world",
+        Access.GRADIENT,
+        BALLS,
+        bim,
+        "steps forward, steps backward",
+    ),
+    AttackInfo(
+        "pgd",
+        "small steps from a random start, with restarts",
+        "Madry et al. 2018, Towards deep learning models resistant to adversarial attacks",
+        Access.GRADIENT,
+        BALLS,
+        pgd,
+        "steps * restarts forward and backward",
+    ),
+    AttackInfo(
+        "mi-fgsm",
+        "small steps with momentum, made to transfer",
+        "Dong et al. 2018, Boosting adversarial attacks with momentum",
+        Access.GRADIENT,
+        BALLS,
+        mi_fgsm,
+        "steps forward, steps backward",
+    ),
+]
+
+SOFT_LEAF_PATH = AttackInfo(
+    "soft-leaf-path",
+    "gradient attack on a forest with every split a sigmoid, through any front end",
+    "after Papernot, McDaniel and Goodfellow 2016, Transferability in machine learning (relaxation ours)",
+    Access.LEAVES,
+    BALLS,
+    soft_leaf_path,
+    "steps forward, steps backward of the relaxed forest",
+)
+
+LEAF_PATH = AttackInfo(
+    "leaf-path",
+    "walk to a leaf of another class: exact on one tree, greedy over leaves on a forest",
+    "Papernot, McDaniel and Goodfellow 2016, Transferability in machine learning; Zhang, Zhang and Hsieh 2020",
+    Access.LEAVES,
+    ("linf", "l2"),
+    leaf_path,
+    "at most steps * width queries",
+)

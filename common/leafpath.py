@@ -1,0 +1,276 @@
+"""Attacks that read a tree: walk to a leaf of another class and change only the features on its path.
+
+Papernot, McDaniel and Goodfellow (2016, section 4.2, algorithm 2) take the nearest leaf of another class in the tree's
+structure. `LeafPath` compares all leaves by the change they ask for, which on a single tree over its own inputs is
+exact: no smaller perturbation in the threat's norm crosses to another class. On a forest it is a greedy search over
+leaves, in the spirit of Zhang, Zhang and Hsieh (2020), each move checked against the whole forest.
+
+Where a front end stands between input and trees, no leaf box can be written down in input space. There `soft_paths`
+makes the forest differentiable, every split a sigmoid, and a gradient attack climbs through the front end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import torch
+from carom.common.ascent import Ascent
+from carom.common.errors import CaromError
+from carom.common.models import Model, TreeModel
+from carom.common.objectives import margin
+from carom.common.oracle import Oracle
+from carom.common.problem import Access, Batch, Cost, Goal, Output, Problem, Result, Status
+from carom.common.rng import Rng
+from carom.common.spaces import Box
+from carom.common.threats import Ball
+from carom.common.trees import LEAF, TreeEnsemble
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True, eq=False)
+class Leaves:
+    """All K leaves of an ensemble, each with the interval that its path leaves to every feature on it.
+
+    low < feature <= high. Paths are padded to P features with feature -1 and an interval that holds everything;
+    `_extended` gives inputs the extra column that -1 points to.
+    """
+
+    tree: Tensor  # int64[K]
+    node: Tensor  # int64[K]
+    feature: Tensor  # int64[K, P]
+    low: Tensor  # float32[K, P]
+    high: Tensor  # float32[K, P]
+    value: Tensor  # float32[K, C]
+    index: Tensor  # int64[T, M]: the number of the leaf at a tree's node
+
+
+@lru_cache(maxsize=16)
+def leaves_of(ensemble: TreeEnsemble) -> Leaves:
+    """Walk every path of the ensemble once."""
+    left, right = ensemble.left.tolist(), ensemble.right.tolist()
+    feature, threshold = ensemble.feature.tolist(), ensemble.threshold.tolist()
+    found: list[tuple[int, int, dict[int, tuple[float, float]]]] = []
+    for tree in range(ensemble.trees):
+        stack: list[tuple[int, dict[int, tuple[float, float]]]] = [(0, {})]
+        while stack:
+            node, path = stack.pop()
+            if left[tree][node] == LEAF:
+                found.append((tree, node, path))
+                continue
+            f, cut = feature[tree][node], threshold[tree][node]
+            low, high = path.get(f, (-torch.inf, torch.inf))
+            stack.append((left[tree][node], {**path, f: (low, min(high, cut))}))
+            stack.append((right[tree][node], {**path, f: (max(low, cut), high)}))
+    width = max(1, max(len(path) for *_, path in found))
+    rows = [[*path.items(), *[(-1, (-torch.inf, torch.inf))] * (width - len(path))] for *_, path in found]
+    device = ensemble.left.device
+    tree_of = torch.tensor([tree for tree, *_ in found], device=device)
+    node_of = torch.tensor([node for _, node, _ in found], device=device)
+    index = torch.full_like(ensemble.left, LEAF)
+    index[tree_of, node_of] = torch.arange(len(found), device=device)
+    return Leaves(
+        tree=tree_of,
+        node=node_of,
+        feature=torch.tensor([[f for f, _ in row] for row in rows], device=device),
+        low=torch.tensor([[low for _, (low, _) in row] for row in rows], device=device),
+        high=torch.tensor([[high for _, (_, high) in row] for row in rows], device=device),
+        value=ensemble.value[tree_of, node_of],
+        index=index,
+    )
+
+
+def on_lattice(leaves: Leaves, space: Box) -> Leaves:
+    """The same leaves with CLOSED intervals between stored values: the smallest above low, the largest up to high."""
+    if not space.unit:
+        above = torch.nextafter(leaves.low, torch.full_like(leaves.low, torch.inf))
+        return replace(leaves, low=above.clamp_min(space.low), high=leaves.high.clamp_max(space.high))
+    low = (leaves.low.clamp(space.low - space.unit, space.high) / space.unit).floor() - 1
+    high = (leaves.high.clamp(space.low - space.unit, space.high) / space.unit).floor() + 1
+    for _ in range(3):  # float32 comparisons decide, exactly as the trees will make them
+        low = torch.where(low * space.unit <= leaves.low, low + 1, low)
+        high = torch.where(high * space.unit > leaves.high, high - 1, high)
+    return replace(leaves, low=(low * space.unit).clamp_min(space.low), high=(high * space.unit).clamp_max(space.high))
+
+
+@dataclass(frozen=True)
+class LeafPath:
+    """Single tree: the smallest change that reaches a leaf of another class (of the target), or INFEASIBLE.
+
+    Forest: up to `steps` moves, each to the leaf of one tree that most raises the margin of the whole forest, among
+    the `width` leaves that promise most. It goes on after the first success, since a larger margin transfers further.
+    """
+
+    steps: int = 60
+    width: int = 8
+    chunk: int = 16  # examples whose leaves are compared at once: bounds memory, never changes results
+
+    def __call__(self, problem: Problem, batch: Batch, rng: Rng) -> Result:
+        model = problem.model
+        if not isinstance(model, TreeModel) or model.front_end is not None:
+            raise CaromError(
+                f"leaf-path reads the splits of trees over the inputs themselves; {model.name} has none to read. "
+                "Use soft-leaf-path for trees behind a front end, or square."
+            )
+        parts = []
+        for start in range(0, len(batch), self.chunk):
+            rows = torch.arange(start, min(start + self.chunk, len(batch)), device=batch.labels.device)
+            part = batch.take(rows)
+            oracle = Oracle(replace(problem, goal=problem.goal.take(rows)), part)
+            search = self._single if model.ensemble.trees == 1 else self._forest
+            parts.append(oracle.finish(*search(oracle, model)))
+        return join(parts)
+
+    def _single(self, oracle: Oracle, model: TreeModel) -> tuple[Tensor, Tensor]:
+        threat, leaves = _ball(oracle), on_lattice(leaves_of(model.ensemble), _box(model))
+        x0 = oracle.batch.inputs.flatten(1)
+        wanted = _reaches(leaves.value, oracle.problem.goal) & (leaves.low <= leaves.high).all(1)
+        here = _extended(x0)[:, leaves.feature]  # [N, K, P]
+        change = here.clamp(leaves.low, leaves.high) - here
+        length = threat.norm(change.flatten(0, 1)).view(len(x0), -1).masked_fill(~wanted, torch.inf)
+        nearest = length.argmin(1)
+        found = length.gather(1, nearest[:, None]).squeeze(1) <= threat.radius(x0) * (1 + 1e-6)
+        moved = _move(x0, leaves, nearest)
+        x = torch.where(found[:, None], moved, x0).view_as(oracle.batch.inputs)
+        return x, torch.where(found, Status.DONE.value, Status.INFEASIBLE.value)
+
+    def _forest(self, oracle: Oracle, model: TreeModel) -> tuple[Tensor, Tensor]:
+        threat, leaves = _ball(oracle), on_lattice(leaves_of(model.ensemble), _box(model))
+        ensemble, goal, shape = model.ensemble, oracle.problem.goal, oracle.batch.inputs.shape
+        x0 = oracle.batch.inputs.flatten(1)
+        # A point of the ball, clamped to an interval that meets the ball, stays in the ball (feature by feature), so
+        # which leaves can be reached is fixed by x0 alone.
+        here = _extended(x0)[:, leaves.feature]
+        gap = (here.clamp(leaves.low, leaves.high) - here).abs().amax(2)
+        reachable = (gap <= threat.radius(x0)[:, None] * (1 + 1e-6)) & (leaves.low <= leaves.high).all(1)
+        x, best = x0, margin(oracle.logits(oracle.batch.inputs), goal)
+        status = torch.where(reachable.any(1), Status.DONE.value, Status.INFEASIBLE.value)
+        live = status == Status.DONE
+        for _ in range(self.steps):
+            rows = live.nonzero().squeeze(1)
+            if not len(rows):
+                break
+            part, width = goal.take(rows), min(self.width, len(leaves.tree))
+            promise = self._promise(leaves, ensemble, x[rows], part).masked_fill(~reachable[rows], -torch.inf)
+            gain, chosen = promise.topk(width, dim=1)  # [n, width]
+            tried = _move(x[rows].repeat_interleave(width, 0), leaves, chosen.flatten())
+            many = rows.repeat_interleave(width)
+            fits = threat.allows(tried, x0[many]) & (gain.flatten() > 0)
+            logits = oracle.logits(tried.view(-1, *shape[1:]), many)
+            reached = margin(logits, part.take(torch.arange(len(rows), device=x.device).repeat_interleave(width)))
+            reached = reached.masked_fill(~fits, -torch.inf).view(len(rows), width)
+            top = reached.argmax(1)
+            value = reached.gather(1, top[:, None]).squeeze(1)
+            better = value > best[rows]
+            took = rows[better]
+            x = x.index_copy(0, took, tried.view(len(rows), width, -1)[better, top[better]])
+            best = best.index_copy(0, took, value[better])
+            live = live.index_copy(0, rows, better)
+        return x.view(shape), status
+
+    @staticmethod
+    def _promise(leaves: Leaves, ensemble: TreeEnsemble, x: Tensor, goal: Goal) -> Tensor:
+        """float[n, K]: by how much moving one tree to a leaf raises that tree's share of the margin."""
+        current = ensemble.leaves(x)  # [n, T] nodes
+        mean = ensemble.probabilities(x)
+        if goal.targets is None:
+            rival = mean.scatter(1, goal.labels[:, None], -1).argmax(1)
+            own = goal.labels
+        else:
+            rival = goal.targets
+            own = mean.scatter(1, goal.targets[:, None], -1).argmax(1)
+        worth = leaves.value[:, rival].T - leaves.value[:, own].T  # [n, K]
+        numbers = leaves.index[torch.arange(ensemble.trees, device=x.device), current]  # [n, T] leaf numbers
+        return worth - worth.gather(1, numbers)[:, leaves.tree]
+
+
+def _ball(oracle: Oracle) -> Ball:
+    assert isinstance(oracle.problem.threat, Ball)
+    return oracle.problem.threat
+
+
+def _box(model: Model) -> Box:
+    assert isinstance(model.space, Box)
+    return model.space
+
+
+def _reaches(value: Tensor, goal: Goal) -> Tensor:
+    """bool[N, K]: whether a leaf's class achieves each example's goal."""
+    answer = value.argmax(1)
+    return answer != goal.labels[:, None] if goal.targets is None else answer == goal.targets[:, None]
+
+
+def _extended(x: Tensor) -> Tensor:
+    """x[N, D] with a column of zeros behind it, which padded paths read and write."""
+    return F.pad(x, (0, 1))
+
+
+def _move(x: Tensor, leaves: Leaves, chosen: Tensor) -> Tensor:
+    """x[n, D] with the features on the path of leaf chosen[n] moved into its intervals."""
+    wide = _extended(x)
+    features = leaves.feature[chosen] % wide.shape[1]
+    inside = wide.gather(1, features).clamp(leaves.low[chosen], leaves.high[chosen])
+    return wide.scatter(1, features, inside)[:, :-1]
+
+
+def join(results: list[Result]) -> Result:
+    """The results of consecutive parts of a batch as one."""
+    costs = [r.cost for r in results]
+    return Result(
+        torch.cat([r.inputs for r in results]),
+        torch.cat([r.success for r in results]),
+        Cost(*(torch.cat([getattr(c, name) for c in costs]) for name in ("forward", "backward", "queries"))),
+        torch.cat([r.status for r in results]),
+    )
+
+
+class SoftForest(Model):
+    """A forest whose splits are sigmoids: the probability of a leaf is the product of its path's gates."""
+
+    access = Access.LABEL | Access.SCORE | Access.GRADIENT
+
+    def __init__(self, model: TreeModel, temperature: float) -> None:
+        super().__init__(model.name, model.modality, model.family, model.space, model.classes, model.digest)
+        self.model, self.leaves = model, leaves_of(model.ensemble)
+        self.device = model.device
+        # Gates are measured in the spread of each feature's own thresholds: pixels and cepstra differ in scale.
+        cuts, features = model.ensemble.threshold, model.ensemble.feature
+        inner = model.ensemble.left != LEAF
+        overall = cuts[inner].std().clamp_min(1e-6) if inner.sum() > 1 else torch.tensor(1.0)
+        size = int(features.max()) + 1
+        count = torch.zeros(size, device=cuts.device).index_add_(0, features[inner], torch.ones_like(cuts[inner]))
+        mean = torch.zeros_like(count).index_add_(0, features[inner], cuts[inner]) / count.clamp_min(1)
+        square = torch.zeros_like(count).index_add_(0, features[inner], (cuts[inner] - mean[features[inner]]) ** 2)
+        spread = torch.where(count > 2, (square / count.clamp_min(1)).sqrt(), overall).clamp_min(overall * 0.01)
+        self.scale = (temperature * spread)[self.leaves.feature]  # [K, P]
+
+    def __call__(self, inputs: Tensor, lengths: Tensor | None = None) -> Output:
+        x = self.model.features(inputs)[:, self.leaves.feature]  # [N, K, P]
+        gate = F.logsigmoid((self.leaves.high - x) / self.scale) + F.logsigmoid((x - self.leaves.low) / self.scale)
+        shares = gate.sum(2).exp() @ self.leaves.value / self.model.ensemble.trees
+        return Output((shares / shares.sum(1, keepdim=True).clamp_min(1e-12)).clamp_min(1e-6).log())
+
+
+@dataclass(frozen=True)
+class SoftLeafPath:
+    """A gradient attack on the relaxed forest, judged on the forest itself."""
+
+    ascent: Ascent
+    temperature: float = 0.2
+    chunk: int = 16  # examples relaxed at once: bounds memory, never changes results
+
+    def __call__(self, problem: Problem, batch: Batch, rng: Rng) -> Result:
+        if not isinstance(problem.model, TreeModel):
+            raise CaromError(f"soft-leaf-path relaxes the splits of trees; {problem.model.name} has none to read.")
+        soft = SoftForest(problem.model, self.temperature)
+        parts = []
+        for start in range(0, len(batch), self.chunk):
+            rows = torch.arange(start, min(start + self.chunk, len(batch)), device=batch.labels.device)
+            part, goal = batch.take(rows), problem.goal.take(rows)
+            climber = Oracle(replace(problem, model=soft, goal=goal), part)
+            x, status = self.ascent.climb(climber, rng[rows])
+            judge = Oracle(replace(problem, goal=goal), part)
+            judge.forward, judge.backward = climber.forward, climber.backward
+            parts.append(judge.finish(x, status))
+        return join(parts)

@@ -1,0 +1,82 @@
+"""The attacker's view of a model: answers and gradients, counted per example, never more than the budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from carom.common.objectives import Objective
+from carom.common.problem import Batch, Cost, Goal, Problem, Result, Status
+from carom.common.spaces import Inputs
+from torch import Tensor
+
+Ask = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""x[k*N, ...] -> (loss[k*N], logits[k*N, C]), differentiable: k copies of the batch, stacked one after another."""
+
+
+class Oracle:
+    """Asks the model of one problem about one batch and keeps count."""
+
+    def __init__(self, problem: Problem, batch: Batch) -> None:
+        self.problem = problem
+        self.batch = batch
+        zeros = torch.zeros(len(batch), dtype=torch.long, device=batch.labels.device)
+        self.forward, self.backward, self.queries = zeros, zeros.clone(), zeros.clone()
+
+    def _count(self, counter: Tensor, rows: Tensor | None, times: int = 1) -> None:
+        if rows is None:
+            counter += times
+        else:
+            counter.index_add_(0, rows, torch.full_like(rows, times))
+
+    def logits(self, x: Inputs, rows: Tensor | None = None, pays: bool = True) -> Tensor:
+        """Logits of x, which are versions of the examples `rows` (all, by default). `pays` counts them as queries."""
+        with torch.no_grad():
+            logits = self.problem.model(x, self._lengths(rows)).logits.float()
+        self._count(self.forward, rows)
+        if pays:
+            self._count(self.queries, rows)
+        return logits
+
+    def gradient(self, objective: Objective, x: Tensor, copies: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+        """(d sum(loss) / dx, loss, logits) at x[copies*N, ...]: one forward and one backward row each."""
+        goal = self.problem.goal.repeat(copies) if copies > 1 else self.problem.goal
+        lengths = None if self.batch.lengths is None else self.batch.lengths.repeat(copies)
+        x = x.detach().requires_grad_()
+        with torch.enable_grad():
+            logits = self.problem.model(x, lengths).logits.float()
+            loss = objective(logits, goal)
+            (grad,) = torch.autograd.grad(loss.sum(), x)
+        self._count(self.forward, None, copies)
+        self._count(self.backward, None, copies)
+        return grad, loss.detach(), logits.detach()
+
+    def _lengths(self, rows: Tensor | None) -> Tensor | None:
+        lengths = self.batch.lengths
+        return lengths if lengths is None or rows is None else lengths[rows]
+
+    def goal(self, rows: Tensor | None = None) -> Goal:
+        return self.problem.goal if rows is None else self.problem.goal.take(rows)
+
+    def cost(self) -> Cost:
+        return Cost(self.forward.cpu(), self.backward.cpu(), self.queries.cpu())
+
+    def finish(self, x: Tensor, status: Tensor, logits: Tensor | None = None) -> Result:
+        """Round x to its stored form within the budget, ask once more whether it succeeds, and hand over the result.
+
+        Examples whose status says that nothing could be done are handed back unchanged.
+        """
+        x0 = self.batch.inputs
+        unchanged = (status == Status.BAD_GRADIENT) | (status == Status.NO_GRADIENT) | (status == Status.INFEASIBLE)
+        x = torch.where(unchanged.view(-1, *[1] * (x.dim() - 1)), x0, x)
+        stored = self.store(x)
+        if logits is None or self.problem.model.space.unit:
+            logits = self.logits(stored, pays=False)
+        return Result(stored, self.problem.goal.achieved(logits).cpu(), self.cost(), status.cpu())
+
+    def store(self, x: Tensor) -> Tensor:
+        """x as it will be read back, no farther from the clean inputs than the threat allows."""
+        space, threat, x0 = self.problem.model.space, self.problem.threat, self.batch.inputs
+        nearest = space.round(x)
+        fits = threat.allows(nearest, x0).view(-1, *[1] * (x.dim() - 1))
+        return torch.where(fits, nearest, space.round(x, toward=x0))

@@ -1,0 +1,189 @@
+"""The nouns every attack shares: a Problem goes in, a Result comes out, whatever the modality."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum, Flag, auto
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import torch
+from carom.common.rng import Rng
+from carom.common.spaces import Inputs
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from carom.common.models import Model
+    from carom.common.threats import Threat
+
+
+class Access(Flag):
+    """What an attack needs of a model, and what a model grants."""
+
+    LABEL = auto()  # the predicted class
+    SCORE = auto()  # logits or probabilities
+    GRADIENT = auto()  # derivatives with respect to the input, or to word embeddings
+    LEAVES = auto()  # the splits of a tree or forest
+    FEATURES = auto()  # inner activations
+
+    def words(self) -> list[str]:
+        return [flag.name.lower() for flag in Access if flag in self and flag.name]
+
+
+class Family(str, Enum):
+    """Kinds of model between which transfer is compared."""
+
+    CNN = "cnn"
+    RNN = "rnn"
+    TRANSFORMER = "transformer"
+    MLP = "mlp"
+    TREE = "tree"
+    LINEAR = "linear"
+    OTHER = "other"
+
+
+class Output(NamedTuple):
+    """What a model answers: logits float[N, C] and, for sequence outputs, their lengths."""
+
+    logits: Tensor
+    lengths: Tensor | None = None
+
+
+def take(inputs: Inputs, rows: Tensor) -> Inputs:
+    """Some examples of a batch, tensors and lists alike."""
+    if isinstance(inputs, Tensor):
+        return inputs[rows.to(inputs.device)]
+    return [inputs[i] for i in rows.tolist()]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """N labelled examples. `ids` key the per-example randomness; `lengths` say where padded inputs end."""
+
+    inputs: Inputs  # Tensor[N, ...] or list[str]
+    labels: Tensor  # int64[N]
+    ids: Sequence[str]
+    lengths: Tensor | None = None  # int64[N], along the last axis
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, rows: Tensor) -> Batch:
+        lengths = None if self.lengths is None else self.lengths[rows.to(self.lengths.device)]
+        ids = [self.ids[i] for i in rows.tolist()]
+        return Batch(take(self.inputs, rows), self.labels[rows.to(self.labels.device)], ids, lengths)
+
+    def to(self, device: torch.device | str) -> Batch:
+        """Labels stay where inputs are lists: only tensors have a device to go to."""
+        inputs = self.inputs.to(device) if isinstance(self.inputs, Tensor) else self.inputs
+        lengths = None if self.lengths is None else self.lengths.to(device)
+        return Batch(inputs, self.labels.to(device), self.ids, lengths)
+
+    def mask(self) -> Tensor | None:
+        """float[N, 1..., L]: 1 inside each input, 0 in its padding; None where nothing is padded."""
+        if self.lengths is None or not isinstance(self.inputs, Tensor):
+            return None
+        inside = torch.arange(self.inputs.shape[-1], device=self.inputs.device) < self.lengths[:, None]
+        return inside.float().view(len(self), *[1] * (self.inputs.dim() - 2), -1)
+
+
+@dataclass(frozen=True)
+class Goal:
+    """Untargeted when `targets` is None: any answer but the label. Targeted: exactly the target."""
+
+    labels: Tensor  # int64[N]
+    targets: Tensor | None = None  # int64[N]
+
+    @property
+    def targeted(self) -> bool:
+        return self.targets is not None
+
+    def achieved(self, logits: Tensor) -> Tensor:
+        """bool[N]. Logits that are not finite achieve nothing."""
+        answer = logits.argmax(1)
+        hit = answer != self.labels if self.targets is None else answer == self.targets
+        return hit & logits.isfinite().all(1)
+
+    def take(self, rows: Tensor) -> Goal:
+        return Goal(self.labels[rows], None if self.targets is None else self.targets[rows])
+
+    def repeat(self, copies: int) -> Goal:
+        return Goal(self.labels.repeat(copies), None if self.targets is None else self.targets.repeat(copies))
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Hard limits per example; None is unlimited."""
+
+    queries: int | None = None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is attacked, to what end, within which budget."""
+
+    model: Model
+    goal: Goal
+    threat: Threat
+    budget: Budget = field(default_factory=Budget)
+
+
+class Status(int, Enum):
+    """How the attack on one example ended."""
+
+    DONE = 0  # the attack ran; `success` says whether it reached the goal
+    SKIPPED = 1  # the goal was reached before anything was changed
+    BAD_GRADIENT = 2  # a gradient or score was not finite: the example is unchanged
+    NO_GRADIENT = 3  # every gradient was zero: the example is unchanged
+    INFEASIBLE = 4  # nothing within the budget can be tried: the example is unchanged
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Per example, int64[N] each: rows sent through the model, rows differentiated, answers an attacker pays for."""
+
+    forward: Tensor
+    backward: Tensor
+    queries: Tensor
+
+
+@dataclass(frozen=True)
+class Result:
+    """Adversarial inputs in stored form's values (already rounded), and what they cost."""
+
+    inputs: Inputs
+    success: Tensor  # bool[N], of the stored inputs on the attacked model
+    cost: Cost
+    status: Tensor  # int64[N] of Status
+
+
+class Attack(Protocol):
+    """One way to solve problems."""
+
+    def __call__(self, problem: Problem, batch: Batch, rng: Rng) -> Result: ...
+
+
+def describe(part: Any) -> Any:
+    """The parameters of an attack or threat as JSON: its identity in the store.
+
+    Dataclasses become their fields, functions their qualified names; anything else is refused, because what cannot
+    be named cannot be recognised when the same work is asked for again.
+    """
+    import dataclasses
+
+    if part is None or isinstance(part, bool | int | float | str):
+        return part
+    if isinstance(part, Enum):
+        return part.value
+    if isinstance(part, list | tuple):
+        return [describe(p) for p in part]
+    if isinstance(part, dict):
+        return {str(k): describe(v) for k, v in part.items()}
+    if isinstance(part, torch.dtype):
+        return str(part)
+    if dataclasses.is_dataclass(part) and not isinstance(part, type):
+        fields = {f.name: describe(getattr(part, f.name)) for f in dataclasses.fields(part) if f.compare}
+        return {"is": type(part).__qualname__, **fields}
+    if callable(part) and hasattr(part, "__qualname__") and "<" not in part.__qualname__:
+        return f"{part.__module__}.{part.__qualname__}"
+    raise TypeError(f"{part!r} has no name to store results under: use a dataclass or a module-level function")

@@ -1,0 +1,69 @@
+"""Update rules: pure transformations of the gradient, chained. State travels beside the gradient, never in the rule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor
+
+
+class Update(Protocol):
+    """One transformation of the gradient along the steps of an attack."""
+
+    def init(self, x: Tensor) -> Any:
+        """The state before the first step."""
+
+    def apply(self, grad: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """(transformed gradient, next state)"""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Transformations in order. The empty chain passes the gradient on."""
+
+    updates: tuple[Update, ...] = ()
+
+    def init(self, x: Tensor) -> tuple[Any, ...]:
+        return tuple(update.init(x) for update in self.updates)
+
+    def apply(self, grad: Tensor, state: tuple[Any, ...]) -> tuple[Tensor, tuple[Any, ...]]:
+        following = []
+        for update, old in zip(self.updates, state, strict=True):
+            grad, new = update.apply(grad, old)
+            following.append(new)
+        return grad, tuple(following)
+
+
+def chain(*updates: Update) -> Chain:
+    return Chain(updates)
+
+
+@dataclass(frozen=True)
+class L1Normalise:
+    """Divide each example's gradient by its mean absolute value, as MI-FGSM's released code does.
+
+    The paper (Dong et al. 2018, eq. 6) divides by the L1 norm. The two differ by a constant factor per example, which
+    neither momentum nor the sign that follows can see; the mean keeps numbers near one.
+    """
+
+    def init(self, x: Tensor) -> None:
+        return None
+
+    def apply(self, grad: Tensor, state: None) -> tuple[Tensor, None]:
+        mean = grad.flatten(1).abs().mean(1).clamp_min(1e-30)
+        return grad / mean.view(-1, *[1] * (grad.dim() - 1)), None
+
+
+@dataclass(frozen=True)
+class Momentum:
+    """Accumulate: m <- decay * m + grad (Dong et al. 2018)."""
+
+    decay: float = 1.0
+
+    def init(self, x: Tensor) -> float:
+        return 0.0
+
+    def apply(self, grad: Tensor, state: Any) -> tuple[Tensor, Tensor]:
+        total = grad if isinstance(state, float) else self.decay * state + grad
+        return total, total
