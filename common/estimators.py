@@ -35,7 +35,7 @@ class Backprop:
 
 @dataclass(frozen=True)
 class Average:
-    """The mean gradient over `copies` random views of each input (expectation over transformation, Athalye et al. 2018).
+    """The mean gradient over `copies` random views (expectation over transformation, Athalye et al. 2018).
 
     All copies go through the model as one batch.
     """

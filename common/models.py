@@ -59,7 +59,7 @@ class Model:
         if logits.shape != (len(batch), len(self.classes)):
             raise CaromError(
                 f"model {self.name} answered with shape {list(logits.shape)} for {len(batch)} examples; expected "
-                f"[{len(batch)}, {len(self.classes)}]. Name its classes with classes=[...], in the order of its outputs."
+                f"[{len(batch)}, {len(self.classes)}]. Name its classes in the order of its outputs: classes=[...]."
             )
         return logits
 

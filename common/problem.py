@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import Enum, Flag, auto
+from enum import Enum, Flag, IntEnum, StrEnum, auto
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
@@ -30,7 +30,7 @@ class Access(Flag):
         return [flag.name.lower() for flag in Access if flag in self and flag.name]
 
 
-class Family(str, Enum):
+class Family(StrEnum):
     """Kinds of model between which transfer is compared."""
 
     CNN = "cnn"
@@ -128,7 +128,7 @@ class Problem:
     budget: Budget = field(default_factory=Budget)
 
 
-class Status(int, Enum):
+class Status(IntEnum):
     """How the attack on one example ended."""
 
     DONE = 0  # the attack ran; `success` says whether it reached the goal

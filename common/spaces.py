@@ -37,7 +37,7 @@ class Space(Protocol):
 class Box:
     """Real inputs between two bounds, stored as integers: 8-bit pixels, 16-bit samples.
 
-    Stored value k stands for k * unit. With `unit=0` nothing is rounded: for comparisons with libraries that keep floats.
+    Stored value k stands for k * unit. With `unit=0` nothing is rounded: to compare with libraries that keep floats.
     """
 
     name: str

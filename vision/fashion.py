@@ -33,7 +33,7 @@ CLASSES = (
 
 
 def load(split: str) -> tuple[Tensor, Tensor, list[str]]:
-    """(images uint8[N, 1, 28, 28], labels int64[N], ids) of `split`, "train" or "test"; the tensors are the caller's own.
+    """(images uint8[N, 1, 28, 28], labels int64[N], ids) of `split`, "train" or "test"; the caller owns the tensors.
 
     An id such as fashion-test-00012 holds the image's index in the original file of that split.
     Raises UnknownName for any other split.
