@@ -1,0 +1,352 @@
+"""Models from outside: checkpoints, estimators and code of the user's own, loaded without running what a file hides.
+
+Weights are safetensors and estimators skops files. Pickles run code when they are read, so they are refused unless the
+user asks for them by name, and then read with `weights_only=True`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from carom.common.errors import CaromError, UnknownName
+from carom.common.problem import Access, Family
+from carom.common.specs import Spec, call_with, existing, import_object
+from carom.common.trees import TreeEnsemble
+from torch import Tensor, nn
+
+PICKLES = (".pkl", ".pickle", ".joblib", ".pt", ".pth", ".bin", ".ckpt")
+"""Endings of files that are pickles, whatever else they are called."""
+
+
+@dataclass(frozen=True)
+class Fact:
+    """Something about a model that its weights do not tell, and how a user states it."""
+
+    name: str  # the keyword: normalise
+    what: str  # in a sentence: "normalisation"
+    how: str  # what to write: "normalise=(mean, std) or normalise=None"
+
+
+CLASSES = Fact("classes", "classes", 'classes=["first", "second", ...] in the order of its outputs')
+
+
+def need(facts: Mapping[str, Any], wanted: Iterable[Fact], who: str) -> None:
+    """Raise an error that asks, by name, for every fact of `wanted` that is missing."""
+    missing = [fact for fact in wanted if fact.name not in facts]
+    if missing:
+        whats, hows = [f.what for f in missing], [f.how for f in missing]
+        raise CaromError(f"carom cannot know the {_and(whats)} of {who}: pass {'; '.join(hows)}.")
+
+
+def known_facts(facts: Mapping[str, Any], known: Iterable[str], who: str) -> None:
+    """Refuse facts that `who` has no use for, with the nearest it knows."""
+    known = list(known)
+    for name in facts:
+        if name not in known:
+            raise UnknownName(f"fact about {who}", name, known)
+
+
+def _and(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def class_names(value: Any) -> tuple[str, ...]:
+    """Classes as a user gives them: a list, "first,second", or their number.
+
+    >>> class_names("cat,dog"), class_names(3)
+    (('cat', 'dog'), ('0', '1', '2'))
+    """
+    if isinstance(value, int):
+        return tuple(map(str, range(value)))
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(","))
+    return tuple(str(name) for name in value)
+
+
+def refuse_pickle(path: str | Path, remedy: str = "Save the weights with safetensors.torch.save_file.") -> None:
+    """Raise if the path is a pickle by its name."""
+    if Path(path).suffix.lower() in PICKLES:
+        raise CaromError(f"{path}: a pickle can run any code when it is read, so it is refused. {remedy}")
+
+
+def load_state(path: Path, allow_pickle: bool = False) -> dict[str, Tensor]:
+    """The tensors of a safetensors file or, if allowed, of a pickled state dict."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not allow_pickle:
+        refuse_pickle(
+            path,
+            "Save the weights with safetensors.torch.save_file, or, if you trust the file, add ?allow_pickle=true: "
+            "it is then read with torch.load(weights_only=True).",
+        )
+    if path.suffix.lower() in PICKLES:
+        import pickle
+
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+            raise CaromError(f"{path}: not a state dict that torch.load(weights_only=True) reads: {error}") from error
+        if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+            state = state["state_dict"]
+        if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):
+            raise CaromError(f"{path}: holds {type(state).__name__}, not a state dict of tensors. Save state_dict().")
+        return dict(state)
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise CaromError(
+            f"{path}: not a safetensors file ({error}). Save the weights with safetensors.torch.save_file."
+        ) from error
+
+
+def fill(module: nn.Module, state: Mapping[str, Tensor], where: str | Path) -> nn.Module:
+    """Load a state dict strictly, naming whatever does not fit; the module comes back in evaluation mode."""
+    wanted = {name: tuple(t.shape) for name, t in module.state_dict().items()}
+    given = {name: tuple(t.shape) for name, t in state.items()}
+    shapes = [f"{n} {given[n]} for {wanted[n]}" for n in wanted if n in given and given[n] != wanted[n]]
+    wrong = {
+        "missing": [n for n in wanted if n not in given],
+        "unexpected": [n for n in given if n not in wanted],
+        "of another shape": shapes,
+    }
+    says = [f"{what}: {', '.join(names[:5])}{', ...' * (len(names) > 5)}" for what, names in wrong.items() if names]
+    if says:
+        raise CaromError(
+            f"{where}: the weights do not fit {type(module).__name__} ({'; '.join(says)}). "
+            "Give the factory the parameters that the weights were trained with."
+        )
+    module.load_state_dict(dict(state))
+    return module.eval()
+
+
+def load_safetensors(spec: Spec) -> nn.Module:
+    """`safetensors:PATH#pkg.module:factory?width=64`: the factory's module, called with the parameters, with the
+    weights of the file. `allow_pickle=true` admits a pickled state dict.
+    """
+    path, mark, factory = spec.rest.partition("#")
+    if not mark:
+        raise CaromError(
+            f"safetensors:{spec.rest} holds weights only. Name the factory of their module: "
+            f"safetensors:{path}#package.module:factory."
+        )
+    parameters = dict(spec.parameters)
+    state = load_state(existing(path, "file of weights"), bool(parameters.pop("allow_pickle", False)))
+    module = call_with(import_object(factory, f"safetensors:{spec.rest}"), parameters, factory)
+    if not isinstance(module, nn.Module):
+        raise CaromError(f"{factory} made a {type(module).__name__}, not a torch module to load {path} into.")
+    return fill(module, state, path)
+
+
+def load_skops(path: str | Path, trusted: Sequence[str] = ()) -> Any:
+    """A fitted scikit-learn estimator from a skops file. Types outside scikit-learn are refused unless `trusted`."""
+    from zipfile import BadZipFile
+
+    import skops.io
+
+    refuse_pickle(path, "Save the estimator with skops.io.dump(estimator, 'name.skops').")
+    found = existing(path, "skops file")
+    try:
+        unknown = [name for name in skops.io.get_untrusted_types(file=found) if name not in trusted]
+        if unknown:
+            raise CaromError(
+                f"{found}: holds types that skops does not trust: {', '.join(sorted(unknown))}. If you know them to be "
+                f"harmless, pass trusted={sorted(unknown)!r}."
+            )
+        return skops.io.load(found, trusted=list(trusted))
+    except (BadZipFile, KeyError, ValueError) as error:
+        raise CaromError(
+            f"{found}: not a skops file ({error}). Save the estimator with skops.io.dump(estimator, 'name.skops')."
+        ) from error
+
+
+def load_python(spec: Spec) -> Any:
+    """What `py:pkg.module:name?x=1` stands for.
+
+    A class is called with the parameters. A function is called with them if that leaves it no argument without a
+    value: it is a factory. A function that still wants an argument is the model itself, from inputs to scores, and the
+    parameters are bound to it. Any other object is used as it is and takes no parameters.
+    """
+    found, parameters = import_object(spec.rest, f"py:{spec.rest}"), dict(spec.parameters)
+    if inspect.isclass(found):
+        return call_with(found, parameters, spec.rest)
+    if inspect.isfunction(found):
+        kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        wants = [
+            p.name
+            for p in inspect.signature(found).parameters.values()
+            if p.kind in kinds and p.default is p.empty and p.name not in parameters
+        ]
+        if not wants:
+            return call_with(found, parameters, spec.rest)
+        return partial(found, **parameters) if parameters else found
+    if parameters:
+        raise CaromError(f"py:{spec.rest} is a {type(found).__name__} and takes no parameters. Leave them out.")
+    return found
+
+
+def load_pretrained(auto: str, spec: Spec) -> nn.Module:
+    """`hf:org/name@revision`, or a folder on disk, by the transformers class called `auto`, in fp32 and eval mode.
+
+    `allow_pickle=true` admits weights that are no safetensors, `trust_remote_code=true` runs code of the repository.
+    """
+    import transformers
+
+    where, revision, options = _pretrained(spec)
+    safe = not spec.parameters.get("allow_pickle", False)
+    try:
+        loaded = getattr(transformers, auto).from_pretrained(where, use_safetensors=safe, **revision, **options)
+    except (OSError, ValueError, KeyError) as error:
+        raise CaromError(
+            f"hf:{spec.rest}: cannot be loaded with {auto}: {_first_line(error)} Check the name, the revision and the "
+            "network; a folder on disk works as well (hf:./folder). Weights that are pickles need ?allow_pickle=true."
+        ) from error
+    return loaded.float().eval()
+
+
+def load_processor(auto: str, spec: Spec) -> Any:
+    """The tokeniser or preprocessor that belongs to `load_pretrained`'s model."""
+    import transformers
+
+    where, revision, options = _pretrained(spec)
+    try:
+        return getattr(transformers, auto).from_pretrained(where, **revision, **options)
+    except (OSError, ValueError, KeyError) as error:
+        raise CaromError(
+            f"hf:{spec.rest}: its preprocessing cannot be loaded with {auto}: {_first_line(error)} "
+            "Save it beside the weights with save_pretrained."
+        ) from error
+
+
+def _pretrained(spec: Spec) -> tuple[str, dict[str, str], dict[str, bool]]:
+    """(name or folder, {"revision": ...} if given, further options)"""
+    options = {"trust_remote_code": bool(spec.parameters.get("trust_remote_code", False))}
+    folder = Path(spec.rest).expanduser()
+    if folder.is_dir():
+        return str(folder), {}, options
+    name, mark, revision = spec.rest.partition("@")
+    return name, {"revision": revision} if mark else {}, options
+
+
+def _first_line(error: Exception) -> str:
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0].strip()
+    return line if line.endswith(".") else line + "."
+
+
+def family_of(model: Any) -> Family:
+    """A guess at the family of a torch module or a scikit-learn estimator; users state another with family=...
+
+    Recurrent layers make an rnn, else attention a transformer, else convolutions a cnn, else linear layers an mlp.
+    """
+    if not isinstance(model, nn.Module):
+        return _estimator_family(model)
+    modules = list(model.modules())
+    convolutions = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    if any(isinstance(m, nn.RNNBase | nn.RNNCellBase) for m in modules):
+        return Family.RNN
+    if getattr(getattr(model, "config", None), "num_attention_heads", 0):
+        return Family.TRANSFORMER
+    # Attention written out by hand is known by its name; channel attention inside a CNN is made of convolutions.
+    if any(
+        isinstance(m, nn.MultiheadAttention)
+        or (type(m).__name__.endswith("Attention") and not any(isinstance(c, convolutions) for c in m.modules()))
+        for m in modules
+    ):
+        return Family.TRANSFORMER
+    if any(isinstance(m, convolutions) for m in modules):
+        return Family.CNN
+    linear = sum(isinstance(m, nn.Linear) for m in modules)
+    return Family.OTHER if not linear else Family.MLP if linear > 1 else Family.LINEAR
+
+
+def _estimator_family(estimator: Any) -> Family:
+    last = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
+    name, module = type(last).__name__, type(last).__module__
+    if any(word in name for word in ("Tree", "Forest", "Boosting")):
+        return Family.TREE
+    if "linear_model" in module or "naive_bayes" in module or name == "LinearSVC":
+        return Family.LINEAR
+    return Family.MLP if "neural_network" in module else Family.OTHER
+
+
+def is_estimator(thing: Any) -> bool:
+    """Whether it answers like a scikit-learn classifier."""
+    return not inspect.isclass(thing) and callable(getattr(thing, "predict", None)) and hasattr(thing, "fit")
+
+
+def fitted_classes(estimator: Any, names: Sequence[str] | None, who: str) -> tuple[str, ...]:
+    """The class of each output column, in their order.
+
+    An estimator fitted on integers says which of `names` its columns are; one fitted on names says them itself.
+    """
+    import numpy as np
+
+    if not hasattr(estimator, "classes_"):
+        raise CaromError(f"{who} has not been fitted: it has no classes_. Call fit first.")
+    fitted = estimator.classes_
+    if isinstance(fitted, list):
+        raise CaromError(f"{who} answers several questions at once; carom attacks one answer per example.")
+    if names is None or not np.issubdtype(np.asarray(fitted).dtype, np.integer):
+        return tuple(str(c) for c in fitted)
+    if len(fitted) and int(max(fitted)) >= len(names):
+        raise CaromError(f"{who} was fitted on label {int(max(fitted))}, but only {len(names)} classes are named.")
+    return tuple(names[int(c)] for c in fitted)
+
+
+def tree_ensemble(estimator: Any) -> TreeEnsemble | None:
+    """The estimator's trees, if it is a decision tree or a forest that averages them; else None."""
+    kinds = (
+        "DecisionTreeClassifier",
+        "ExtraTreeClassifier",
+        "RandomForestClassifier",
+        "ExtraTreesClassifier",
+    )
+    return TreeEnsemble.from_sklearn(estimator) if type(estimator).__name__ in kinds else None
+
+
+def scores_of(estimator: Any) -> tuple[Callable[[Any], Any], bool, Access]:
+    """(function from a batch to scores[N, C], whether they are probabilities, what it grants).
+
+    An estimator with neither predict_proba nor decision_function grants labels only, as one-hot scores.
+    """
+    import numpy as np
+
+    if hasattr(estimator, "predict_proba"):
+        return estimator.predict_proba, True, Access.LABEL | Access.SCORE
+    if hasattr(estimator, "decision_function"):
+
+        def margins(batch: Any) -> Any:
+            values = estimator.decision_function(batch)
+            return np.stack([-values, values], 1) if values.ndim == 1 else values
+
+        return margins, False, Access.LABEL | Access.SCORE
+
+    def one_hot(batch: Any) -> Any:
+        return np.asarray(estimator.predict(batch))[:, None] == np.asarray(estimator.classes_)
+
+    return one_hot, True, Access.LABEL
+
+
+def digest_of_object(thing: Any, *facts: object) -> str:
+    """sha256 that names an estimator (by its fitted state) or a function (by its source) in the store."""
+    digest = hashlib.sha256(repr(facts).encode())
+    if is_estimator(thing):
+        import joblib
+
+        digest.update(joblib.hash(thing).encode())
+        return digest.hexdigest()
+    bound = thing.keywords if isinstance(thing, partial) else {}
+    function = thing.func if isinstance(thing, partial) else thing
+    try:
+        source = inspect.getsource(function if inspect.isroutine(function) else type(function))
+    except (OSError, TypeError):
+        source = repr(type(function))
+    digest.update(f"{getattr(function, '__module__', '')}{sorted(bound.items())}{source}".encode())
+    return digest.hexdigest()
