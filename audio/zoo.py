@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from carom.audio import keywords
 from carom.audio.frontends import MfccStatistics
+from carom.audio.networks import M5, AttentionGru, KeywordTransformer, MelCnn
 from carom.common.training import Progress, Schedule, fit
 from carom.common.trees import TreeEnsemble
 from carom.common.zoo import Body, Recipe
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.tree import DecisionTreeClassifier
 from torch import Tensor
 
 COPIES = 4
@@ -107,3 +111,85 @@ def scores(body: Body, waves: Tensor) -> Tensor:
 def accuracy(recipe: Recipe, body: Body, split: str = "test") -> float:
     data = clips(split)
     return (scores(body, data.waves).argmax(1) == data.labels).double().mean().item()
+
+
+@dataclass(frozen=True)
+class Kind:
+    """An architecture and how it is trained; its seeds and halves are the models of the zoo."""
+
+    family: str
+    summary: str
+    build: Callable[[], Body]
+    train: Callable[[Recipe, Progress | None], Body]
+    variants: tuple[str, ...] = ("", "s1")
+
+
+# suffix of the name: (seed, half of the training speakers, what the summary says of it)
+VARIANTS: dict[str, tuple[int, int | None, str]] = {
+    "": (0, None, ""),
+    "s1": (1, None, ", another seed"),
+    "halfa": (0, 0, ", one half of the speakers"),
+    "halfb": (1, 1, ", the other half of the speakers"),
+}
+
+KINDS = {
+    "m5": Kind(
+        "cnn",
+        "convolutions on the raw waveform (M5)",
+        M5,
+        partial(train_network, Schedule(epochs=40, lr=5e-3)),
+    ),
+    "melcnn": Kind(
+        "cnn",
+        "convolutions on the log-mel spectrogram",
+        MelCnn,
+        partial(train_network, Schedule(epochs=20, lr=4e-3)),
+        variants=("", "s1", "halfa", "halfb"),
+    ),
+    "gru": Kind(
+        "rnn",
+        "bidirectional GRU with attention on log-mel frames",
+        AttentionGru,
+        partial(train_network, Schedule(epochs=30, lr=4e-3)),
+    ),
+    "kwt": Kind(
+        "transformer",
+        "keyword transformer on log-mel patches",
+        KeywordTransformer,
+        partial(train_network, Schedule(epochs=60, lr=2e-3)),
+    ),
+    "forest": Kind(
+        "tree",
+        "random forest on MFCC statistics",
+        TreeEnsemble.empty,
+        partial(train_trees, partial(RandomForestClassifier, n_estimators=60, min_samples_leaf=10, n_jobs=1)),
+    ),
+    "tree": Kind(
+        "tree",
+        "one decision tree on MFCC statistics",
+        TreeEnsemble.empty,
+        partial(train_trees, partial(DecisionTreeClassifier, min_samples_leaf=10, max_features=0.5)),
+    ),
+}
+
+
+def recipe(kind: str, variant: str) -> Recipe:
+    plan = KINDS[kind]
+    seed, half, remark = VARIANTS[variant]
+    return Recipe(
+        name="-".join(filter(None, ("audio", kind, variant))),
+        modality="audio",
+        family=plan.family,
+        summary=plan.summary + remark,
+        build=plan.build,
+        train=plan.train,
+        evaluate=accuracy,
+        data="builtin:keywords",
+        data_digest=keywords.digest,
+        folder=Path(__file__).parent / "weights",
+        seed=seed,
+        half=half,
+    )
+
+
+RECIPES = {made.name: made for made in (recipe(kind, variant) for kind in KINDS for variant in KINDS[kind].variants)}
