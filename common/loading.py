@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -145,26 +145,48 @@ def load_safetensors(spec: Spec) -> nn.Module:
     return fill(module, state, path)
 
 
-def load_skops(path: str | Path, trusted: Sequence[str] = ()) -> Any:
-    """A fitted scikit-learn estimator from a skops file. Types outside scikit-learn are refused unless `trusted`."""
+def load_skops(path: str | Path, trusted: str | Sequence[str] = ()) -> Any:
+    """A fitted scikit-learn estimator from a skops file. Types that could do harm are refused unless `trusted`.
+
+    skops distrusts scikit-learn's compiled trees, which follow the node numbers of a file blindly. They are read here,
+    and their nodes checked before anything is asked of them.
+    """
     from zipfile import BadZipFile
 
     import skops.io
 
     refuse_pickle(path, "Save the estimator with skops.io.dump(estimator, 'name.skops').")
     found = existing(path, "skops file")
+    allowed = [*(trusted.split(",") if isinstance(trusted, str) else trusted), TREE]
     try:
-        unknown = [name for name in skops.io.get_untrusted_types(file=found) if name not in trusted]
+        unknown = sorted(name for name in skops.io.get_untrusted_types(file=found) if name not in allowed)
         if unknown:
             raise CaromError(
-                f"{found}: holds types that skops does not trust: {', '.join(sorted(unknown))}. If you know them to be "
-                f"harmless, pass trusted={sorted(unknown)!r}."
+                f"{found}: holds types that skops does not trust: {', '.join(unknown)}. If you know them to be "
+                f"harmless, pass trusted={unknown!r}."
             )
-        return skops.io.load(found, trusted=list(trusted))
+        estimator = skops.io.load(found, trusted=allowed)
     except (BadZipFile, KeyError, ValueError) as error:
         raise CaromError(
             f"{found}: not a skops file ({error}). Save the estimator with skops.io.dump(estimator, 'name.skops')."
         ) from error
+    if not all(_sound(tree) for tree in _walk(estimator) if f"{type(tree).__module__}.{type(tree).__name__}" == TREE):
+        raise CaromError(f"{found}: holds a tree whose nodes point outside it. The file is damaged or made to do harm.")
+    return estimator
+
+
+TREE = "sklearn.tree._tree.Tree"
+
+
+def _sound(tree: Any) -> bool:
+    """Whether every node of a compiled tree leads to later nodes of the same tree, by a feature that exists."""
+    import numpy as np
+
+    here, inner = np.arange(tree.node_count), tree.children_left != -1
+    down = np.stack([tree.children_left, tree.children_right])[:, inner]
+    leads_on = (down > here[inner]).all() and (down < tree.node_count).all()
+    asks = (tree.feature[inner] >= 0).all() and (tree.feature[inner] < tree.n_features).all()
+    return bool(leads_on and asks and len(tree.value) == tree.node_count)
 
 
 def load_python(spec: Spec) -> Any:
@@ -338,9 +360,7 @@ def digest_of_object(thing: Any, *facts: object) -> str:
     """sha256 that names an estimator (by its fitted state) or a function (by its source) in the store."""
     digest = hashlib.sha256(repr(facts).encode())
     if is_estimator(thing):
-        import joblib
-
-        digest.update(joblib.hash(thing).encode())
+        _feed(digest, thing)
         return digest.hexdigest()
     bound = thing.keywords if isinstance(thing, partial) else {}
     function = thing.func if isinstance(thing, partial) else thing
@@ -350,3 +370,49 @@ def digest_of_object(thing: Any, *facts: object) -> str:
         source = repr(type(function))
     digest.update(f"{getattr(function, '__module__', '')}{sorted(bound.items())}{source}".encode())
     return digest.hexdigest()
+
+
+def _feed(digest: Any, thing: Any) -> None:
+    """Hash an object's state: the same for an estimator and its copy read back from a file, unlike its pickle."""
+    import numpy as np
+
+    for part in _walk(thing):
+        digest.update(f"<{type(part).__qualname__}".encode())
+        if isinstance(part, np.ndarray) and not part.dtype.hasobject and not part.dtype.names:
+            digest.update(f"{part.dtype}{part.shape}".encode() + np.ascontiguousarray(part).tobytes())
+        elif callable(part) and hasattr(part, "__qualname__"):
+            digest.update(f"{part.__module__}.{part.__qualname__}".encode())
+        elif part is None or isinstance(part, ATOMS):
+            digest.update(repr(part).encode())
+        elif hasattr(part, "__len__"):
+            digest.update(str(len(part)).encode())
+
+
+ATOMS = (bool, int, float, complex, str, bytes)
+
+
+def _walk(thing: Any, above: tuple[int, ...] = ()) -> Iterator[Any]:
+    """An object and everything it holds, depth first, in an order of its content alone."""
+    import numpy as np
+
+    if id(thing) in above:  # a cycle
+        return
+    if isinstance(thing, np.generic) and not thing.dtype.names:
+        thing = thing.item()
+    yield thing
+    parts: Iterable[Any] = ()
+    if thing is None or isinstance(thing, ATOMS) or (callable(thing) and hasattr(thing, "__qualname__")):
+        return
+    if isinstance(thing, np.ndarray):  # records field by field: the gaps between fields hold anything
+        names = thing.dtype.names
+        parts = [thing[name] for name in names] if names else thing.flat if thing.dtype.hasobject else ()
+    elif isinstance(thing, Mapping):
+        parts = [part for key in sorted(thing, key=str) for part in (key, thing[key])]
+    elif isinstance(thing, list | tuple):
+        parts = thing
+    elif isinstance(thing, set | frozenset):
+        parts = sorted(thing, key=repr)
+    else:
+        parts = [thing.__getstate__()]
+    for part in parts:
+        yield from _walk(part, (*above, id(thing)))
