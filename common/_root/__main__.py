@@ -1,0 +1,6 @@
+"""`python -m carom` is the command line."""
+
+from carom.common.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,412 @@
+"""The command line. stdout carries data, stderr progress and errors; nothing heavy is imported until it is needed.
+
+Exit codes: 0 done; 1 a bug; 2 usage or bad input; 3 finished, but some units failed (named); 4 a gate such as
+--fail-above was not met; 130 interrupted, with everything computed so far kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+from carom.common.errors import CaromError
+
+DONE, BUG, BAD_INPUT, FAILED_UNITS, GATE, INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+MODALITIES = ("image", "audio", "text")
+
+
+def main() -> NoReturn:
+    """Entry point: every way to end has its exit code."""
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        cli.main(standalone_mode=False)
+        code = DONE
+    except click.exceptions.Exit as stop:
+        code = stop.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = BAD_INPUT
+    except CaromError as error:
+        _say(f"carom: {error}")
+        code = BAD_INPUT
+    except (KeyboardInterrupt, click.Abort):
+        _say("carom: interrupted; what was computed is kept. The same command continues.")
+        code = INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has gone, for example `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = DONE
+    except Exception as error:
+        if os.environ.get("CAROM_DEBUG"):
+            raise
+        _say(f"carom: bug: {type(error).__name__}: {error}. Set CAROM_DEBUG=1 for the traceback, and please report it.")
+        code = BUG
+    sys.stdout.flush()
+    sys.exit(code)
+
+
+def _say(text: str) -> None:
+    """One line on stderr, with nothing in it that a terminal would obey."""
+    shown = "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text)
+    click.echo(shown.replace("\n", " "), err=True)
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2, allow_nan=False))
+
+
+class Group(click.Group):
+    """A group that answers an unknown command with the nearest known one."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        import difflib
+
+        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
+            hint = f" Did you mean '{near[0]}'?" if near else f" Known: {', '.join(self.list_commands(ctx))}."
+            raise click.UsageError(f"No such command '{args[0]}'.{hint}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="carom")
+def cli() -> None:
+    """Craft adversarial images, sounds and sentences, and measure how they transfer between models.
+
+    \b
+    carom demo                              three modalities, offline, about two minutes
+    carom list models --modality audio      what there is to attack
+    carom run --modality image --source zoo:image-resnet --target zoo:image-forest --attack pgd --eps 8/255
+    carom init                              a study file for your own models and data
+    """
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout instead of tables.")
+quiet = click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
+device_option = click.option(
+    "--device", default="auto", show_default=True, help="auto (a GPU when there is one), cpu, cuda, cuda:1."
+)
+modality_option = click.option(
+    "--modality", "-m", help="image, audio or text. A further modality installs under its own name."
+)
+
+
+@contextlib.contextmanager
+def _progress(quiet_too: bool) -> Iterator[Callable[[int, int, str], None] | None]:
+    """A bar on stderr when that is a terminal; a line at every quarter otherwise; nothing when quiet."""
+    if quiet_too:
+        yield None
+        return
+    if not sys.stderr.isatty():
+        last: list[Any] = [None]
+
+        def report(done: int, total: int, what: str) -> None:
+            mark = (what.split(":")[0], 4 * done // max(1, total))
+            if mark != last[0]:
+                last[0] = mark
+                _say(f"[{done}/{total}] {what}")
+
+        yield report
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+
+        def advance(done: int, total: int, what: str) -> None:
+            bar.update(task, completed=done, total=total, description=what[:60])
+
+        yield advance
+
+
+def _finish(run: Any, json_too: bool, fail_above: Sequence[str]) -> None:
+    """Print the outcome of a run and end with its exit code."""
+    from carom.common.console import print_run
+
+    if json_too:
+        _print_json(run.summary())
+    else:
+        print_run(run)
+    for failure in run.failures:
+        _say(f"failed: {failure.what}: {failure.error}")
+    unmet = [line for gate in fail_above for line in _unmet(run, gate)]
+    for line in unmet:
+        _say(f"gate not met: {line}")
+    if run.failures:
+        raise click.exceptions.Exit(FAILED_UNITS)
+    if unmet:
+        raise click.exceptions.Exit(GATE)
+
+
+def _unmet(run: Any, gate: str) -> list[str]:
+    """The cells between different models that exceed a gate METRIC=X."""
+    from carom.common.specs import number
+
+    metric, equals, limit = gate.partition("=")
+    rows = [row for outcome in run.outcomes for row in outcome.rows()]
+    known = {k for row in rows for k, v in row.items() if isinstance(v, float)}
+    if not equals or metric not in known:
+        raise CaromError(f"--fail-above {gate}: write METRIC=X with a metric of {', '.join(sorted(known))}.")
+    return [
+        f"{row['source']} -> {row['target']} ({row['attack']}): {metric} {row[metric]:.3f} > {number(limit):g}"
+        for row in rows
+        if row["source"] != row["target"] and row[metric] is not None and row[metric] > number(limit)
+    ]
+
+
+fail_above_option = click.option(
+    "--fail-above",
+    multiple=True,
+    metavar="METRIC=X",
+    help="Exit with 4 when a cell between different models exceeds X, for example excess=0.3.",
+)
+
+
+@cli.command()
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("carom-demo"), show_default=True, help="Run folder."
+)
+@click.option("--limit", type=click.IntRange(min=1), help="Examples per modality, instead of each one's default.")
+@click.option("--modality", "-m", "only", multiple=True, help="Only this modality (may be repeated).")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--batch", type=click.IntRange(min=1), default=64, show_default=True, help="Examples at once.")
+@device_option
+@quiet
+@as_json
+def demo(
+    out: Path,
+    limit: int | None,
+    only: tuple[str, ...],
+    seed: int,
+    batch: int,
+    device: str,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Transfer between CNN, RNN, transformer and trees in images, audio and text: offline, on models that ship here.
+
+    Prints one matrix a modality (excess transfer, with 95 % intervals) and the path of the report. The work is kept in
+    OUT/store: the same command again finds it there.
+    """
+    from carom.common.modality import modality_names
+    from carom.common.run import command_line, execute
+    from carom.common.study import make_study
+
+    names = only or tuple(sorted(modality_names(), key=lambda m: MODALITIES.index(m) if m in MODALITIES else 9))
+    values = {
+        "modalities": {m: {"limit": limit} if limit else {} for m in names},
+        "seeds": [seed],
+        "batch": batch,
+        "device": device,
+        "store": str(out / "store"),
+        "out": str(out),
+    }
+    with _progress(quiet) as progress:
+        run = execute(make_study(values), progress, out, command_line())
+    _finish(run, as_json, ())
+
+
+@cli.command("run")
+@click.argument("study", required=False, type=click.Path(path_type=Path))
+@modality_option
+@click.option(
+    "--source", "-s", multiple=True, help="Model to craft on: zoo:NAME, hf:ORG/NAME, py:module:name ... Repeat."
+)
+@click.option("--target", "-t", multiple=True, help="Model to measure on. Repeat. Default: the sources.")
+@click.option("--attack", "-a", multiple=True, help="Attack, with parameters: 'pgd?steps=20&restarts=2'. Repeat.")
+@click.option("--data", "-d", help="builtin:NAME, folder:PATH, hf:NAME:SPLIT, torchvision:NAME.")
+@click.option("--split", help="Split of the data.  [default: test]")
+@click.option("--threat", help="What bounds the change: linf, l2, snr, words.")
+@click.option("--eps", help="Budget: 8/255 (linf), 30 (snr, dB), 0.3 (share of words).")
+@click.option("--limit", type=click.IntRange(min=1), help="Use at most so many examples.")
+@click.option("--targeted", is_flag=True, default=None, help="Aim at a random other class for each example.")
+@click.option(
+    "--on-error", type=click.Choice(["raise", "skip"]), help="Bad files: stop (default), or name and skip them."
+)
+@click.option("--seed", "seeds", type=int, multiple=True, help="Repeat for several.  [default: 0]")
+@click.option("--controls", type=click.IntRange(min=1), help="Random draws for the control.  [default: 5]")
+@click.option("--batch", type=click.IntRange(min=1), help="Examples at once; never changes results.  [default: 64]")
+@click.option("--device", help="auto (a GPU when there is one), cpu, cuda, cuda:1.  [default: auto]")
+@click.option("--store", help="Folder of finished work, shared by runs.  [default: .carom/store]")
+@click.option("--out", help="Run folder.  [default: runs/DATE-TIME]")
+@click.option("--dry-run", is_flag=True, help="Say what would be computed and how much of it is in the store.")
+@fail_above_option
+@quiet
+@as_json
+def run_command(
+    study: Path | None,
+    modality: str | None,
+    source: tuple[str, ...],
+    target: tuple[str, ...],
+    attack: tuple[str, ...],
+    seeds: tuple[int, ...],
+    dry_run: bool,
+    fail_above: tuple[str, ...],
+    quiet: bool,
+    as_json: bool,
+    **flags: Any,
+) -> None:
+    """Measure transfer between models, from a STUDY.toml, from flags, or from both (flags win).
+
+    \b
+    carom run carom.toml
+    carom run --modality audio -s zoo:audio-gru -t zoo:audio-kwt -a 'pgd?steps=20' --threat snr --eps 25
+    carom run --modality text -s py:mymodels:sentiment -d folder:reviews.csv -a greedy-unk --dry-run
+
+    The same command again continues where the last one stopped; nothing is computed twice.
+    """
+    import time
+
+    from carom.common.modality import modality_names
+    from carom.common.run import command_line, execute, plan_of, resolve
+    from carom.common.store import Store
+    from carom.common.study import make_study, read_study
+
+    values = read_study(study, modality_names()) if study is not None else {"modalities": {}}
+    parts = values["modalities"]
+    of_modality = {
+        "sources": list(source) or None,
+        "targets": list(target) or None,
+        "attacks": list(attack) or None,
+        **{k: flags[k] for k in ("data", "split", "threat", "eps", "limit", "targeted", "on_error")},
+    }
+    given = {k: v for k, v in of_modality.items() if v is not None}
+    if modality is None and given and len(parts) == 1:
+        modality = next(iter(parts))
+    if modality is None and (given or not parts):
+        raise CaromError("which modality? Pass --modality image, audio or text, or a STUDY.toml (see `carom init`).")
+    if modality is not None:
+        parts = {modality: {**parts.get(modality, {}), **given}}
+    settings = {k: flags[k] for k in ("controls", "batch", "device", "store", "out") if flags[k] is not None}
+    if seeds:
+        settings["seeds"] = list(seeds)
+    wanted = make_study({**values, **settings, "modalities": parts}, str(study or "flags"))
+    if dry_run:
+        wanted = resolve(wanted)
+        counts = {}
+        for name in wanted.modalities:
+            units, store = plan_of(wanted, name).units(), Store(wanted.store)
+            counts[name] = {"units": len(units), "stored": sum(store.has(u.key) for u in units)}
+        if as_json:
+            _print_json(counts)
+        for name, count in counts.items() if not as_json else ():
+            click.echo(f"{name}: {count['units']} units, {count['stored']} of them in {wanted.store}")
+        return
+    folder = Path(wanted.out or time.strftime("runs/%Y-%m-%d-%H%M%S"))
+    with _progress(quiet) as progress:
+        run = execute(wanted, progress, folder, command_line())
+    _finish(run, as_json, fail_above)
+
+
+@cli.command("list")
+@click.argument("what", type=click.Choice(["attacks", "models", "data", "defences", "runs"]))
+@modality_option
+@as_json
+def list_command(what: str, modality: str | None, as_json: bool) -> None:
+    """List attacks, models of the zoo, built-in data, defences, or finished runs."""
+    from carom.common import listing
+    from carom.common.console import print_table
+
+    rows = getattr(listing, what)(modality)
+    if as_json:
+        _print_json(rows)
+    elif rows:
+        print_table(listing.COLUMNS[what], rows)
+    else:
+        click.echo(listing.NONE[what], err=True)
+
+
+@cli.command()
+@click.argument("name")
+@as_json
+def show(name: str, as_json: bool) -> None:
+    """Everything known of one attack, model, data set or run: parameters, paper, cost, card."""
+    from carom.common import listing
+    from carom.common.console import print_facts
+
+    facts = listing.find(name)
+    _print_json(facts) if as_json else print_facts(facts)
+
+
+@cli.command()
+@click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="Where to write.  [default: RUN/report.html]")
+@quiet
+@as_json
+def report(folder: Path, output: Path | None, quiet: bool, as_json: bool) -> None:
+    """Write the HTML report of a finished run again, from its study and the store."""
+    from carom.common.run import execute, load_run, write_run_report
+
+    study, manifest = load_run(folder)
+    with _progress(quiet) as progress:
+        run = execute(study, progress)
+    path = output or folder / "report.html"
+    write_run_report(run.outcomes, path, {**run.summary(), "manifest": manifest}, study)
+    _print_json({"report": str(path.resolve())}) if as_json else click.echo(path.resolve())
+
+
+@cli.command()
+@click.argument("spec", metavar="zoo:NAME")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("trained"), show_default=True, help="Folder.")
+@quiet
+@as_json
+def train(spec: str, out: Path, quiet: bool, as_json: bool) -> None:
+    """Train a model of the zoo from its recipe: checkpoint and card go to OUT, to be used or compared.
+
+    On one machine the same recipe gives the same bytes; the card that ships names its sha256 and accuracy.
+    """
+    from carom.common.console import print_facts
+    from carom.common.listing import recipe_of
+    from carom.common.zoo import read_card, train_and_save
+
+    recipe = recipe_of(spec)
+    with _progress(quiet) as advance:
+
+        def epoch(done: int, total: int, loss: float) -> None:
+            if advance is not None:
+                advance(done, total, f"{recipe.name}: epoch {done} of {total}, loss {loss:.3f}")
+
+        card = train_and_save(recipe, out, epoch)
+    shipped = read_card(recipe) if recipe.card.exists() else {}
+    card["equals_shipped"] = card["sha256"] == shipped.get("sha256")
+    card["shipped_clean_accuracy"] = shipped.get("clean_accuracy")
+    _print_json(card) if as_json else print_facts(card)
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path), default=Path("."))
+@click.option("--force", is_flag=True, help="Overwrite an existing carom.toml.")
+def init(folder: Path, force: bool) -> None:
+    """Write a commented carom.toml to start a study of your own models and data."""
+    from importlib.resources import files
+
+    path = folder / "carom.toml"
+    if path.exists() and not force:
+        raise CaromError(f"{path} exists. Pass --force to overwrite it, or name another folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(
+        files("carom.common").joinpath("templates/carom.toml").read_text(encoding="utf-8"), encoding="utf-8"
+    )
+    click.echo(f"wrote {path}; edit it, then: carom run {path}")
+
+
+@cli.command()
+@as_json
+def doctor(as_json: bool) -> None:
+    """Say what works here: versions, devices, modalities, optional extras."""
+    from carom.common.console import print_checks
+    from carom.common.doctor import examine
+
+    checks = examine()
+    _print_json(checks) if as_json else print_checks(checks)
+    if not all(c["ok"] for c in checks if c["needed"]):
+        raise click.exceptions.Exit(BAD_INPUT)

@@ -1,0 +1,115 @@
+"""What the command line prints for people: tables on stdout, in plain text when that is no terminal."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=200)
+    return console
+
+
+def shown(value: Any) -> Text:
+    """Any value as inert text: control and direction characters are replaced by visible escapes."""
+    text = "–" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+    if isinstance(value, list | tuple):
+        text = ", ".join(map(str, value))
+    return Text("".join(c if not unicodedata.category(c).startswith("C") else f"\\u{ord(c):04x}" for c in text))
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column.replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*(shown(row.get(column)) for column in columns))
+    _console().print(table)
+
+
+def print_facts(facts: Mapping[str, Any]) -> None:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            value = ", ".join(f"{k}={v}" for k, v in value.items())
+        table.add_row(shown(name.replace("_", " ")), shown(value))
+    _console().print(table)
+
+
+def print_checks(checks: Sequence[Mapping[str, Any]]) -> None:
+    for check in checks:
+        mark = "ok  " if check["ok"] else "FAIL" if check["needed"] else "no  "
+        _console().print(Text(f"{mark} ") + shown(check["what"]) + Text(": ") + shown(check["found"]))
+
+
+def rate(value: float | None, low: float | None = None, high: float | None = None) -> str:
+    """.42 [.35,.50], as tables print it."""
+
+    def short(x: float) -> str:
+        return f"{x:.2f}".replace("0.", ".", 1) if abs(x) < 1 else f"{x:.2f}"
+
+    if value is None:
+        return "–"
+    return short(value) if low is None or high is None else f"{short(value)} [{short(low)},{short(high)}]"
+
+
+def print_run(run: Any) -> None:
+    """One matrix a modality, how to read it, warnings, and where the report is."""
+    console = _console()
+    for outcome in run.outcomes:
+        summary = outcome.summary()
+        print_matrix(console, outcome.plan.modality, summary)
+        for line in summary["skipped"]:
+            console.print(Text("  skipped: ") + shown(line))
+    console.print(
+        "Cells: excess transfer (T - N) / (1 - N) with its 95% interval, over examples right on both models; "
+        "T is the share fooled, N the share a random perturbation of the same budget fools.\n"
+        "In brackets after a source: white-box success. * marks it as the cell of source and target alike; "
+        "! a warning, spelled out in the report."
+    )
+    if run.folder is not None:
+        console.print(f"{run.seconds:.0f} s   report: {(run.folder / 'report.html').resolve()}", soft_wrap=True)
+
+
+def print_matrix(console: Console, modality: str, summary: Mapping[str, Any]) -> None:
+    models = {m["name"]: m for m in summary["models"]}
+    clean = "   ".join(f"{m['name']} {rate(m['clean_accuracy'])}" for m in summary["models"])
+    console.print()
+    console.print(Text(f"{modality}: {summary['data']}, {summary['examples']} examples, {summary['threat']}", "bold"))
+    console.print(Text("clean accuracy  ") + shown(clean))
+    cells = summary["cells"]
+    columns = list(dict.fromkeys(c["target"] for c in cells))
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("source, attack, white-box")
+    for name in columns:
+        table.add_column(Text.assemble(shown(name), f"\n{models[name]['family']}"), justify="right")
+    rows: dict[tuple[str, str, int], dict[str, Any]] = {}
+    for cell in cells:
+        rows.setdefault((cell["source"], cell["attack"], cell["seed"]), {})[cell["target"]] = cell
+    several = len({seed for *_, seed in rows}) > 1
+    for (source, attack, seed), row in rows.items():
+        first = next(iter(row.values()))
+        warned = " !" if first["warnings"] else ""
+        tail = f" seed {seed}" if several else ""
+        title = f"{source} {attack}{tail} ({rate(first['white_box'])}{warned})"
+        table.add_row(
+            shown(title),
+            *(
+                rate(c["excess"], c["excess_low"], c["excess_high"]) + ("*" if c["source"] == c["target"] else "")
+                if (c := row.get(name))
+                else "–"
+                for name in columns
+            ),
+        )
+    console.print(table)

@@ -1,0 +1,57 @@
+"""Which adversarial examples the report shows: for each cell, what transferred, what only fooled the source, what failed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from carom.common.modality import get_modality
+from carom.common.report import Example
+from carom.common.transfer import Transfer
+from torch import Tensor
+
+OUTCOMES = ("transferred", "source only", "failed")
+
+
+def choose_examples(outcome: Transfer, per_cell: int) -> Iterator[Example]:
+    """Up to `per_cell` examples of each cell, from the first shard; different kinds before more of one kind."""
+    plan, store = outcome.plan, outcome.store
+    shard = plan.shards()[0]
+    panels, classes = get_modality(plan.modality).panels, plan.data.classes
+    labels = shard.labels.tolist()
+    for craft in plan.crafts(shard):
+        if craft.seed != plan.seeds[0] or not store.has(craft.key):
+            continue
+        adversarial = craft.inputs(store)
+        by_source = outcome._answers([plan.judges(craft, craft.source)[0]])
+        clean_source = outcome.clean(craft.source)
+        for target in plan.targets:
+            by_target = outcome._answers([plan.judges(craft, target)[0]])
+            clean_target = outcome.clean(target)
+            if target.digest == craft.source.digest or by_source is None or by_target is None:
+                continue
+            if clean_source is None or clean_target is None:
+                continue
+            kinds: dict[str, list[int]] = {kind: [] for kind in OUTCOMES}
+            for i, label in enumerate(labels):
+                if clean_source.answer[i] == label == clean_target.answer[i]:
+                    hit_source, hit_target = by_source.answer[i] != label, by_target.answer[i] != label
+                    kinds["transferred" if hit_target else "source only" if hit_source else "failed"].append(i)
+            wanted = [
+                (kind, rows[k]) for k in range(per_cell) for kind in OUTCOMES for rows in [kinds[kind]] if k < len(rows)
+            ]
+            for kind, i in wanted[:per_cell]:
+                facts = dict(shard.facts)
+                if isinstance(shard.lengths, Tensor):
+                    facts["length"] = int(shard.lengths[i])
+                yield Example(
+                    modality=plan.modality,
+                    id=shard.ids[i],
+                    source=craft.source.name,
+                    target=target.name,
+                    attack=craft.chosen.label,
+                    label=classes[labels[i]],
+                    source_says=classes[int(by_source.answer[i])],
+                    target_says=classes[int(by_target.answer[i])],
+                    outcome=kind,
+                    panels=panels(shard.space, shard.stored[i], adversarial[i], facts),
+                )

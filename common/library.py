@@ -1,0 +1,257 @@
+"""What users import from `carom`: load, attack, transfer."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from carom.common.data import Dataset
+from carom.common.errors import CaromError, UnknownName
+from carom.common.modality import AttackInfo, Modality, get_modality, modality_names
+from carom.common.models import Model
+from carom.common.problem import Access, Attack, Cost, describe
+from carom.common.registry import attacks_of, choose_attack
+from carom.common.registry import list_attacks as _list_attacks
+from carom.common.run import pick_device
+from carom.common.spaces import Inputs
+from carom.common.specs import call_with, number, parse, split_parameters
+from carom.common.store import Store, write_atomically
+from carom.common.threats import Threat
+from carom.common.transfer import Executor, Plan, Progress, Transfer, evaluate, inline
+from carom.common.units import Chosen
+from torch import Tensor
+
+ONLY_KIND = {"torchvision": "image", "torchaudio": "audio"}
+
+
+def modality_of(source: Any, modality: str | None = None) -> Modality:
+    """The modality a model spec belongs to; for specs and objects that do not tell, it is asked for."""
+    if modality is not None:
+        return get_modality(modality)
+    if isinstance(source, str):
+        spec = parse(source)
+        if spec.kind in ONLY_KIND:
+            return get_modality(ONLY_KIND[spec.kind])
+        if spec.kind == "zoo":
+            known = {name: m for m in modality_names() for name in get_modality(m).recipes}
+            if spec.rest not in known:
+                raise UnknownName("model in the zoo", spec.rest, known)
+            return get_modality(known[spec.rest])
+    what = repr(source) if isinstance(source, str) else type(source).__name__
+    raise CaromError(f"carom cannot know the modality of {what}: pass modality= one of {', '.join(modality_names())}.")
+
+
+def load_model(source: Any, modality: str | None = None, **facts: Any) -> Model:
+    """A model by spec (`zoo:image-resnet`, `hf:org/name@revision`, `py:pkg.module:factory`), or one that you hold.
+
+    `source` may be a spec, a `torch.nn.Module`, a Hugging Face model, a fitted scikit-learn estimator or a function.
+    What Carom cannot know of it (modality, normalisation, sample rate, tokenizer, classes) is asked for by name.
+    """
+    if isinstance(source, Model):
+        return source
+    return modality_of(source, modality).load_model(source, **facts)
+
+
+def load_data(
+    spec: str, split: str = "test", limit: int | None = None, modality: str | None = None, **facts: Any
+) -> Dataset:
+    """Data by spec: `builtin:fashion-mnist`, `folder:PATH`, `hf:glue/sst2:validation[:500]`, `torchvision:CIFAR10`.
+
+    `limit` keeps that many examples, chosen by a hash of their ids. `on_error="skip"` leaves bad files out.
+    """
+    if modality is None:
+        parsed = parse(spec)
+        owners = [m for m in modality_names() if parsed.kind == "builtin" and parsed.rest in get_modality(m).data]
+        owners = owners or ([ONLY_KIND[parsed.kind]] if parsed.kind in ONLY_KIND else [])
+        if not owners:
+            if parsed.kind == "builtin":
+                raise UnknownName(
+                    "built-in data set", parsed.rest, [n for m in modality_names() for n in get_modality(m).data]
+                )
+            raise CaromError(
+                f"carom cannot know the modality of {spec!r}: pass modality= one of {', '.join(modality_names())}."
+            )
+        modality = owners[0]
+    return get_modality(modality).load_data(spec, split=split, limit=limit, **facts)
+
+
+def get_attack(name: str, modality: str | None = None, **parameters: Any) -> Attack:
+    """The attack of that name: `get_attack("pgd", steps=20)`. Image and audio share their gradient attacks."""
+    head, given = split_parameters(name)
+    for owner in [modality] if modality else modality_names():
+        known = attacks_of(get_modality(owner))
+        if head in known:
+            return call_with(known[head].build, {**given, **parameters}, f"attack {head}")
+    raise UnknownName("attack", head, {info.name for _, info in _list_attacks(modality)})
+
+
+def list_attacks(modality: str | None = None) -> list[AttackInfo]:
+    """Every registered attack, of one modality or all; those shared by several are listed once."""
+    return list({info.name: info for _, info in _list_attacks(modality)}.values())
+
+
+def threat_of(modality: Modality, threat: Threat | str | None, eps: float | str | None) -> tuple[Threat, str]:
+    """(threat, its label): a threat, or a kind and a budget; by default the modality's own."""
+    if threat is not None and not isinstance(threat, str):
+        return threat, repr(threat)
+    kind = threat or modality.defaults.threat
+    if kind not in modality.threats:
+        raise UnknownName(f"threat for {modality.name}", kind, modality.threats)
+    if eps is None and kind != modality.defaults.threat:
+        raise CaromError(f"threat {kind} needs a budget: pass eps=...")
+    size = modality.defaults.eps if eps is None else eps
+    return modality.threats[kind](number(size)), f"{kind} {size}"
+
+
+@dataclass(frozen=True)
+class AdversarialSet:
+    """Adversarial inputs in stored form, beside what is needed to measure them elsewhere."""
+
+    source: str
+    attack: str
+    threat: str
+    modality: str
+    stored: Inputs  # integer Tensor[N, ...] or list[str]
+    labels: Tensor  # int64[N]
+    ids: Sequence[str]
+    success: Tensor  # bool[N], on the source
+    status: Tensor  # int64[N] of Status
+    cost: Cost
+
+    def save(self, path: Path | str) -> None:
+        """One Parquet file: texts as they are, tensors as their bytes with shape and type."""
+        columns: dict[str, Any] = {
+            "id": list(self.ids),
+            "label": self.labels.tolist(),
+            "success": self.success.tolist(),
+            "status": self.status.tolist(),
+            **{name: getattr(self.cost, name).tolist() for name in ("forward", "backward", "queries")},
+        }
+        facts = {"source": self.source, "attack": self.attack, "threat": self.threat, "modality": self.modality}
+        if isinstance(self.stored, Tensor):
+            columns["input"] = [row.contiguous().numpy().tobytes() for row in self.stored.cpu()]
+            facts["shape"] = ",".join(map(str, self.stored.shape[1:]))
+            facts["dtype"] = str(self.stored.dtype).removeprefix("torch.")
+        else:
+            columns["input"] = list(self.stored)
+        table = pa.table(columns).replace_schema_metadata(facts)
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, compression="zstd")
+        write_atomically(Path(path), sink.getvalue().to_pybytes())
+
+    @classmethod
+    def load(cls, path: Path | str) -> AdversarialSet:
+        """A set that `save` wrote."""
+        try:
+            table = pq.read_table(path, partitioning=None)
+            facts = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
+            column = table["input"].to_pylist()
+            stored: Inputs = column
+            if "shape" in facts:
+                shape = [int(s) for s in facts["shape"].split(",")]
+                stored = torch.frombuffer(bytearray(b"".join(column)), dtype=getattr(torch, facts["dtype"])).view(
+                    -1, *shape
+                )
+            return cls(
+                **{name: facts[name] for name in ("source", "attack", "threat", "modality")},
+                stored=stored,
+                labels=torch.tensor(table["label"].to_pylist()),
+                ids=table["id"].to_pylist(),
+                success=torch.tensor(table["success"].to_pylist()),
+                status=torch.tensor(table["status"].to_pylist()),
+                cost=Cost(*(torch.tensor(table[n].to_pylist()) for n in ("forward", "backward", "queries"))),
+            )
+        except (OSError, KeyError, ValueError, RuntimeError, pa.ArrowInvalid) as error:
+            raise CaromError(f"{path}: not an adversarial set that carom saved ({error}).") from None
+
+
+def attack(
+    model: Model,
+    data: Dataset,
+    attack: str | Attack = "pgd",
+    *,
+    threat: Threat | str | None = None,
+    eps: float | str | None = None,
+    targeted: bool = False,
+    seed: int = 0,
+    batch: int = 64,
+    device: str = "auto",
+) -> AdversarialSet:
+    """Adversarial examples for a model, rounded to what can be saved and checked against the budget."""
+    modality = get_modality(model.modality)
+    budget, label = threat_of(modality, threat, eps)
+    chosen = _choose(modality, attack, label.split()[0] if threat is None or isinstance(threat, str) else None)
+    model.to(pick_device(device))
+    plan = Plan(model.modality, (model,), (model,), (chosen,), data, budget, label, (seed,), targeted=targeted)
+    results, stored = [], []
+    for shard in plan.shards():
+        for craft in plan.crafts(shard):
+            results.append(craft.results(batch))
+            stored.append(craft.stored(results[-1]))
+    merged = [r for part in results for r in part]
+    return AdversarialSet(
+        source=model.name,
+        attack=chosen.label,
+        threat=label,
+        modality=model.modality,
+        stored=torch.cat(stored) if isinstance(stored[0], Tensor) else [t for part in stored for t in part],
+        labels=data.labels,
+        ids=data.ids,
+        success=torch.cat([r.success for r in merged]),
+        status=torch.cat([r.status for r in merged]),
+        cost=Cost(*(torch.cat([getattr(r.cost, n) for r in merged]) for n in ("forward", "backward", "queries"))),
+    )
+
+
+def _choose(modality: Modality, attack: str | Attack, kind: str | None) -> Chosen:
+    if isinstance(attack, str):
+        return choose_attack(modality, attack, kind)
+    named = str(describe(attack))
+    info = AttackInfo(type(attack).__name__, named, "given by the caller", Access.LABEL, (), lambda: attack, "unknown")
+    return Chosen(info, {}, attack)
+
+
+def transfer(
+    sources: Iterable[Model | str],
+    targets: Iterable[Model | str],
+    attacks: Iterable[str | Attack],
+    data: Dataset | str,
+    *,
+    threat: Threat | str | None = None,
+    eps: float | str | None = None,
+    targeted: bool = False,
+    seeds: Sequence[int] = (0,),
+    controls: int = 5,
+    store: Store | Path | str | None = None,
+    executor: Executor | str = "inline",
+    batch: int = 64,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> Transfer:
+    """Craft on every source, measure on every target: T, its control, E, R, their intervals and warnings.
+
+    Every attack runs on each source that grants what it needs. With a `store`, what is there is not computed again.
+    """
+    if executor not in ("inline", inline) and isinstance(executor, str):
+        raise UnknownName("executor", executor, ["inline"])
+    data = load_data(data) if isinstance(data, str) else data
+    modality = get_modality(data.modality)
+    where = pick_device(device)
+    source_models = tuple(load_model(m, modality.name).to(where) for m in sources)
+    target_models = tuple(load_model(m, modality.name).to(where) for m in targets)
+    budget, label = threat_of(modality, threat, eps)
+    kind = label.split()[0] if threat is None or isinstance(threat, str) else None
+    chosen = tuple(_choose(modality, a, kind) for a in attacks)
+    plan = Plan(
+        modality.name, source_models, target_models, chosen, data, budget, label, tuple(seeds), controls, targeted
+    )
+    if store is None:
+        store = tempfile.mkdtemp(prefix="carom-")
+    ledger = store if isinstance(store, Store) else Store(store)
+    return evaluate(plan, ledger, batch, inline if isinstance(executor, str) else executor, progress)

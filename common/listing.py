@@ -1,0 +1,101 @@
+"""What `carom list` and `carom show` say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from carom.common.errors import UnknownName
+from carom.common.modality import get_modality, modality_names
+from carom.common.registry import describe_attack, list_attacks
+from carom.common.run import load_run
+from carom.common.specs import parse
+from carom.common.zoo import Recipe, read_card
+
+COLUMNS = {
+    "attacks": ("name", "modality", "needs", "threats", "summary"),
+    "models": ("name", "modality", "family", "clean_accuracy", "summary"),
+    "data": ("name", "modality", "summary"),
+    "defences": ("name", "modality", "summary"),
+    "runs": ("folder", "finished", "modalities", "seconds"),
+}
+NONE = {
+    "attacks": "no attacks",
+    "models": "no models",
+    "data": "no data",
+    "defences": "no defences are built in yet",
+    "runs": "no finished runs below runs/ or in carom-demo/",
+}
+
+
+def attacks(modality: str | None = None) -> list[dict[str, Any]]:
+    return [describe_attack(owner, info) for owner, info in list_attacks(modality)]
+
+
+def models(modality: str | None = None) -> list[dict[str, Any]]:
+    rows = []
+    for owner in [modality] if modality else modality_names():
+        for recipe in get_modality(owner).recipes.values():
+            card = read_card(recipe) if recipe.card.exists() else {}
+            rows.append(
+                {
+                    "name": f"zoo:{recipe.name}",
+                    "modality": owner,
+                    "family": recipe.family,
+                    "clean_accuracy": card.get("clean_accuracy"),
+                    "summary": recipe.summary,
+                    "seed": recipe.seed,
+                    "half": recipe.half,
+                }
+            )
+    return rows
+
+
+def data(modality: str | None = None) -> list[dict[str, Any]]:
+    owners = [modality] if modality else modality_names()
+    return [
+        {"name": f"builtin:{name}", "modality": owner, "summary": summary}
+        for owner in owners
+        for name, summary in get_modality(owner).data.items()
+    ]
+
+
+def defences(modality: str | None = None) -> list[dict[str, Any]]:
+    return []
+
+
+def runs(modality: str | None = None) -> list[dict[str, Any]]:
+    """Finished runs below the working directory, newest last."""
+    rows = []
+    for path in sorted(Path().glob("*/manifest.json")) + sorted(Path("runs").glob("*/manifest.json")):
+        study, manifest = load_run(path.parent)
+        if modality is None or modality in study.modalities:
+            rows.append(
+                {"folder": str(path.parent), "finished": manifest["finished"], "modalities": list(study.modalities)}
+            )
+    return rows
+
+
+def recipe_of(spec: str) -> Recipe:
+    """The recipe of zoo:NAME."""
+    name = parse(spec, ("zoo",)).rest if ":" in spec else spec
+    known = {n: recipe for m in modality_names() for n, recipe in get_modality(m).recipes.items()}
+    if name not in known:
+        raise UnknownName("model in the zoo", name, known)
+    return known[name]
+
+
+def find(name: str) -> dict[str, Any]:
+    """Facts of one attack, model, data set or run folder."""
+    if (Path(name) / "manifest.json").exists():
+        return load_run(Path(name))[1]
+    bare = name.split(":", 1)[-1]
+    found = [row for row in attacks() if row["name"] == bare]
+    if found:
+        return {**found[0], "modality": [row["modality"] for row in found]}
+    for row in [*models(), *data()]:
+        if bare == row["name"].split(":", 1)[1]:
+            recipe = recipe_of(row["name"]) if row["name"].startswith("zoo:") else None
+            return {**row, **(read_card(recipe) if recipe is not None and recipe.card.exists() else {})}
+    known = {row["name"] for row in [*attacks(), *models(), *data()]}
+    raise UnknownName("attack, model, data set or run", name, known | {n.split(":", 1)[-1] for n in known})

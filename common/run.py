@@ -1,0 +1,215 @@
+"""A run from a study to its folder: load, compute what is missing, write cells, manifest and report."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from carom.common.errors import CaromError, UnknownName
+from carom.common.modality import Modality, get_modality
+from carom.common.models import Model
+from carom.common.registry import choose_attack
+from carom.common.specs import number
+from carom.common.store import Store, write_atomically
+from carom.common.study import ModalityStudy, Named, Study, make_study
+from carom.common.transfer import Plan, Progress, Transfer, evaluate
+
+PACKAGES = ("carom", "torch", "torchvision", "torchaudio", "transformers", "numpy", "scikit-learn", "pyarrow")
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` is a GPU when there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise CaromError(f"--device {name}: write auto, cpu, cuda or cuda:1.") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise CaromError(f"--device {name}: torch sees no CUDA device here. Use --device cpu, or see `carom doctor`.")
+    return device
+
+
+def resolve(study: Study) -> Study:
+    """The study with every default written out: what is saved, and what runs again in the same way."""
+    parts: dict[str, ModalityStudy] = {}
+    for name, part in study.modalities.items():
+        defaults = get_modality(name).defaults
+        sources = part.sources or [Named(spec=s) for s in defaults.sources]
+        targets = part.targets or ([] if part.sources else [Named(spec=s) for s in defaults.targets])
+        threat = part.threat or defaults.threat
+        if part.eps is None and threat != defaults.threat:
+            raise CaromError(f"threat {threat} needs a budget: pass --eps (the default is for {defaults.threat}).")
+        parts[name] = part.model_copy(
+            update={
+                "data": part.data or Named(spec=defaults.data),
+                "sources": sources,
+                "targets": targets or sources,
+                "attacks": part.attacks or list(defaults.attacks),
+                "threat": threat,
+                "eps": part.eps if part.eps is not None else defaults.eps,
+                "limit": part.limit if part.limit is not None or part.data else defaults.limit,
+            }
+        )
+    return study.model_copy(update={"modalities": parts})
+
+
+def plan_of(study: Study, name: str) -> Plan:
+    """Load what one modality of a resolved study names."""
+    modality, part = get_modality(name), study.modalities[name]
+    assert part.data is not None
+    assert part.threat is not None
+    assert part.eps is not None
+    if part.threat not in modality.threats:
+        raise UnknownName(f"threat for {name}", part.threat, modality.threats)
+    threat = modality.threats[part.threat](number(part.eps))
+    chosen = tuple(choose_attack(modality, spec, part.threat) for spec in part.attacks)
+    facts = {"on_error": part.on_error, **part.data.facts}
+    data = modality.load_data(part.data.spec, split=part.split, limit=part.limit, **facts)
+    device, loaded = pick_device(study.device), {}
+    for named in [*part.sources, *part.targets]:
+        key = json.dumps([named.spec, named.facts], sort_keys=True, default=str)
+        if key not in loaded:
+            loaded[key] = load_named(modality, named, data.facts).to(device)
+    pick = [loaded[json.dumps([n.spec, n.facts], sort_keys=True, default=str)] for n in [*part.sources, *part.targets]]
+    return Plan(
+        modality=name,
+        sources=tuple(dict.fromkeys(pick[: len(part.sources)])),
+        targets=tuple(dict.fromkeys(pick[len(part.sources) :])),
+        attacks=chosen,
+        data=data,
+        threat=threat,
+        threat_label=f"{part.threat} {part.eps}",
+        seeds=tuple(study.seeds),
+        controls=study.controls,
+        targeted=part.targeted,
+    )
+
+
+def load_named(modality: Modality, named: Named, data_facts: Mapping[str, object]) -> Model:
+    """A model of a study. What the data know (sample rate, classes) need not be said twice."""
+    return modality.load_model(named.spec, data=data_facts, **named.facts)
+
+
+@dataclass
+class Run:
+    """A finished run: its folder and the outcome per modality."""
+
+    study: Study
+    outcomes: list[Transfer]
+    seconds: float
+    folder: Path | None = None
+
+    @property
+    def failures(self) -> list[Any]:
+        return [f for outcome in self.outcomes for f in outcome.failures]
+
+    def summary(self) -> dict[str, Any]:
+        """The one object that `--json` prints."""
+        return {
+            "version": version("carom"),
+            "modalities": {o.plan.modality: o.summary() for o in self.outcomes},
+            "report": None if self.folder is None else str((self.folder / "report.html").resolve()),
+            "seconds": round(self.seconds, 1),
+            "seed": self.study.seeds[0],
+            "seeds": list(self.study.seeds),
+        }
+
+    def save(self, command: Sequence[str] = ()) -> None:
+        """Write the run's folder: study, manifest, cells as Parquet and JSON, report."""
+        assert self.folder is not None
+        self.folder.mkdir(parents=True, exist_ok=True)
+        summary = self.summary()
+        study = self.study.model_dump(mode="json")
+        manifest = {
+            "command": list(command),
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "versions": {name: _version(name) for name in PACKAGES},
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "device": str(pick_device(self.study.device)),
+            "study_sha256": hashlib.sha256(json.dumps(study, sort_keys=True).encode()).hexdigest(),
+            "models": {m.name: m.digest for o in self.outcomes for m in o.plan.models},
+            "data": {o.plan.data.name: o.plan.data.digest for o in self.outcomes},
+        }
+        for name, value in (("study", study), ("manifest", manifest), ("result", summary)):
+            write_atomically(self.folder / f"{name}.json", json.dumps(value, indent=2, allow_nan=False).encode())
+        cells = [{"modality": o.plan.modality, **row} for o in self.outcomes for row in o.rows()]
+        if cells:
+            sink = pa.BufferOutputStream()
+            pq.write_table(pa.Table.from_pylist(cells), sink, compression="zstd")
+            write_atomically(self.folder / "cells.parquet", sink.getvalue().to_pybytes())
+        write_run_report(self.outcomes, self.folder / "report.html", {**summary, "manifest": manifest}, self.study)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def execute(
+    study: Study,
+    progress: Progress | None = None,
+    folder: Path | None = None,
+    command: Sequence[str] = (),
+) -> Run:
+    """Run a study. What its store already holds is not computed again."""
+    started = time.perf_counter()
+    study = resolve(study)
+    plans = [plan_of(study, name) for name in study.modalities]
+    store = Store(study.store)
+    outcomes = [evaluate(plan, store, study.batch, progress=_prefixed(progress, plan.modality)) for plan in plans]
+    run = Run(study, outcomes, time.perf_counter() - started, folder)
+    if folder is not None:
+        run.save(command)
+    return run
+
+
+def _prefixed(progress: Progress | None, name: str) -> Progress | None:
+    if progress is None:
+        return None
+    return lambda done, total, what: progress(done, total, f"{name}: {what}")
+
+
+def load_run(folder: Path) -> tuple[Study, dict[str, Any]]:
+    """(resolved study, manifest) of a finished run."""
+    try:
+        study = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CaromError(f"{folder}: not the folder of a finished run ({error}). See `carom list runs`.") from None
+    return make_study(study, str(folder / "study.json")), manifest
+
+
+def write_run_report(
+    outcomes: Sequence[Transfer], path: Path, summary: Mapping[str, Any] | None = None, study: Study | None = None
+) -> None:
+    """One HTML file over all outcomes, with examples of each."""
+    from carom.common.examples import choose_examples
+    from carom.common.report import write_report
+
+    per_cell = study.examples if study is not None else 2
+    examples = [example for outcome in outcomes for example in choose_examples(outcome, per_cell)]
+    if summary is None:
+        summary = Run(
+            Study(modalities={o.plan.modality: ModalityStudy() for o in outcomes}), list(outcomes), 0
+        ).summary()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_report(path, summary, examples)
+
+
+def command_line() -> list[str]:
+    return ["carom", *sys.argv[1:]]

@@ -1,0 +1,85 @@
+"""Intervals and tests: every rate carries its n and an interval, every comparison is paired."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+Z = 1.959963984540054  # of a two-sided 95 % interval
+
+
+def wilson(hits: float, n: int) -> tuple[float, float]:
+    """Wilson's 95 % score interval for a share (Wilson 1927). Without data, everything is possible.
+
+    >>> low, high = wilson(0, 100)
+    >>> low, round(high, 3)
+    (0.0, 0.037)
+    """
+    if n == 0:
+        return 0.0, 1.0
+    share, square = hits / n, Z * Z
+    centre = (share + square / (2 * n)) / (1 + square / n)
+    half = Z / (1 + square / n) * math.sqrt(share * (1 - share) / n + square / (4 * n * n))
+    low, high = max(0.0, centre - half), min(1.0, centre + half)
+    return (0.0 if hits <= 0 else low), (1.0 if hits >= n else high)
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """Resamples of example ids, drawn once and used for every cell, so that differences between cells are paired."""
+
+    weights: Array  # float64[B, n]: how often each example is in each resample
+
+    @classmethod
+    def of(cls, n: int, draws: int = 2000, seed: int = 0) -> Bootstrap:
+        rng = np.random.default_rng(np.random.SeedSequence([seed, n]))
+        return cls(rng.multinomial(n, np.full(n, 1 / n), size=draws).astype(np.float64))
+
+    def shares(self, values: Array, among: Array) -> Array:
+        """float64[B]: the mean of `values` over the examples `among`, in each resample; NaN where none is left."""
+        count = self.weights @ among
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(count > 0, (self.weights @ (values * among)) / count, np.nan)
+
+
+def interval(draws: Array) -> tuple[float, float] | None:
+    """The 95 % percentile interval of bootstrap draws; None when a tenth of them or more are not defined."""
+    defined = draws[np.isfinite(draws)]
+    if len(defined) < 0.9 * len(draws):
+        return None
+    low, high = np.percentile(defined, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def excess(transfer: Array | float, control: Array | float) -> Array | float:
+    """(T - N) / (1 - N): what is left of transfer beyond the control (Abbott 1925). Not defined when N is 1."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(np.asarray(control) < 1, (transfer - control) / (1 - np.asarray(control)), np.nan)
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Mid-p value of McNemar's test from the two discordant counts (Fagerland, Lydersen and Laake 2013)."""
+    n, low = only_first + only_second, min(only_first, only_second)
+    if n == 0:
+        return 1.0
+    log_half = n * math.log(2)
+    terms = [
+        math.exp(math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) - log_half) for i in range(low + 1)
+    ]
+    return min(1.0, 2 * sum(terms) - terms[low])
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjusted p-values, in the order given."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = largest
+    return adjusted

@@ -1,0 +1,83 @@
+"""The content-addressed store: what has been computed is found again by what it was computed from.
+
+`ab/KEY.parquet` holds the rows of a unit of work, `ab/KEY.safetensors` its tensors, `ab/KEY.json` how long it took.
+Each file is written beside its final name, flushed to disk and renamed, so a reader never sees half of one and two
+writers of one key write the same bytes. The rows are written last: a unit is done when they are there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors.torch import load, save
+from torch import Tensor
+
+SCHEMA = 1
+"""Part of every key. Raised when the meaning of stored rows changes, so that old ones are computed anew."""
+
+
+def key_of(facts: Mapping[str, Any]) -> str:
+    """sha256 of the canonical JSON of what a unit is computed from."""
+    text = json.dumps({"schema": SCHEMA, **facts}, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """All of `data` under `path`, or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, part = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException:
+        Path(part).unlink(missing_ok=True)
+        raise
+
+
+class Store:
+    """A folder of finished units."""
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+
+    def path(self, key: str, suffix: str) -> Path:
+        if not key or set(key) - set("0123456789abcdef"):
+            raise ValueError(f"{key!r} is not a key")
+        return self.root / key[:2] / f"{key}.{suffix}"
+
+    def has(self, key: str) -> bool:
+        return self.path(key, "parquet").exists()
+
+    def commit(
+        self, key: str, rows: pa.Table, tensors: Mapping[str, Tensor] | None = None, seconds: float = 0.0
+    ) -> None:
+        """Make a unit's results durable, all or nothing."""
+        if tensors:
+            data = save({name: t.contiguous().cpu() for name, t in tensors.items()})
+            write_atomically(self.path(key, "safetensors"), data)
+        # Apart from the rows, which are the same bytes whenever the same work is done again.
+        write_atomically(self.path(key, "json"), json.dumps({"seconds": round(seconds, 4)}).encode())
+        sink = pa.BufferOutputStream()
+        pq.write_table(rows, sink, compression="zstd")
+        write_atomically(self.path(key, "parquet"), sink.getvalue().to_pybytes())
+
+    def rows(self, key: str) -> pa.Table:
+        return pq.read_table(self.path(key, "parquet"), partitioning=None)
+
+    def tensors(self, key: str) -> dict[str, Tensor]:
+        return load(self.path(key, "safetensors").read_bytes())
+
+    def seconds(self, key: str) -> float:
+        """How long the unit took when it was computed."""
+        return float(json.loads(self.path(key, "json").read_text())["seconds"])

@@ -1,0 +1,111 @@
+"""Studies: what a run is asked to do, checked at the border. TOML, flags and the library all become a `Study`."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from carom.common.errors import CaromError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+Strict = ConfigDict(extra="forbid", validate_default=True)
+
+
+class Named(BaseModel):
+    """A model or data set by its spec, with what Carom cannot know about it as further keys."""
+
+    model_config = ConfigDict(extra="allow")
+    spec: str
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+def _named(value: Any) -> Any:
+    return {"spec": value} if isinstance(value, str) else value
+
+
+class ModalityStudy(BaseModel):
+    """What is measured in one modality. Left out, a value is the modality's own default."""
+
+    model_config = Strict
+    data: Named | None = None
+    split: str = "test"
+    sources: list[Named] = Field(default_factory=list)
+    targets: list[Named] = Field(default_factory=list)
+    attacks: list[str] = Field(default_factory=list)
+    threat: str | None = None
+    eps: float | str | None = None
+    limit: int | None = Field(default=None, ge=1)
+    targeted: bool = False
+    on_error: str = Field(default="raise", pattern="^(raise|skip)$")
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _data(cls, value: Any) -> Any:
+        return _named(value)
+
+    @field_validator("sources", "targets", mode="before")
+    @classmethod
+    def _models(cls, value: Any) -> Any:
+        return [_named(v) for v in value] if isinstance(value, list) else value
+
+
+class Study(BaseModel):
+    """A whole run: one table per modality, and how it is run."""
+
+    model_config = Strict
+    modalities: dict[str, ModalityStudy] = Field(min_length=1)
+    seeds: list[int] = Field(default=[0], min_length=1)
+    controls: int = Field(default=5, ge=1, le=100)
+    batch: int = Field(default=64, ge=1)
+    device: str = "auto"
+    store: str = ".carom/store"
+    out: str | None = None
+    examples: int = Field(default=2, ge=0)  # shown in the report, per cell
+
+
+SETTINGS = tuple(name for name in Study.model_fields if name != "modalities")
+
+
+def read_study(path: Path, modalities: list[str]) -> dict[str, Any]:
+    """The tables of a TOML file, as the arguments of `make_study`. Unknown keys are refused with the nearest known."""
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CaromError(f"{path}: no such file. `carom init` writes one to start from.") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise CaromError(f"{path}: not a TOML file: {error}. Compare it with what `carom init` writes.") from None
+    except OSError as error:
+        raise CaromError(f"{path}: cannot be read: {error.strerror}. Give the path of a TOML file.") from None
+    settings = {k: v for k, v in tables.items() if k in SETTINGS}
+    parts = {k: v for k, v in tables.items() if k in modalities}
+    for key in tables.keys() - settings.keys() - parts.keys():
+        raise CaromError(f"{path}: unknown key {key!r}. {_nearest(key, [*SETTINGS, *modalities])}")
+    if not parts:
+        raise CaromError(f"{path}: nothing to measure. Add a table [{'], ['.join(modalities)}].")
+    for name, part in parts.items():
+        if not isinstance(part, dict):
+            raise CaromError(f"{path}: {name} must be a table: [{name}].")
+        for key in part.keys() - ModalityStudy.model_fields.keys():
+            raise CaromError(f"{path}: unknown key {key!r} in [{name}]. {_nearest(key, ModalityStudy.model_fields)}")
+    return {**settings, "modalities": parts}
+
+
+def make_study(values: Mapping[str, Any], where: str = "study") -> Study:
+    """Check the values; what is wrong is said in one line."""
+    try:
+        return Study.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        at = ".".join(str(p) for p in first["loc"] if p != "modalities")
+        raise CaromError(f"{where}: {at}: {first['msg']} (given: {first.get('input')!r:.80}).") from None
+
+
+def _nearest(name: str, known: Any) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(sorted(known))}."

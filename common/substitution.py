@@ -1,0 +1,451 @@
+"""Substitution search: attacks on inputs made of parts that are exchanged whole, such as the words of a text.
+
+A search is a generator written for ONE example: it yields inputs to score and receives their scores. `Lockstep` runs
+the searches of all examples side by side, merges what they ask into full batches and hands each its own answers.
+Inputs are described as edits of the clean one (`Chosen`); only the example itself knows what a part is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from carom.common.errors import CaromError
+from carom.common.models import Model
+from carom.common.objectives import confidence
+from carom.common.problem import Batch, Cost, Goal, Problem, Result, Status
+from carom.common.rng import Rng
+from torch import Tensor
+
+Chosen = Mapping[int, int]
+"""Site -> number of the option that stands there, or BLANK or DROPPED. Sites that are not named are as they were."""
+
+BLANK, DROPPED = -1, -2
+"""In place of an option: a token that no model knows; nothing at all. They only serve to rank sites."""
+
+TIE = 1e-6
+"""Scores (probabilities) this close count as equal: a row's score depends that much on the rows it is computed with."""
+
+
+class Editable(Protocol):
+    """One input as sites that can be changed, each to one of a few options in a fixed order."""
+
+    limit: int  # how many sites may be changed
+    sizes: Sequence[int]  # how many options each site has
+
+    def edit(self, chosen: Chosen) -> Any:
+        """The input with these changes."""
+
+
+class Editing(Protocol):
+    """A threat under which inputs are edited."""
+
+    def editable(self, x: Any) -> Editable:
+        """One clean input, its sites and their options."""
+
+
+@runtime_checkable
+class Reads(Protocol):
+    """A model that knows what it reads of an input: token ids, say. Inputs that read the same are scored once."""
+
+    def codes(self, inputs: Sequence[Any]) -> Sequence[Hashable]:
+        """What the model reads of each input. `len(code)` is what a row of it costs."""
+
+    def read(self, codes: Sequence[Any]) -> Tensor:
+        """Logits float[N, C] of inputs with these codes."""
+
+
+@runtime_checkable
+class Guides(Protocol):
+    """A model with a gradient at the parts of an input."""
+
+    def gains(self, edits: Sequence[tuple[Any, Chosen]], goal: Goal) -> list[list[Tensor]]:
+        """For each edited example, each site and each of its options float[options]: how much the objective would
+        grow if the option stood there, to first order. One forward and one backward row for each example."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A search wants the scores of these edits."""
+
+    rows: Sequence[Chosen]
+
+
+@dataclass(frozen=True)
+class Lean:
+    """A search wants the gains of all options at this edit."""
+
+    at: Chosen
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Scores of the rows that were asked for: fewer than asked if the query budget ran out, which `over` says.
+
+    A score is the probability of any answer but the label, or of the target; -inf where a logit is not finite.
+    """
+
+    scores: Sequence[float]
+    reached: Sequence[bool]  # the goal
+    over: bool
+
+    def best(self, among: Sequence[int] | None = None) -> int | None:
+        """The row with the highest score; of rows that tie, the first."""
+        rows = range(len(self.scores)) if among is None else among
+        if not rows:
+            return None
+        top = max(self.scores[row] for row in rows)
+        return next(row for row in rows if self.scores[row] >= top - TIE)
+
+
+@dataclass(frozen=True)
+class Found:
+    """How a search ended. An unchanged example that nothing could be done about says so in its status."""
+
+    chosen: Chosen
+    reached: bool
+    status: Status = Status.DONE
+
+
+Search = Generator[Ask | Lean, Any, Found]
+
+
+class Strategy(Protocol):
+    """How one example is searched."""
+
+    def search(self, example: Editable, rng: Rng) -> Search: ...
+
+
+def ranked(scores: Sequence[float]) -> list[int]:
+    """Positions by falling score. Scores within TIE of their neighbour stay in the order they came in."""
+    order = sorted(range(len(scores)), key=lambda i: -scores[i])
+    groups: list[list[int]] = []
+    for at, i in enumerate(order):
+        if at and scores[order[at - 1]] - scores[i] <= TIE:
+            groups[-1].append(i)
+        else:
+            groups.append([i])
+    return [i for group in groups for i in sorted(group)]
+
+
+def enough(score: float, reached: bool, until: float | None) -> bool:
+    """Whether a search may stop: at the goal, and with no more than `until` of the probability left against it."""
+    return reached and (until is None or score >= 1 - until)
+
+
+def better(answer: Answer, score: float, reached: bool) -> int | None:
+    """The row that a greedy search moves to, if any improves: once at the goal, it stays there."""
+    keeps = [row for row, hit in enumerate(answer.reached) if hit] if reached else None
+    best = answer.best(keeps)
+    return best if best is not None and answer.scores[best] > score + TIE else None
+
+
+ORDERS = ("unk", "delete", "saliency", "gradient", "random")
+
+
+@dataclass(frozen=True)
+class GreedySites:
+    """Rank the sites once, then change one after another to its best option, if that raises the score.
+
+    `order` ranks the sites: "unk" and "delete" by the score without the site (Li et al. 2016, Jin et al. 2020),
+    "saliency" by that times the score of the site's best option (Ren et al. 2019), "gradient" by the first-order gain
+    of its best option (Ebrahimi et al. 2018), "random" not at all. `top` tries only that many options of each site,
+    those of the highest gain. The search stops at the goal or, with `until`, when no more than that probability is
+    left to the label (to anything but the target); an attack that is to transfer goes on.
+
+    With `until=None`, the results and queries are those of TextAttack 0.3.11's GreedyWordSwapWIR, ties aside: there
+    the machine's sorting routine settles them, here the order of sites and options does.
+    """
+
+    order: str = "unk"
+    top: int | None = None
+    until: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.order not in ORDERS:
+            raise CaromError(f"order {self.order!r}: choose one of {', '.join(ORDERS)}.")
+        if self.top is not None and (self.top < 1 or self.order != "gradient"):
+            raise CaromError("top picks options by their gradient: it needs order=gradient and is at least 1.")
+
+    def search(self, example: Editable, rng: Rng) -> Search:
+        clean = yield Ask([{}])
+        stop = ended(clean, example)
+        if stop is not None:
+            return stop
+        score, reached, over = clean.scores[0], False, clean.over
+        options: dict[int, Sequence[int]] = {site: range(size) for site, size in enumerate(example.sizes)}
+        if self.order == "gradient":
+            gains = None if over else (yield Lean({}))
+            if isinstance(gains, Status):
+                return Found({}, False, gains)
+            order, over = [], over or gains is None
+            if gains is not None:
+                peaks = [float(g.max()) if len(g) else -torch.inf for g in gains]
+                order = sorted(range(len(peaks)), key=lambda site: (-peaks[site], site))
+                if self.top is not None:
+                    options = {site: largest(g, self.top) for site, g in enumerate(gains)}
+        else:
+            order, over = yield from self._order(example, over, rng)
+        chosen: dict[int, int] = {}
+        for site in order:
+            if over or len(chosen) >= example.limit or enough(score, reached, self.until):
+                break
+            rows = [{**chosen, site: option} for option in options[site]]
+            if not rows:
+                continue
+            answer = yield Ask(rows)
+            over = answer.over
+            best = better(answer, score, reached)
+            if best is not None:
+                chosen, score, reached = rows[best], answer.scores[best], answer.reached[best]
+        return Found(chosen, reached)
+
+    def _order(self, example: Editable, over: bool, rng: Rng) -> Generator[Ask, Answer, tuple[list[int], bool]]:
+        """Sites, the most important first, and whether the query budget is used up."""
+        count = len(example.sizes)
+        if self.order == "random":
+            return rng.fold("order").uniform(count)[0].argsort(stable=True).tolist(), over
+        if over:
+            return [], over
+        without = yield Ask([{site: DROPPED if self.order == "delete" else BLANK} for site in range(count)])
+        scores = list(without.scores)
+        over = without.over
+        if self.order == "saliency":
+            peaks = [0.0] * len(scores)
+            for site, size in enumerate(example.sizes[: len(scores)]):
+                if over:
+                    break
+                if size:
+                    answer = yield Ask([{site: option} for option in range(size)])
+                    over, peaks[site] = answer.over, max(answer.scores)
+            weights = torch.tensor(scores, dtype=torch.float64).softmax(0).tolist()
+            scores = [weight * peak for weight, peak in zip(weights, peaks, strict=True)]
+        return ranked(scores), over
+
+
+@dataclass(frozen=True)
+class BestEdits:
+    """At each step try every option of every site, and keep the `width` best edits: beam search, greedy at width 1.
+
+    With `top`, a gradient at each kept edit picks that many options, over all sites, and only they are scored
+    (Ebrahimi et al. 2018, HotFlip). The search ends when no edit raises the score; `until` as in `GreedySites`.
+    """
+
+    width: int = 1
+    top: int | None = None
+    until: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or (self.top is not None and self.top < 1):
+            raise CaromError("width and top are at least 1.")
+
+    def search(self, example: Editable, rng: Rng) -> Search:
+        clean = yield Ask([{}])
+        stop = ended(clean, example)
+        if stop is not None:
+            return stop
+        chosen: Chosen = {}
+        score, reached, over = clean.scores[0], False, clean.over
+        kept: list[Chosen] = [chosen]
+        while not over and len(chosen) < example.limit and not enough(score, reached, self.until):
+            rows: dict[frozenset[tuple[int, int]], Chosen] = {}
+            for edit in kept:
+                pairs = [(s, o) for s, size in enumerate(example.sizes) if s not in edit for o in range(size)]
+                if self.top is not None:
+                    gains = yield Lean(edit)
+                    if isinstance(gains, Status):
+                        if not chosen:
+                            return Found({}, False, gains)
+                        pairs = []
+                    elif gains is None:
+                        over, pairs = True, []
+                    else:
+                        # Stable, and of equal gains the first: what is tried must not hang on the batch.
+                        flat = torch.tensor([float(gains[site][option]) for site, option in pairs])
+                        pairs = [pairs[i] for i in largest(flat, self.top)]
+                for site, option in pairs:
+                    row = {**edit, site: option}
+                    rows.setdefault(frozenset(row.items()), row)
+            if over or not rows:
+                break
+            tried = list(rows.values())
+            answer = yield Ask(tried)
+            over = answer.over
+            best = better(answer, score, reached)
+            if best is None:
+                break
+            chosen, score, reached = tried[best], answer.scores[best], answer.reached[best]
+            kept = [chosen, *(tried[row] for row in ranked(answer.scores) if row != best)][: self.width]
+        return Found(chosen, reached)
+
+
+def ended(clean: Answer, example: Editable) -> Found | None:
+    """The result of a search that need not or cannot begin, judged by the answer to the clean input."""
+    if not clean.scores or clean.scores[0] == -torch.inf:
+        return Found({}, False, Status.BAD_GRADIENT if clean.scores else Status.INFEASIBLE)
+    if clean.reached[0]:
+        return Found({}, True, Status.SKIPPED)
+    if example.limit < 1 or not any(example.sizes):
+        return Found({}, False, Status.INFEASIBLE)
+    return None
+
+
+def largest(gains: Tensor, count: int) -> list[int]:
+    """Positions of the `count` largest gains, in their own order. Gains that agree to five digits are equal."""
+    if len(gains) <= count:
+        return list(range(len(gains)))
+    scale = float(gains.abs().max()) or 1.0
+    steps = (gains.double() / scale * 1e5).round()
+    return sorted((-steps).argsort(stable=True)[:count].tolist())
+
+
+class Lockstep:
+    """Runs the searches of N examples side by side on one model.
+
+    A row's logits are remembered for its example by what the model reads of it: rows that read the same are sent
+    once. Rows are never shared between examples, so that costs do not depend on who else is in the batch.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        examples: Sequence[Editable],
+        goal: Goal,
+        queries: int | None = None,
+        rows: int = 128,
+        cells: int = 16384,
+    ) -> None:
+        """`queries` is the budget of each example. At most `rows` rows, and about `cells` tokens, go through the
+        model at once; a GPU takes sixteen times as many."""
+        self.model, self.examples, self.goal, self.limit = model, examples, goal, queries
+        wide = 16 if model.device.type == "cuda" else 1
+        self.rows, self.cells = rows * wide, cells * wide
+        self.cost = {name: [0] * len(examples) for name in ("forward", "backward", "queries")}
+        self._known: list[dict[Hashable, tuple[float, bool]]] = [{} for _ in examples]
+
+    def run(self, searches: Sequence[Search]) -> list[Found]:
+        """Every search to its end."""
+        found: dict[int, Found] = {}
+        waiting: dict[int, Ask | Lean] = {}
+
+        def send(i: int, answer: Any) -> None:
+            try:
+                waiting[i] = searches[i].send(answer)
+            except StopIteration as stop:
+                found[i] = stop.value
+
+        for i in range(len(searches)):
+            send(i, None)
+        while waiting:
+            asked, waiting = waiting, {}
+            for i, answer in self._lean({i: a for i, a in asked.items() if isinstance(a, Lean)}).items():
+                send(i, answer)
+            for i, answer in self._ask({i: a for i, a in asked.items() if isinstance(a, Ask)}).items():
+                send(i, answer)
+        return [found[i] for i in range(len(searches))]
+
+    def costs(self) -> Cost:
+        return Cost(*(torch.tensor(self.cost[name]) for name in ("forward", "backward", "queries")))
+
+    def _left(self, i: int) -> int | None:
+        return None if self.limit is None else self.limit - self.cost["queries"][i]
+
+    def _ask(self, asked: Mapping[int, Ask]) -> dict[int, Answer]:
+        codes: dict[int, list[Hashable]] = {}
+        new: dict[tuple[int, Hashable], None] = {}
+        for i, ask in asked.items():
+            rows = ask.rows[: self._left(i)]
+            codes[i] = []
+            # Inputs are made a few at a time: long ones need not all be in memory, only what is read of them.
+            for start in range(0, len(rows), self.rows):
+                inputs = [self.examples[i].edit(chosen) for chosen in rows[start : start + self.rows]]
+                codes[i] += self._codes(inputs)
+            self.cost["queries"][i] += len(rows)
+            new.update(((i, code), None) for code in codes[i] if code not in self._known[i])
+        self._score(list(new))
+        return {i: self._answer(i, codes[i]) for i in asked}
+
+    def _answer(self, i: int, codes: Sequence[Hashable]) -> Answer:
+        known = [self._known[i][code] for code in codes]
+        return Answer([k[0] for k in known], [k[1] for k in known], self._left(i) == 0)
+
+    def _codes(self, inputs: Sequence[Any]) -> Sequence[Hashable]:
+        return self.model.codes(inputs) if isinstance(self.model, Reads) else inputs
+
+    def _score(self, rows: list[tuple[int, Hashable]]) -> None:
+        """Send rows through the model, of like size together, and remember their scores."""
+        rows.sort(key=lambda row: -size_of(row[1]))
+        start = 0
+        while start < len(rows):
+            count = max(1, min(self.rows, self.cells // max(1, size_of(rows[start][1]))))
+            part = rows[start : start + count]
+            start += count
+            owners = torch.tensor([i for i, _ in part])
+            goal = self.goal.take(owners)
+            with torch.inference_mode():
+                inputs = [code for _, code in part]
+                logits = self.model.read(inputs) if isinstance(self.model, Reads) else self.model(inputs).logits
+                logits = logits.double().cpu()
+                scores = confidence(logits, goal).nan_to_num(-torch.inf)
+                scores = torch.where(logits.isfinite().all(1), scores, -torch.inf)
+                reached = goal.achieved(logits)
+            for (i, code), score, hit in zip(part, scores.tolist(), reached.tolist(), strict=True):
+                self._known[i][code] = (score, hit)
+                self.cost["forward"][i] += 1
+
+    def _lean(self, asked: Mapping[int, Lean]) -> dict[int, list[Tensor] | Status | None]:
+        """Gains; None if the query budget is used up; a status if the gradient is of no use."""
+        answers: dict[int, list[Tensor] | Status | None] = {i: None for i in asked}
+        able = [i for i in asked if self._left(i) != 0]
+        if not able:
+            return answers
+        if not isinstance(self.model, Guides):
+            raise CaromError(f"model {self.model.name} grants no gradient: choose an attack that needs scores only.")
+        gains = self.model.gains([(self.examples[i], asked[i].at) for i in able], self.goal.take(torch.tensor(able)))
+        for i, mine in zip(able, gains, strict=True):
+            for name in self.cost:
+                self.cost[name][i] += 1
+            flat = torch.cat(mine) if mine else torch.zeros(0)
+            if not flat.isfinite().all():
+                answers[i] = Status.BAD_GRADIENT
+            else:
+                answers[i] = mine if flat.any() else Status.NO_GRADIENT
+        return answers
+
+
+def size_of(code: Any) -> int:
+    """What a row costs, by what the model reads of it."""
+    return len(code) if hasattr(code, "__len__") else 1
+
+
+@dataclass(frozen=True)
+class Substitution:
+    """Solve problems whose threat edits inputs, by one strategy.
+
+    Examples on which the goal is reached before anything is changed are skipped, unchanged. Where it is not reached,
+    the best edit that was found is kept: an example that fails on its source may still transfer.
+    """
+
+    strategy: Strategy
+
+    def __call__(self, problem: Problem, batch: Batch, rng: Rng) -> Result:
+        threat: Any = problem.threat
+        examples = [threat.editable(x) for x in batch.inputs]
+        targets = problem.goal.targets
+        goal = Goal(problem.goal.labels.cpu(), None if targets is None else targets.cpu())
+        streams = replace(rng, keys=rng.keys.cpu())
+        lockstep = Lockstep(problem.model, examples, goal, problem.budget.queries)
+        searches = [self.strategy.search(e, streams[torch.tensor([i])]) for i, e in enumerate(examples)]
+        with problem.model.frozen():
+            found = lockstep.run(searches)
+        return Result(
+            [example.edit(f.chosen) for example, f in zip(examples, found, strict=True)],
+            torch.tensor([f.reached for f in found], dtype=torch.bool),
+            lockstep.costs(),
+            torch.tensor([int(f.status) for f in found], dtype=torch.long),
+        )
+
+
+Build = Callable[..., Substitution]

@@ -1,0 +1,250 @@
+"""Units of work: what is computed once, stored under what it depends on, and found again.
+
+An artefact is a set of stored inputs: the clean ones, adversarial ones, or a control. A `Judge` is one model's answers
+to one artefact. Only adversarial inputs are kept as files; clean inputs and controls are made again from their keys.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Protocol
+
+import pyarrow as pa
+import torch
+from carom.common.data import Dataset
+from carom.common.errors import CaromError
+from carom.common.modality import AttackInfo
+from carom.common.models import Model
+from carom.common.problem import Attack, Goal, Problem, Result, describe
+from carom.common.rng import Rng
+from carom.common.spaces import Inputs
+from carom.common.store import Store, key_of
+from carom.common.threats import Ball, Threat
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """An attack as asked for: its entry in the registry, its parameters, and the attack they make."""
+
+    info: AttackInfo
+    parameters: Mapping[str, Any]
+    attack: Attack
+
+    @property
+    def label(self) -> str:
+        """The spec that asks for it again."""
+        tail = "&".join(f"{name}={value}" for name, value in self.parameters.items())
+        return f"{self.info.name}?{tail}" if tail else self.info.name
+
+
+class Artefact(Protocol):
+    """A set of stored inputs, in the order of the data."""
+
+    @property
+    def key(self) -> str: ...
+
+    def inputs(self, store: Store) -> Inputs: ...
+
+
+@dataclass(frozen=True)
+class Clean:
+    """The data as they are."""
+
+    data: Dataset
+
+    @cached_property
+    def key(self) -> str:
+        return key_of({"kind": "clean", "data": self.data.digest})
+
+    def inputs(self, store: Store) -> Inputs:
+        return self.data.stored
+
+
+@dataclass(frozen=True)
+class Craft:
+    """Adversarial inputs from one attack on one source."""
+
+    source: Model
+    chosen: Chosen
+    threat: Threat
+    data: Dataset
+    seed: int
+    targeted: bool = False
+
+    @cached_property
+    def key(self) -> str:
+        return key_of(
+            {
+                "kind": "craft",
+                "model": self.source.digest,
+                "device": self.source.device.type,
+                "attack": describe(self.chosen.attack),
+                "threat": describe(self.threat),
+                "data": self.data.digest,
+                "seed": self.seed,
+                "targeted": self.targeted,
+            }
+        )
+
+    @property
+    def what(self) -> str:
+        return f"{self.chosen.info.name} on {self.source.name}"
+
+    def targets(self) -> Tensor | None:
+        """A random other class for each example, keyed by its id; None when untargeted."""
+        if not self.targeted:
+            return None
+        shift = Rng.of(self.seed, self.data.ids).fold("target").integers(len(self.data.classes) - 1)
+        return (self.data.labels + 1 + shift) % len(self.data.classes)
+
+    def run(self, store: Store, batch: int) -> None:
+        started = time.perf_counter()
+        results = self.results(batch)
+        stored = self.stored(results)
+        columns: dict[str, Any] = {
+            "id": list(self.data.ids),
+            "label": self.data.labels.tolist(),
+            "success": [s for r in results for s in r.success.tolist()],
+            "status": [s for r in results for s in r.status.tolist()],
+            **{
+                name: [c for r in results for c in getattr(r.cost, name).tolist()]
+                for name in ("forward", "backward", "queries")
+            },
+        }
+        if (targets := self.targets()) is not None:
+            columns["target"] = targets.tolist()
+        tensors = None
+        if isinstance(stored, Tensor):
+            tensors = {"inputs": stored}
+        else:
+            columns["text"] = stored
+        store.commit(self.key, pa.table(columns), tensors, time.perf_counter() - started)
+
+    def results(self, batch: int) -> list[Result]:
+        """The attack on all examples, `batch` at a time."""
+        return [self._attack(start, min(start + batch, len(self.data))) for start in range(0, len(self.data), batch)]
+
+    def stored(self, results: list[Result]) -> Inputs:
+        """The adversarial inputs of consecutive results in stored form."""
+        parts = [self.data.space.encode(r.inputs) for r in results]
+        if isinstance(self.data.stored, Tensor):
+            return torch.cat([part.cpu() for part in parts])
+        return [text for part in parts for text in part]
+
+    def _attack(self, start: int, stop: int) -> Result:
+        batch = self.data.batch(start, stop)
+        targets = self.targets()
+        goal = Goal(batch.labels, None if targets is None else targets[start:stop])
+        device = self.source.device
+        if isinstance(batch.inputs, Tensor):
+            batch = batch.to(device)
+            goal = Goal(batch.labels, None if goal.targets is None else goal.targets.to(device))
+        rng = Rng.of(self.seed, batch.ids, batch.labels.device)
+        result = self.chosen.attack(Problem(self.source, goal, self.threat), batch, rng)
+        space = self.data.space
+        saved = space.decode(space.encode(result.inputs))
+        allowed = self.threat.allows(saved, batch.inputs)
+        if not bool(allowed.all()):
+            at = batch.ids[int((~allowed).nonzero()[0])]
+            raise AssertionError(f"{self.what}: the stored adversarial example {at} is outside the budget")
+        return result
+
+    def inputs(self, store: Store) -> Inputs:
+        rows = store.rows(self.key)
+        return rows["text"].to_pylist() if "text" in rows.column_names else store.tensors(self.key)["inputs"]
+
+
+@dataclass(frozen=True)
+class Control:
+    """One random draw from the budget that a craft used."""
+
+    craft: Craft
+    draw: int
+
+    @cached_property
+    def key(self) -> str:
+        threat, data = self.craft.threat, self.craft.data
+        facts = {"kind": "control", "data": data.digest, "seed": self.craft.seed, "draw": self.draw}
+        if isinstance(threat, Ball):  # the budget is the whole ball, whatever was crafted: shared by all sources
+            return key_of({**facts, "threat": describe(threat)})
+        return key_of({**facts, "craft": self.craft.key})
+
+    def inputs(self, store: Store) -> Inputs:
+        data, threat, space = self.craft.data, self.craft.threat, self.craft.data.space
+        batch = data.batch()
+        rng = Rng.of(self.craft.seed, batch.ids).fold("control", self.draw)
+        like = batch.inputs if isinstance(threat, Ball) else space.decode(self.craft.inputs(store))
+        return _stored(self.craft, threat.control(batch, rng, like))
+
+
+@dataclass(frozen=True)
+class Swapped:
+    """Every example with the perturbation made for another one: what is universal in an attack."""
+
+    craft: Craft
+
+    @cached_property
+    def key(self) -> str:
+        return key_of({"kind": "swapped", "craft": self.craft.key})
+
+    def inputs(self, store: Store) -> Inputs:
+        data, space = self.craft.data, self.craft.data.space
+        batch = data.batch()
+        rng = Rng.of(self.craft.seed, batch.ids).fold("swap")
+        # The next example in the order of a hash of the ids, with another label where there is one: without a fixed point.
+        order = rng.uniform().argsort()
+        other = torch.empty_like(order)
+        other[order] = order.roll(-1)
+        crafted = space.decode(self.craft.inputs(store))
+        clean = batch.take(other)
+        adversarial = crafted[other] if isinstance(crafted, Tensor) else [crafted[i] for i in other.tolist()]
+        return _stored(self.craft, self.craft.threat.swap(batch, rng, adversarial, clean.inputs))
+
+
+def _stored(craft: Craft, x: Inputs) -> Inputs:
+    """Inputs of a control as they are saved: in the space, on its lattice, within the budget."""
+    data, space, threat = craft.data, craft.data.space, craft.threat
+    x = space.clamp(x)
+    if isinstance(x, Tensor):
+        x0 = data.batch().inputs
+        nearest = space.round(x)
+        fits = threat.allows(nearest, x0).view(-1, *[1] * (x.dim() - 1))
+        x = torch.where(fits, nearest, space.round(x, toward=x0))
+    return space.encode(x)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """One model's answers to one artefact."""
+
+    target: Model
+    artefact: Artefact
+    data: Dataset
+    what: str
+
+    @cached_property
+    def key(self) -> str:
+        facts = {"kind": "judge", "model": self.target.digest, "device": self.target.device.type}
+        return key_of({**facts, "artefact": self.artefact.key})
+
+    def run(self, store: Store, batch: int) -> None:
+        started = time.perf_counter()
+        data = replace(self.data, stored=self.artefact.inputs(store))
+        logits = self.target.predict(data.batch(), batch)
+        if not bool(logits.isfinite().all()):
+            at = data.ids[int((~logits.isfinite().all(1)).nonzero()[0])]
+            raise CaromError(
+                f"model {self.target.name} answers {at} with a number that is not finite. Check its weights and "
+                "preprocessing; carom cannot rank such answers."
+            )
+        own = logits.gather(1, data.labels[:, None]).squeeze(1)
+        rival = logits.scatter(1, data.labels[:, None], -torch.inf).amax(1)
+        rows = pa.table({"id": list(data.ids), "answer": logits.argmax(1).tolist(), "margin": (own - rival).tolist()})
+        store.commit(self.key, rows, None, time.perf_counter() - started)
+
+
+Unit = Craft | Judge
