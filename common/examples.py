@@ -1,4 +1,4 @@
-"""Which adversarial examples the report shows: for each cell, what transferred, what only fooled the source, what failed."""
+"""Which adversarial examples the report shows of each cell: transferred, fooled the source only, failed."""
 
 from __future__ import annotations
 
@@ -36,9 +36,7 @@ def choose_examples(outcome: Transfer, per_cell: int) -> Iterator[Example]:
                 if clean_source.answer[i] == label == clean_target.answer[i]:
                     hit_source, hit_target = by_source.answer[i] != label, by_target.answer[i] != label
                     kinds["transferred" if hit_target else "source only" if hit_source else "failed"].append(i)
-            wanted = [
-                (kind, rows[k]) for k in range(per_cell) for kind in OUTCOMES for rows in [kinds[kind]] if k < len(rows)
-            ]
+            wanted = [(kind, kinds[kind][k]) for k in range(per_cell) for kind in OUTCOMES if k < len(kinds[kind])]
             for kind, i in wanted[:per_cell]:
                 facts = dict(shard.facts)
                 if isinstance(shard.lengths, Tensor):

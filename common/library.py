@@ -44,7 +44,11 @@ def modality_of(source: Any, modality: str | None = None) -> Modality:
                 raise UnknownName("model in the zoo", spec.rest, known)
             return get_modality(known[spec.rest])
     what = repr(source) if isinstance(source, str) else type(source).__name__
-    raise CaromError(f"carom cannot know the modality of {what}: pass modality= one of {', '.join(modality_names())}.")
+    raise _ask_modality(what)
+
+
+def _ask_modality(what: str) -> CaromError:
+    return CaromError(f"carom cannot know the modality of {what}: pass modality= one of {', '.join(modality_names())}.")
 
 
 def load_model(source: Any, modality: str | None = None, **facts: Any) -> Model:
@@ -71,12 +75,9 @@ def load_data(
         owners = owners or ([ONLY_KIND[parsed.kind]] if parsed.kind in ONLY_KIND else [])
         if not owners:
             if parsed.kind == "builtin":
-                raise UnknownName(
-                    "built-in data set", parsed.rest, [n for m in modality_names() for n in get_modality(m).data]
-                )
-            raise CaromError(
-                f"carom cannot know the modality of {spec!r}: pass modality= one of {', '.join(modality_names())}."
-            )
+                known = [name for m in modality_names() for name in get_modality(m).data]
+                raise UnknownName("built-in data set", parsed.rest, known)
+            raise _ask_modality(repr(spec))
         modality = owners[0]
     return get_modality(modality).load_data(spec, split=split, limit=limit, **facts)
 
@@ -155,9 +156,8 @@ class AdversarialSet:
             stored: Inputs = column
             if "shape" in facts:
                 shape = [int(s) for s in facts["shape"].split(",")]
-                stored = torch.frombuffer(bytearray(b"".join(column)), dtype=getattr(torch, facts["dtype"])).view(
-                    -1, *shape
-                )
+                dtype = {"uint8": torch.uint8, "int16": torch.int16, "float32": torch.float32}[facts["dtype"]]
+                stored = torch.frombuffer(bytearray(b"".join(column)), dtype=dtype).view(-1, *shape)
             return cls(
                 **{name: facts[name] for name in ("source", "attack", "threat", "modality")},
                 stored=stored,

@@ -32,9 +32,8 @@ def choose_attack(modality: Modality, spec: str, threat: str | None = None) -> C
         raise UnknownName(f"{modality.name} attack", name, known)
     info = known[name]
     if threat is not None and threat not in info.threats:
-        raise CaromError(
-            f"attack {name} works within {', '.join(info.threats)}, not {threat}. Choose another --threat."
-        )
+        kinds = ", ".join(info.threats)
+        raise CaromError(f"attack {name} works within {kinds}, not {threat}. Choose another --threat.")
     return Chosen(info, parameters, call_with(info.build, parameters, f"attack {name}"))
 
 

@@ -204,9 +204,8 @@ def write_run_report(
     per_cell = study.examples if study is not None else 2
     examples = [example for outcome in outcomes for example in choose_examples(outcome, per_cell)]
     if summary is None:
-        summary = Run(
-            Study(modalities={o.plan.modality: ModalityStudy() for o in outcomes}), list(outcomes), 0
-        ).summary()
+        parts = {o.plan.modality: ModalityStudy() for o in outcomes}
+        summary = Run(Study(modalities=parts), list(outcomes), sum(o.seconds for o in outcomes)).summary()
     path.parent.mkdir(parents=True, exist_ok=True)
     write_report(path, summary, examples)
 

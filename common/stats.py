@@ -68,10 +68,7 @@ def mcnemar(only_first: int, only_second: int) -> float:
     n, low = only_first + only_second, min(only_first, only_second)
     if n == 0:
         return 1.0
-    log_half = n * math.log(2)
-    terms = [
-        math.exp(math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1) - log_half) for i in range(low + 1)
-    ]
+    terms = [math.exp(math.log(math.comb(n, i)) - n * math.log(2)) for i in range(low + 1)]
     return min(1.0, 2 * sum(terms) - terms[low])
 
 

@@ -7,14 +7,14 @@ Inputs are described as edits of the clean one (`Chosen`); only the example itse
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
+import math
+from collections.abc import Generator, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from carom.common.errors import CaromError
 from carom.common.models import Model
-from carom.common.objectives import confidence
 from carom.common.problem import Batch, Cost, Goal, Problem, Result, Status
 from carom.common.rng import Rng
 from torch import Tensor
@@ -22,11 +22,14 @@ from torch import Tensor
 Chosen = Mapping[int, int]
 """Site -> number of the option that stands there, or BLANK or DROPPED. Sites that are not named are as they were."""
 
+Gains = Sequence[Sequence[float]]
+"""[site][option] -> how much an objective would grow, to first order, if the option stood there."""
+
 BLANK, DROPPED = -1, -2
 """In place of an option: a token that no model knows; nothing at all. They only serve to rank sites."""
 
-TIE = 1e-6
-"""Scores (probabilities) this close count as equal: a row's score depends that much on the rows it is computed with."""
+TIE = 1e-5
+"""Scores this close count as equal: that much a row's score depends on the rows that it is computed with."""
 
 
 class Editable(Protocol):
@@ -61,9 +64,8 @@ class Reads(Protocol):
 class Guides(Protocol):
     """A model with a gradient at the parts of an input."""
 
-    def gains(self, edits: Sequence[tuple[Any, Chosen]], goal: Goal) -> list[list[Tensor]]:
-        """For each edited example, each site and each of its options float[options]: how much the objective would
-        grow if the option stood there, to first order. One forward and one backward row for each example."""
+    def gains(self, edits: Sequence[tuple[Any, Chosen]], goal: Goal) -> list[Gains]:
+        """What every option would add to the objective. One forward and one backward row for each example."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,8 @@ class Lean:
 class Answer:
     """Scores of the rows that were asked for: fewer than asked if the query budget ran out, which `over` says.
 
-    A score is the probability of any answer but the label, or of the target; -inf where a logit is not finite.
+    A score is the log-odds of any answer but the label, or of the target: it orders inputs as their probability does,
+    but does not saturate. -inf where a logit is not finite.
     """
 
     scores: Sequence[float]
@@ -118,21 +121,37 @@ class Strategy(Protocol):
     def search(self, example: Editable, rng: Rng) -> Search: ...
 
 
-def ranked(scores: Sequence[float]) -> list[int]:
-    """Positions by falling score. Scores within TIE of their neighbour stay in the order they came in."""
+def odds(logits: Tensor, goal: Goal) -> Tensor:
+    """float[N]: log-odds of any answer but the label or, targeted, of the target; of logits float[N, C]."""
+    anchor = goal.labels if goal.targets is None else goal.targets
+    own = logits.gather(1, anchor[:, None]).squeeze(1)
+    others = logits.scatter(1, anchor[:, None], -torch.inf).logsumexp(1)
+    score = others - own if goal.targets is None else own - others
+    return torch.where(logits.isfinite().all(1), score, -torch.inf)
+
+
+def ranked(scores: Sequence[float], tie: float = TIE) -> list[int]:
+    """Positions by falling score. Scores within `tie` of their neighbour stay in the order they came in."""
     order = sorted(range(len(scores)), key=lambda i: -scores[i])
     groups: list[list[int]] = []
     for at, i in enumerate(order):
-        if at and scores[order[at - 1]] - scores[i] <= TIE:
+        if at and scores[order[at - 1]] - scores[i] <= tie:
             groups[-1].append(i)
         else:
             groups.append([i])
     return [i for group in groups for i in sorted(group)]
 
 
+def steepest(gains: Sequence[float], count: int | None = None) -> list[int]:
+    """Positions of the `count` largest gains (of all), by falling gain, compared to four digits."""
+    return ranked(gains, 1e-4 * max(map(abs, gains), default=0.0))[:count]
+
+
 def enough(score: float, reached: bool, until: float | None) -> bool:
     """Whether a search may stop: at the goal, and with no more than `until` of the probability left against it."""
-    return reached and (until is None or score >= 1 - until)
+    if until is None or not reached:
+        return reached
+    return until > 0 and score >= math.log((1 - until) / until) - TIE
 
 
 def better(answer: Answer, score: float, reached: bool) -> int | None:
@@ -140,6 +159,11 @@ def better(answer: Answer, score: float, reached: bool) -> int | None:
     keeps = [row for row, hit in enumerate(answer.reached) if hit] if reached else None
     best = answer.best(keeps)
     return best if best is not None and answer.scores[best] > score + TIE else None
+
+
+def share(score: float) -> float:
+    """The probability that log-odds stand for."""
+    return 1 / (1 + math.exp(-score)) if score > 0 else math.exp(score) / (1 + math.exp(score))
 
 
 ORDERS = ("unk", "delete", "saliency", "gradient", "random")
@@ -178,14 +202,14 @@ class GreedySites:
         options: dict[int, Sequence[int]] = {site: range(size) for site, size in enumerate(example.sizes)}
         if self.order == "gradient":
             gains = None if over else (yield Lean({}))
+            if gains is None:
+                return Found({}, False)
             if isinstance(gains, Status):
                 return Found({}, False, gains)
-            order, over = [], over or gains is None
-            if gains is not None:
-                peaks = [float(g.max()) if len(g) else -torch.inf for g in gains]
-                order = sorted(range(len(peaks)), key=lambda site: (-peaks[site], site))
-                if self.top is not None:
-                    options = {site: largest(g, self.top) for site, g in enumerate(gains)}
+            changeable = [site for site, size in enumerate(example.sizes) if size]
+            order = [changeable[i] for i in steepest([max(gains[site]) for site in changeable])]
+            if self.top is not None:
+                options = {site: sorted(steepest(gains[site], self.top)) for site in changeable}
         else:
             order, over = yield from self._order(example, over, rng)
         chosen: dict[int, int] = {}
@@ -213,15 +237,16 @@ class GreedySites:
         scores = list(without.scores)
         over = without.over
         if self.order == "saliency":
+            pairs = [(site, option) for site, size in enumerate(example.sizes) for option in range(size)]
             peaks = [0.0] * len(scores)
-            for site, size in enumerate(example.sizes[: len(scores)]):
-                if over:
-                    break
-                if size:
-                    answer = yield Ask([{site: option} for option in range(size)])
-                    over, peaks[site] = answer.over, max(answer.scores)
-            weights = torch.tensor(scores, dtype=torch.float64).softmax(0).tolist()
+            if not over:
+                answer = yield Ask([{site: option} for site, option in pairs])
+                over = answer.over
+                for (site, _), score in zip(pairs, answer.scores, strict=False):
+                    peaks[site] = max(peaks[site], share(score))
+            weights = torch.tensor([share(score) for score in scores], dtype=torch.float64).softmax(0).tolist()
             scores = [weight * peak for weight, peak in zip(weights, peaks, strict=True)]
+            return ranked(scores, TIE / count), over
         return ranked(scores), over
 
 
@@ -262,9 +287,7 @@ class BestEdits:
                     elif gains is None:
                         over, pairs = True, []
                     else:
-                        # Stable, and of equal gains the first: what is tried must not hang on the batch.
-                        flat = torch.tensor([float(gains[site][option]) for site, option in pairs])
-                        pairs = [pairs[i] for i in largest(flat, self.top)]
+                        pairs = [pairs[i] for i in steepest([gains[s][o] for s, o in pairs], self.top)]
                 for site, option in pairs:
                     row = {**edit, site: option}
                     rows.setdefault(frozenset(row.items()), row)
@@ -290,15 +313,6 @@ def ended(clean: Answer, example: Editable) -> Found | None:
     if example.limit < 1 or not any(example.sizes):
         return Found({}, False, Status.INFEASIBLE)
     return None
-
-
-def largest(gains: Tensor, count: int) -> list[int]:
-    """Positions of the `count` largest gains, in their own order. Gains that agree to five digits are equal."""
-    if len(gains) <= count:
-        return list(range(len(gains)))
-    scale = float(gains.abs().max()) or 1.0
-    steps = (gains.double() / scale * 1e5).round()
-    return sorted((-steps).argsort(stable=True)[:count].tolist())
 
 
 class Lockstep:
@@ -388,16 +402,14 @@ class Lockstep:
                 inputs = [code for _, code in part]
                 logits = self.model.read(inputs) if isinstance(self.model, Reads) else self.model(inputs).logits
                 logits = logits.double().cpu()
-                scores = confidence(logits, goal).nan_to_num(-torch.inf)
-                scores = torch.where(logits.isfinite().all(1), scores, -torch.inf)
-                reached = goal.achieved(logits)
+                scores, reached = odds(logits, goal), goal.achieved(logits)
             for (i, code), score, hit in zip(part, scores.tolist(), reached.tolist(), strict=True):
                 self._known[i][code] = (score, hit)
                 self.cost["forward"][i] += 1
 
-    def _lean(self, asked: Mapping[int, Lean]) -> dict[int, list[Tensor] | Status | None]:
+    def _lean(self, asked: Mapping[int, Lean]) -> dict[int, Gains | Status | None]:
         """Gains; None if the query budget is used up; a status if the gradient is of no use."""
-        answers: dict[int, list[Tensor] | Status | None] = {i: None for i in asked}
+        answers: dict[int, Gains | Status | None] = {i: None for i in asked}
         able = [i for i in asked if self._left(i) != 0]
         if not able:
             return answers
@@ -407,11 +419,12 @@ class Lockstep:
         for i, mine in zip(able, gains, strict=True):
             for name in self.cost:
                 self.cost[name][i] += 1
-            flat = torch.cat(mine) if mine else torch.zeros(0)
-            if not flat.isfinite().all():
+            flat = [gain for options in mine for gain in options]
+            answers[i] = mine
+            if not all(map(math.isfinite, flat)):
                 answers[i] = Status.BAD_GRADIENT
-            else:
-                answers[i] = mine if flat.any() else Status.NO_GRADIENT
+            elif not any(flat):
+                answers[i] = Status.NO_GRADIENT
         return answers
 
 
@@ -446,6 +459,3 @@ class Substitution:
             lockstep.costs(),
             torch.tensor([int(f.status) for f in found], dtype=torch.long),
         )
-
-
-Build = Callable[..., Substitution]

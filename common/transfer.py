@@ -303,9 +303,7 @@ class Transfer:
     def matrix(self, measure: str = "excess") -> dict[str, dict[str, float | None]]:
         """{source: {target: value}}; several attacks on one source are told apart as "source / attack"."""
         rows = self.rows()
-        several = (
-            len({(r["attack"], r["seed"]) for r in rows if r["source"] == rows[0]["source"]}) > 1 if rows else False
-        )
+        several = len({(r["source"], r["attack"], r["seed"]) for r in rows}) > len({r["source"] for r in rows})
         table: dict[str, dict[str, float | None]] = {}
         for row in rows:
             name = f"{row['source']} / {row['attack']} / {row['seed']}" if several else row["source"]

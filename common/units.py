@@ -195,7 +195,7 @@ class Swapped:
         data, space = self.craft.data, self.craft.data.space
         batch = data.batch()
         rng = Rng.of(self.craft.seed, batch.ids).fold("swap")
-        # The next example in the order of a hash of the ids, with another label where there is one: without a fixed point.
+        # The next example in the order of a hash of the ids: no example keeps its own perturbation.
         order = rng.uniform().argsort()
         other = torch.empty_like(order)
         other[order] = order.roll(-1)
