@@ -20,8 +20,8 @@ class Proposal(Protocol):
     def first(self, shape: torch.Size, rng: Rng) -> Tensor:
         """The pattern that is tried first."""
 
-    def next(self, pattern: Tensor, progress: float, rng: Rng) -> Tensor:
-        """A changed pattern; `progress` runs from 0 to 1 over the query budget."""
+    def next(self, pattern: Tensor, progress: float, rng: Rng, lengths: Tensor | None) -> Tensor:
+        """A changed pattern; `progress` runs from 0 to 1 over the query budget; `lengths` say where padding begins."""
 
 
 SQUARE_SCHEDULE = (0.001, 0.005, 0.02, 0.1, 0.2, 0.4, 0.6, 0.8)
@@ -62,7 +62,8 @@ class RandomSearch:
                     break
                 mine = pattern[rows]
                 if query > 1:
-                    mine = self.propose.next(mine, query / limit, rng[rows].fold("query", query))
+                    lengths = None if batch.lengths is None else batch.lengths[rows]
+                    mine = self.propose.next(mine, query / limit, rng[rows].fold("query", query), lengths)
                 tried = self._realise(oracle, mine, rows)
                 logits = oracle.logits(tried, rows)
                 goal = oracle.goal(rows)
