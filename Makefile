@@ -1,0 +1,56 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`. Both create and reuse .venv themselves.
+.DEFAULT_GOAL := help
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+VENV := .venv
+RUN := $(VENV)/bin
+PEERS := torchattacks adversarial-robustness-toolbox
+# RNNs run many times slower with two threads on two shared cores; tests run in two processes instead.
+TEST_ENV := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1
+
+.PHONY: help demo test test-all check format types benchmark clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/.ready: pyproject.toml setup.py constraints.txt
+	@echo "==> creating $(VENV) with $(PYTHON) and installing Carom (some minutes, about 6 GB: torch brings CUDA)"
+	$(PYTHON) -m venv $(VENV)
+	$(RUN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.ready
+	@echo "==> adding what tests and checks need, among it the libraries Carom is compared with"
+	$(RUN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(RUN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps $(PEERS)
+	@touch $@
+
+demo: $(VENV)/.ready  ## install if needed, then transfer in three modalities, offline, with a report
+	@echo "==> carom demo"
+	$(RUN)/carom demo
+
+test: $(VENV)/.dev  ## install if needed, then the default tests
+	@echo "==> pytest, two processes"
+	$(TEST_ENV) $(RUN)/python -m pytest -n 2 -q -m "not slow and not network"
+
+test-all: $(VENV)/.dev  ## the slow tests too
+	$(TEST_ENV) $(RUN)/python -m pytest -n 2 -q -m "not network"
+
+check: $(VENV)/.dev types  ## lint, format, type check
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	MYPYPATH=.types $(RUN)/mypy -p carom
+
+format: $(VENV)/.dev  ## put the code into the project's format
+	$(RUN)/ruff check --fix .
+	$(RUN)/ruff format .
+
+types:  ## the link tree in which type checkers and doctests see one package
+	@rm -rf .types && mkdir -p .types/carom
+	@for f in vision audio text common benchmarks; do ln -s ../../$$f .types/carom/$$f; done
+	@for f in __init__.py __main__.py py.typed; do ln -s ../../common/_root/$$f .types/carom/$$f; done
+
+benchmark: $(VENV)/.dev  ## speed of the attack loop against the bare loop
+	OMP_NUM_THREADS=1 $(RUN)/python -m carom.benchmarks.core
+
+clean:  ## remove the environment and what runs left behind
+	rm -rf $(VENV) .types .carom carom-demo .pytest_cache .mypy_cache .ruff_cache
