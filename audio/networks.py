@@ -17,7 +17,7 @@ class M5(nn.Module):
     waveforms" (2016): a wide first filter bank, then pairs of short convolution and pooling.
     """
 
-    def __init__(self, classes: int = 10, channels: int = 32):
+    def __init__(self, classes: int = 10, channels: int = 40):
         super().__init__()
         layers: list[nn.Module] = []
         # (channels before, after, kernel, stride, pooling)

@@ -52,7 +52,7 @@ def augment(waves: Tensor, lengths: Tensor, generator: torch.Generator) -> Tenso
     """Each clip at another pace, place, loudness and over other noise: float[B, 16000].
 
     Pace from .87 to 1.15 by linear interpolation, pitch following; anywhere within the second; peak from .05 to .95;
-    white noise 8 to 45 dB below the word, over the whole second or, every other time, over the word alone.
+    white noise 12 to 45 dB below the word, over the whole second or, every other time, over the word alone.
     """
 
     def uniform(low: float, high: float) -> Tensor:
@@ -67,7 +67,7 @@ def augment(waves: Tensor, lengths: Tensor, generator: torch.Generator) -> Tenso
     words = torch.lerp(waves.gather(1, before), waves.gather(1, before + 1), time - before) * inside
     words *= 10 ** uniform(-1.3, -0.02) / words.abs().amax(1, keepdim=True)
     level = words.square().sum(1, keepdim=True) / inside.sum(1, keepdim=True)
-    noise = torch.randn(words.shape, generator=generator) * level.sqrt() * 10 ** (-uniform(8, 45) / 20)
+    noise = torch.randn(words.shape, generator=generator) * level.sqrt() * 10 ** (-uniform(12, 45) / 20)
     return (words + noise * (inside | (uniform(0, 1) < 0.5))).clamp(-1, 1)
 
 
@@ -143,7 +143,7 @@ KINDS = {
         "cnn",
         "convolutions on the log-mel spectrogram",
         MelCnn,
-        partial(train_network, Schedule(epochs=20, lr=4e-3)),
+        partial(train_network, Schedule(epochs=40, lr=4e-3)),
         variants=("", "s1", "halfa", "halfb"),
     ),
     "gru": Kind(

@@ -57,6 +57,20 @@ def _and(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
+def separate(spec: Spec, known: Iterable[str]) -> tuple[Spec, dict[str, Any]]:
+    """A spec without the parameters that are facts about the model, and these facts.
+
+    Of a factory's parameters, those it takes itself stay with it.
+    """
+    taken: Iterable[str] = ()
+    if spec.kind in ("py", "safetensors"):
+        factory = import_object(spec.rest.rpartition("#")[2], f"{spec.kind}:{spec.rest}")
+        taken = inspect.signature(factory).parameters if callable(factory) else ()
+    facts = {name: value for name, value in spec.parameters.items() if name in known and name not in taken}
+    rest = {name: value for name, value in spec.parameters.items() if name not in facts}
+    return Spec(spec.kind, spec.rest, rest), facts
+
+
 def class_names(value: Any) -> tuple[str, ...]:
     """Classes as a user gives them: a list, "first,second", or their number.
 

@@ -13,13 +13,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
-import re
 import struct
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -93,27 +92,24 @@ def render(
     *,
     per_cell: int = PER_CELL,
     limit: int = LIMIT,
-    autoescape: bool = True,
-    policy: bool = True,
 ) -> str:
-    """The report as text. The two switches exist for the tests that show what each layer keeps out."""
+    """The report as text."""
     study = plain(study)
     seen = plain(study, visible)
-    page, card = _templates(autoescape)
+    page, card = _templates()
     pairs = _Pairs()
     modalities = [_modality(name, part, pairs) for name, part in seen.get("modalities", {}).items()]
     style, script = _asset("report.css").replace("/* scale */", scale_css()), _asset("report.js")
     few = thin(examples, per_cell)
     cards = [card.render(e=_example(e, pairs)) for e in few]
-    text = visible if autoescape else str
 
     def whole(kept: Sequence[int]) -> str:
         groups: dict[str, list[Markup]] = {}
         for i in kept:
-            groups.setdefault(few[i].modality, []).append(Markup(cards[i]))
+            groups.setdefault(visible(few[i].modality), []).append(Markup(cards[i]))
         return page.render(
-            title=text(title),
-            policy=POLICY.format(style=_sha256(style), script=_sha256(script)) if policy else None,
+            title=visible(title),
+            policy=POLICY.format(style=_sha256(style), script=_sha256(script)),
             style=Markup(style),
             script=Markup(script),
             study=study,
@@ -121,7 +117,8 @@ def render(
             modalities=modalities,
             families=_families(modalities),
             measures=MEASURES,
-            groups=[(text(name), of) for name, of in groups.items()],
+            groups=groups,
+            audible={visible(e.modality) for e in few if any(isinstance(p, Sound) for p in e.panels)},
             shown=len(kept),
             offered=len(examples),
             over_cell=len(examples) - len(few),
@@ -619,15 +616,10 @@ def _sha256(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-@cache
-def _templates(autoescape: bool) -> tuple[Template, Template]:
+def _templates() -> tuple[Template, Template]:
     """The page and the card of one example."""
-    environment = Environment(
-        autoescape=autoescape, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, auto_reload=False
-    )
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     for function in (rate, interval, span, amount, listing, plural, shade):
-        environment.filters[function.__name__] = function
         environment.globals[function.__name__] = function
-    environment.filters["breakable"] = partial(re.sub, r"(?<=[-_/.:])", "\u200b")
     return environment.from_string(_asset("report.html")), environment.from_string(_asset("example.html"))
