@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+from torch import Tensor
+
 from carom.common.errors import CaromError
 from carom.common.models import Model
 from carom.common.problem import Batch, Cost, Goal, Problem, Result, Status
 from carom.common.rng import Rng
-from torch import Tensor
 
 Chosen = Mapping[int, int]
 """Site -> number of the option that stands there, or BLANK or DROPPED. Sites that are not named are as they were."""

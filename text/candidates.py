@@ -1,0 +1,97 @@
+"""Where replacement words come from: every word has the same options, whether an attack asks or its control."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+
+from carom.common.errors import UnknownName
+from carom.common.rng import Rng
+from carom.text.wordnet import synonyms
+from carom.text.words import split_words
+
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+class Candidates(Protocol):
+    """A frozen dataclass, so that its fields name it in the store."""
+
+    def options(self, word: str) -> tuple[str, ...]:
+        """What may stand in place of `word`, in a fixed order, without the word itself."""
+
+
+@lru_cache(maxsize=1 << 18)
+def options_of(candidates: Candidates, word: str) -> tuple[str, ...]:
+    """The options of a source that are single words unlike `word` even when case is ignored."""
+    fold = word.casefold()
+    return tuple(o for o in dict.fromkeys(candidates.options(word)) if o.casefold() != fold and is_word(o))
+
+
+def is_word(text: str) -> bool:
+    """Whether `text` is one word from end to end: put in place of another, it leaves the text's other words alone."""
+    words = split_words(text)
+    return len(words) == 1 and words[0].text == text
+
+
+def match_case(word: str, like: str) -> str:
+    """`word` in capitals or capitalised if `like` is; otherwise as it is."""
+    if len(like) > 1 and like.isupper():
+        return word.upper()
+    return word[:1].upper() + word[1:] if like[:1].isupper() else word
+
+
+@dataclass(frozen=True)
+class WordNet:
+    """Words that share a synset with the word, whatever the part of speech: Ren et al. 2019 without their named
+    entities; `WordSwapWordNet` of TextAttack 0.3.11 without its change of case."""
+
+    def options(self, word: str) -> tuple[str, ...]:
+        return tuple(match_case(synonym, word) for synonym in synonyms(word))
+
+
+EDITS = ("swap", "substitute", "delete", "insert")
+
+
+@dataclass(frozen=True)
+class CharacterEdits:
+    """One misspelling of each kind: two neighbours swapped, a letter substituted, one deleted, one inserted.
+
+    Gao et al. 2018, Black-box generation of adversarial text sequences to evade deep learning classifiers
+    (DeepWordBug). Where the edit falls and which letter it brings follow from the word and `seed` alone. Words of one
+    character have no misspelling.
+    """
+
+    kinds: tuple[str, ...] = EDITS
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for kind in self.kinds:
+            if kind not in EDITS:
+                raise UnknownName("kind of character edit", kind, EDITS)
+
+    def options(self, word: str) -> tuple[str, ...]:
+        if len(word) < 2:
+            return ()
+        rng = Rng.of(self.seed, [word])
+        return tuple(edit for kind in self.kinds if (edit := _edit(word, kind, rng.fold(kind))) is not None)
+
+
+def _edit(word: str, kind: str, rng: Rng) -> str | None:
+    def draw(what: str, count: int) -> int:
+        return int(rng.fold(what).integers(count)[0])
+
+    if kind == "swap":
+        places = [i for i in range(len(word) - 1) if word[i] != word[i + 1]]
+        if not places:
+            return None
+        i = places[draw("place", len(places))]
+        return word[:i] + word[i + 1] + word[i] + word[i + 2 :]
+    i = draw("place", len(word))
+    if kind == "delete":
+        return word[:i] + word[i + 1 :]
+    others = [c for c in _LETTERS if c != word[i].lower()]
+    letter = others[draw("letter", len(others))]
+    if word[i].isupper():
+        letter = letter.upper()
+    return word[:i] + letter + word[i if kind == "insert" else i + 1 :]
