@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
+
 from carom.audio.space import SNR
 from carom.common.attacks import BALLS, GRADIENT_ATTACKS, SOFT_LEAF_PATH
 from carom.common.modality import AttackInfo
@@ -12,7 +14,6 @@ from carom.common.problem import Access
 from carom.common.rng import Rng
 from carom.common.search import RandomSearch, shrinking
 from carom.common.threats import L2, Linf
-from torch import Tensor
 
 THREATS = {"linf": Linf, "l2": L2, "snr": SNR}
 LONGEST = 20  # samples: half a period of the slowest tone, 400 Hz at 16 kHz

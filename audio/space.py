@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
+
 from carom.common.spaces import Box
 from carom.common.threats import L2
-from torch import Tensor
 
 LEVELS = 1 << 15
 
