@@ -241,7 +241,7 @@ def check_extractor(front: nn.Module, extractor: Any) -> None:
     if not off <= 1e-3:
         raise CaromError(
             f"{type(extractor).__name__} makes other features than carom can compute in torch (difference {off:.3g}). "
-            "Wrap the model in a module that computes them from the waveform, and pass it with sample_rate= and classes=."
+            "Wrap the model in a module that computes them from waveforms; pass it with sample_rate= and classes=."
         )
 
 

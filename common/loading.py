@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from carom.common.errors import CaromError, UnknownName
-from carom.common.problem import Access, Family
-from carom.common.specs import Spec, call_with, existing, import_object
-from carom.common.trees import TreeEnsemble
 from torch import Tensor, nn
+
+from carom.common.errors import CaromError, UnknownName
+from carom.common.models import Model
+from carom.common.problem import Access, Family
+from carom.common.specs import Spec, call_with, existing, import_object, parse
+from carom.common.trees import TreeEnsemble
 
 PICKLES = (".pkl", ".pickle", ".joblib", ".pt", ".pth", ".bin", ".ckpt")
 """Endings of files that are pickles, whatever else they are called."""
@@ -69,6 +71,68 @@ def separate(spec: Spec, known: Iterable[str]) -> tuple[Spec, dict[str, Any]]:
     facts = {name: value for name, value in spec.parameters.items() if name in known and name not in taken}
     rest = {name: value for name, value in spec.parameters.items() if name not in facts}
     return Spec(spec.kind, spec.rest, rest), facts
+
+
+Load = Callable[[Spec, Mapping[str, Any]], Model]
+"""(spec, facts) -> model"""
+
+
+def dispatch(
+    source: Any,
+    facts: Mapping[str, Any],
+    loaders: Mapping[str, Load],
+    known: Iterable[str],
+    wrap: Callable[[Any, Mapping[str, Any]], Model],
+) -> Model:
+    """The model of a spec by the loader of its kind, or of an object by `wrap`; facts unknown to both are refused."""
+    if isinstance(source, Model):
+        return source
+    if isinstance(source, str):
+        source = parse(source, tuple(loaders))
+    if not isinstance(source, Spec):
+        known_facts(facts, known, called(source, facts))
+        return wrap(source, facts)
+    spec, stated = separate(source, known)
+    name = spec.rest if spec.kind == "zoo" else f"{spec.kind}:{spec.rest}"
+    facts = {"name": name, **stated, **facts}
+    known_facts(facts, known, facts["name"])
+    return loaders[spec.kind](spec, facts)
+
+
+def called(thing: Any, facts: Mapping[str, Any]) -> str:
+    """What an object is called: as the user says, else by its own name or that of its class."""
+    return facts.get("name") or getattr(thing, "__name__", type(thing).__name__)
+
+
+def choice(facts: Mapping[str, Any], name: str, among: Sequence[str], default: str | None = None) -> str:
+    """A fact that is one of a few words."""
+    value = facts.get(name, default)
+    if value not in among:
+        raise UnknownName(name, str(value), among)
+    return str(value)
+
+
+def family_fact(facts: Mapping[str, Any], thing: Any) -> Family:
+    """The family that the user states, else a guess."""
+    return Family(choice(facts, "family", list(Family))) if "family" in facts else family_of(thing)
+
+
+def numbers(value: Any) -> list[float]:
+    """Numbers as keywords or specs give them: 0.5, (0.5, 0.4), "0.5,0.4"."""
+    parts = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
+    return [float(part) for part in parts]
+
+
+def bounds_fact(facts: Mapping[str, Any], default: tuple[float, float]) -> tuple[float, float]:
+    """The fact `bounds`: (low, high), or "0,255" in a spec."""
+    value = facts.get("bounds", default)
+    try:
+        low, high = numbers(value)
+    except (TypeError, ValueError):
+        raise CaromError(f"bounds={value!r}: write two numbers, bounds=(low, high), or low,high in a spec.") from None
+    if not low < high:
+        raise CaromError(f"bounds={value!r}: the first must be below the second.")
+    return low, high
 
 
 def class_names(value: Any) -> tuple[str, ...]:

@@ -1,0 +1,33 @@
+"""Images: pixels, image models and data, Square, and the embedded Fashion-MNIST study."""
+
+from __future__ import annotations
+
+from carom.common.modality import Defaults, Modality
+from carom.vision.attacks import ATTACKS, THREATS
+from carom.vision.data import BUILTIN, load_data
+from carom.vision.models import load_model
+from carom.vision.panels import panels
+from carom.vision.zoo import RECIPES
+
+SOURCES = ("zoo:image-resnet", "zoo:image-gru", "zoo:image-vit", "zoo:image-forest")
+
+MODALITY = Modality(
+    name="image",
+    summary="pixels in [0, 1], stored as 8 bits",
+    attacks=ATTACKS,
+    recipes=RECIPES,
+    data=BUILTIN,
+    threats=THREATS,
+    defaults=Defaults(
+        data="builtin:fashion-mnist",
+        sources=SOURCES,
+        targets=(*SOURCES, "zoo:image-vgg", "zoo:image-resnet-s1"),
+        attacks=("mi-fgsm", "mi-fgsm", "mi-fgsm", "soft-leaf-path"),
+        eps="12/255",
+        threat="linf",
+        limit=200,
+    ),
+    load_model=load_model,
+    load_data=load_data,
+    panels=panels,
+)

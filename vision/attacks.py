@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
+
 from carom.common.attacks import GRADIENT_ATTACKS, LEAF_PATH, SOFT_LEAF_PATH
 from carom.common.modality import AttackInfo
 from carom.common.problem import Access
 from carom.common.rng import Rng
 from carom.common.search import RandomSearch, shrinking
 from carom.common.threats import L2, Linf
-from torch import Tensor
 
 THREATS = {"linf": Linf, "l2": L2}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+
 from carom.common.spaces import Box
 
 PIXELS = Box("pixels", 0.0, 1.0, 1 / 255, torch.uint8)

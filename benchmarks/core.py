@@ -1,0 +1,177 @@
+"""What the attack loop costs on top of the model: PGD-10 and MI-10 against a bare loop, on the zoo's networks.
+
+    python -m carom.benchmarks.core --json
+
+The floor of image and audio rows is a loop of forward, backward, sign step and projection on the same module and the
+same inputs, with frozen weights and nothing else; ours does the same steps and also counts, guards against gradients
+that are not finite, rounds to the stored form and asks once more whether that fools the model. For text the floor is
+the forward passes alone of the very rows that the search sends through the model. Both run in turns, in one process,
+on one thread; the median of the repeats is printed. `parity` is the largest difference between the two perturbations
+before rounding (image, audio), or whether the rows were the same (text).
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import click
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from carom.common.ascent import Ascent
+from carom.common.data import Dataset
+from carom.common.library import get_attack, load_data, load_model
+from carom.common.models import Model, TorchModel
+from carom.common.modality import get_modality
+from carom.common.problem import Batch, Goal, Problem
+from carom.common.rng import Rng
+from carom.common.run import pick_device
+from carom.common.threats import Linf
+
+NETWORKS = {
+    "image": ("builtin:fashion-mnist", ("image-resnet", "image-gru", "image-vit")),
+    "audio": ("builtin:keywords", ("audio-melcnn", "audio-gru", "audio-kwt")),
+}
+EPS = {"image": 8 / 255, "audio": 0.002}
+EXAMPLES = {"image": 64, "audio": 32, "text": 24}
+
+
+def bare_loop(model: TorchModel, x0: Tensor, labels: Tensor, start: Tensor, eps: float, size: float, decay: float) -> Tensor:
+    """Ten steps of forward, backward and update: what no implementation can avoid."""
+    low, high = model.space.low, model.space.high  # type: ignore[attr-defined]
+    x, memory = start, torch.zeros_like(x0)
+    for _ in range(10):
+        x = x.detach().requires_grad_()
+        loss = F.cross_entropy(model.module(x), labels, reduction="sum")
+        (grad,) = torch.autograd.grad(loss, x)
+        if decay:
+            memory = decay * memory + grad / grad.flatten(1).abs().mean(1).view(-1, *[1] * (x.dim() - 1))
+            grad = memory
+        x = (x0 + (x.detach() + size * eps * grad.sign() - x0).clamp(-eps, eps)).clamp(low, high)
+    return x
+
+
+def clock(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def side_by_side(ours: Callable[[], Any], floor: Callable[[], Any], repeats: int, device: torch.device) -> tuple[float, float]:
+    """Median seconds of each, run in turns after one warm-up each."""
+    times: tuple[list[float], list[float]] = ([], [])
+    for repeat in range(repeats + 1):
+        for run, spent in zip((ours, floor), times, strict=True):
+            began = clock(device)
+            run()
+            if repeat:
+                spent.append(clock(device) - began)
+    return statistics.median(times[0]), statistics.median(times[1])
+
+
+def gradient_row(modality: str, name: str, attack: str, data: Dataset, repeats: int, device: torch.device) -> dict[str, Any]:
+    model = load_model(f"zoo:{name}").to(device)
+    assert isinstance(model, TorchModel)
+    # Without padding: masking it is part of ours only.
+    batch = replace(data.batch(), lengths=None).to(device)
+    threat = Linf(EPS[modality])
+    problem = Problem(model, Goal(batch.labels), threat)
+    rng = Rng.of(0, batch.ids, device)
+    ascent = get_attack(attack, modality)
+    assert isinstance(ascent, Ascent)
+    from carom.common.oracle import Oracle
+
+    start = batch.inputs
+    if ascent.random_start:
+        start = model.space.clamp(threat.start(batch.inputs, rng.fold("restart", 0).fold("start")))
+    decay = 1.0 if ascent.update.updates else 0.0
+
+    def floor() -> Tensor:
+        return bare_loop(model, batch.inputs, batch.labels, start, threat.eps, ascent.size, decay)
+
+    def ours() -> Any:
+        return ascent(problem, batch, rng)
+
+    with model.frozen():
+        unrounded, _ = ascent.climb(Oracle(problem, batch), rng.fold("restart", 0))
+        difference = float((unrounded - floor()).abs().max())
+        seconds, least = side_by_side(ours, floor, repeats, device)
+    return row(f"{attack}-10 {modality}", name, seconds, least, difference)
+
+
+def text_row(name: str, data: Dataset, repeats: int, device: torch.device) -> dict[str, Any]:
+    """Greedy substitution against the forward passes of its own rows."""
+    model = load_model(f"zoo:{name}")
+    modality = get_modality("text")
+    batch = data.batch()
+    threat = modality.threats["words"](float(modality.defaults.eps))
+    problem = Problem(model, Goal(batch.labels), threat)
+    attack = get_attack("greedy-unk", "text")
+    rng = Rng.of(0, batch.ids)
+    sent: list[list[str]] = []
+    call = type(model).__call__
+
+    class Recorder(type(model)):  # type: ignore[misc]
+        def __call__(self, inputs: Any, lengths: Tensor | None = None) -> Any:
+            sent.append(list(inputs))
+            return call(self, inputs, lengths)
+
+    plain = type(model)
+    model.__class__ = Recorder
+    attack(problem, batch, rng)
+    model.__class__ = plain
+    rows = [list(part) for part in sent]
+
+    def floor() -> None:
+        with model.frozen(), torch.no_grad():
+            for part in rows:
+                model(part)
+
+    seconds, least = side_by_side(lambda: attack(problem, batch, rng), floor, repeats, device)
+    return row("greedy-unk text", name, seconds, least, 0.0)
+
+
+def row(name: str, model: str, seconds: float, least: float, parity: float) -> dict[str, Any]:
+    return {
+        "name": f"{name} {model}",
+        "ours_seconds": round(seconds, 4),
+        "floor_seconds": round(least, 4),
+        "ratio": round(seconds / least, 3),
+        "parity": parity,
+    }
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON.")
+@click.option("--repeats", default=7, show_default=True)
+@click.option("--device", default="cpu", show_default=True)
+@click.option("--modality", "-m", "only", multiple=True, help="Only this modality (may be repeated).")
+def main(as_json: bool, repeats: int, device: str, only: tuple[str, ...]) -> None:
+    """Time the attack loop beside its floor."""
+    torch.set_num_threads(1)
+    where, rows = pick_device(device), []
+    for modality, (spec, names) in NETWORKS.items():
+        if only and modality not in only:
+            continue
+        data = load_data(spec, limit=EXAMPLES[modality])
+        for name in names:
+            rows += [gradient_row(modality, name, attack, data, repeats, where) for attack in ("pgd", "mi-fgsm")]
+    if not only or "text" in only:
+        data = load_data("builtin:rotten-tomatoes", limit=EXAMPLES["text"])
+        rows += [text_row(name, data, repeats, where) for name in ("text-cnn", "text-bilstm", "text-transformer")]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+    else:
+        from carom.common.console import print_table
+
+        print_table(("name", "ours_seconds", "floor_seconds", "ratio", "parity"), rows)
+
+
+if __name__ == "__main__":
+    main()

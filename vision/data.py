@@ -1,0 +1,252 @@
+"""Image data: Fashion-MNIST as it ships, class folders, torchvision's and Hugging Face's data sets.
+
+Pictures are read without trust: decompression bombs, truncated files and surprising modes are errors that name the file.
+"""
+
+from __future__ import annotations
+
+import inspect
+import io
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from carom.common.data import Dataset, sampling_order
+from carom.common.errors import BadInput, CaromError, UnknownName
+from carom.common.loading import Fact, class_names, known_facts, need
+from carom.common.sources import Source, class_folders, hub_dataset, hub_sources, raise_all, read_all
+from carom.common.specs import existing, parse
+from carom.vision import fashion
+from carom.vision.space import PIXELS
+
+BUILTIN = {"fashion-mnist": "2 000 test images of ten kinds of clothing, 28 x 28 grey pixels (and 10 000 for training)"}
+ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+GREY, COLOUR = ("1", "L", "LA"), ("P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
+MAX_PIXELS = 50_000_000
+
+ROOT = Fact("root", "folder", "root=FOLDER, where torchvision keeps the data")
+
+
+def load_data(
+    spec: str, *, split: str = "test", limit: int | None = None, on_error: str = "raise", **facts: Any
+) -> Dataset:
+    """Labelled images from `builtin:fashion-mnist`, `folder:PATH`, `torchvision:CIFAR10` or `hf:name:split[:500]`.
+
+    Facts, as keywords or as parameters of the spec: `channels` 1 or 3 (else 1 if every image is grey), `size` (height,
+    width) to resize to (else all must have the same), `max_pixels` of one file, `classes` in the order of the models;
+    torchvision: `root` and `download=true`; hf: the columns `image` and `label`.
+
+    Raises BadInput for a file that cannot be used, and one error that names all where there are several; with
+    `on_error="skip"` they are left out and listed in `Dataset.skipped`.
+    """
+    source = parse(spec, tuple(_LOADERS))
+    facts = {**source.parameters, **facts}
+    return _LOADERS[source.kind](source.rest, split, limit, on_error, facts)
+
+
+def _builtin(name: str, split: str, limit: int | None, on_error: str, facts: Mapping[str, Any]) -> Dataset:
+    if name not in BUILTIN:
+        raise UnknownName("built-in image data", name, BUILTIN)
+    known_facts(facts, (), f"builtin:{name}")
+    images, labels, ids = fashion.load(split)
+    data = Dataset(f"builtin:{name}", "image", PIXELS, images, labels, ids, fashion.CLASSES, facts={"split": split})
+    return data.sample(limit)
+
+
+def _folder(path: str, split: str, limit: int | None, on_error: str, facts: Mapping[str, Any]) -> Dataset:
+    known_facts(facts, ("channels", "size", "max_pixels", "classes"), f"folder:{path}")
+    wanted = class_names(facts["classes"]) if "classes" in facts else None
+    classes, sources = class_folders(existing(path, "folder"), split, ENDINGS, wanted)
+    return _read(f"folder:{path}", split, classes, sources, limit, on_error, facts)
+
+
+def _hub(rest: str, split: str, limit: int | None, on_error: str, facts: Mapping[str, Any]) -> Dataset:
+    from datasets import Image
+
+    known_facts(facts, ("channels", "size", "max_pixels", "classes", "image", "label"), f"hf:{rest}")
+    table, split = hub_dataset(rest, split)
+    classes, sources = hub_sources(table, rest, Image, facts, "image")
+    if "classes" in facts:
+        classes = class_names(facts["classes"])
+    return _read(f"hf:{rest}", split, classes, sources, limit, on_error, facts)
+
+
+def _torchvision(name: str, split: str, limit: int | None, on_error: str, facts: Mapping[str, Any]) -> Dataset:
+    """Any torchvision data set of (image, class number) pairs; only the examples asked for are decoded."""
+    from torchvision import datasets
+
+    known = [n for n in datasets.__all__ if inspect.isclass(getattr(datasets, n)) and n != "FakeData"]
+    if name not in known:
+        raise UnknownName("torchvision data set", name, known)
+    known_facts(facts, ("root", "download", "channels", "size", "classes"), f"torchvision:{name}")
+    need(facts, [ROOT], f"torchvision:{name}")
+    kind = getattr(datasets, name)
+    accepted = inspect.signature(kind).parameters
+    arguments: dict[str, Any] = {"root": str(Path(facts["root"]).expanduser())}
+    if "train" in accepted:
+        if split not in ("train", "test"):
+            raise UnknownName(f"split of {name}", split, ("train", "test"))
+        arguments["train"] = split == "train"
+    elif "split" in accepted:
+        arguments["split"] = split
+    if "download" in accepted:
+        arguments["download"] = bool(facts.get("download", False))
+    try:
+        table = kind(**arguments)
+    except (RuntimeError, OSError, ValueError) as error:
+        raise CaromError(
+            f"torchvision:{name}: {str(error).splitlines()[0].rstrip('.')}. Check root={facts['root']!r} and the "
+            "split; download=true fetches data that torchvision can fetch."
+        ) from error
+    ids = [f"{name.lower()}-{split}-{row:05d}" for row in range(len(table))]
+    rows = sampling_order(ids, limit)[:limit].sort().values.tolist()
+    pairs = [table[row] for row in rows]
+    if not all(isinstance(label, int | np.integer) for _, label in pairs):
+        raise CaromError(f"torchvision:{name}: its targets are no class numbers. Choose a data set for classification.")
+    seen = [(ids[row], to_array(image, ids[row])) for row, (image, _) in zip(rows, pairs, strict=True)]
+    count = max(int(label) for _, label in pairs) + 1
+    names = class_names(facts.get("classes", getattr(table, "classes", count)))
+    images, _ = _stack(seen, facts)
+    labels = torch.tensor([int(label) for _, label in pairs])
+    return Dataset(
+        f"torchvision:{name}", "image", PIXELS, images, labels, [n for n, _ in seen], names, facts={"split": split}
+    )
+
+
+_LOADERS: dict[str, Callable[..., Dataset]] = {
+    "builtin": _builtin,
+    "folder": _folder,
+    "torchvision": _torchvision,
+    "hf": _hub,
+}
+
+
+def _read(
+    name: str,
+    split: str,
+    classes: Sequence[str],
+    sources: Sequence[Source],
+    limit: int | None,
+    on_error: str,
+    facts: Mapping[str, Any],
+) -> Dataset:
+    most = int(facts.get("max_pixels", MAX_PIXELS))
+    read, skipped = read_all(sources, lambda s: read_image(s.content, s.where, most), limit, on_error)
+    if not read:
+        raise CaromError(f"{name}: none of {len(sources)} files can be used: {skipped[0]}")
+    images, kept = _stack([(source.where, image) for source, image in read], facts)
+    return Dataset(
+        name,
+        "image",
+        PIXELS,
+        images,
+        torch.tensor([source.label for source, _ in read]),
+        [source.id for source, _ in read],
+        tuple(classes),
+        facts={"split": split, **kept},
+        skipped=skipped,
+    )
+
+
+def read_image(content: Path | bytes, where: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """uint8[H, W] of a grey picture or uint8[H, W, 3] of a coloured one, upright as its EXIF data says.
+
+    Raises BadInput for what is no picture, is truncated, animated, of more than 8 bits, or has too many pixels.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    def opened() -> Any:
+        return Image.open(io.BytesIO(content) if isinstance(content, bytes) else content, formats=FORMATS)
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with opened() as image:
+                if image.width * image.height > max_pixels:
+                    raise BadInput(
+                        where,
+                        f"has {image.width} x {image.height} pixels, more than max_pixels={max_pixels}",
+                        "Make it smaller, or pass a larger max_pixels if you trust it.",
+                    )
+                image.verify()
+            with opened() as image:
+                return to_array(image, where)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise BadInput(where, f"would unpack to a huge image ({error})", "Make it smaller.") from error
+    except UnidentifiedImageError as error:
+        raise BadInput(where, f"is not a picture in {', '.join(FORMATS)}", "Replace or remove it.") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise BadInput(where, "does not exist", "Correct the path.") from error
+        raise BadInput(where, f"cannot be read to its end ({error})", "Replace or remove it.") from error
+
+
+def to_array(image: Any, where: str) -> np.ndarray:
+    """uint8[H, W] or uint8[H, W, 3] of a PIL image."""
+    from PIL import ImageOps
+
+    if getattr(image, "n_frames", 1) > 1:
+        raise BadInput(where, f"holds {image.n_frames} pictures", "Save the one that is meant as a file of its own.")
+    if image.mode not in (*GREY, *COLOUR):
+        raise BadInput(where, f"has pixels of mode {image.mode}, not 8 bits", "Convert it to 8-bit grey or RGB.")
+    grey = image.mode in GREY
+    return np.asarray(ImageOps.exif_transpose(image).convert("L" if grey else "RGB"))
+
+
+def _stack(images: Sequence[tuple[str, np.ndarray]], facts: Mapping[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+    """uint8[N, C, H, W] of images in the wanted colours and size, and what was decided."""
+    from PIL import Image
+
+    grey = all(image.ndim == 2 for _, image in images)
+    channels = int(facts.get("channels", 1 if grey else 3))
+    if channels not in (1, 3):
+        raise CaromError(f"channels={channels}: images have 1 channel (grey) or 3 (red, green, blue).")
+    size = _size(facts.get("size"))
+    sizes: dict[tuple[int, int], str] = {}
+    for where, image in images:
+        sizes.setdefault((image.shape[0], image.shape[1]), where)
+    if size is None and len(sizes) > 1:
+        usual = max(sizes, key=lambda s: sum(image.shape[:2] == s for _, image in images))
+        raise_all(
+            [
+                BadInput(
+                    where,
+                    f"has {h} x {w} pixels where others have {usual[0]} x {usual[1]}",
+                    f"Pass size=({usual[0]}, {usual[1]}) to resize all.",
+                )
+                for (h, w), where in sizes.items()
+                if (h, w) != usual
+            ]
+        )
+    mode = "L" if channels == 1 else "RGB"
+    rows = []
+    for _, array in images:
+        if (array.ndim == 2) == (channels == 1) and (size is None or array.shape[:2] == size):
+            rows.append(array)
+            continue
+        image = Image.fromarray(array).convert(mode)
+        if size is not None:
+            image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+        rows.append(np.asarray(image))
+    stacked = torch.from_numpy(np.stack(rows))
+    return (stacked[:, None] if channels == 1 else stacked.permute(0, 3, 1, 2).contiguous()), {"channels": channels}
+
+
+def _size(value: Any) -> tuple[int, int] | None:
+    """(height, width) from a pair, one number, or "28x28"."""
+    if value is None:
+        return None
+    parts = value.split("x") if isinstance(value, str) else [value, value] if isinstance(value, int) else value
+    try:
+        height, width = (int(part) for part in parts)
+    except (TypeError, ValueError):
+        height = width = 0
+    if height < 1 or width < 1:
+        raise CaromError(f"size={value!r}: write size=(height, width), or 28x28 in a spec.")
+    return height, width
