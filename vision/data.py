@@ -1,6 +1,6 @@
 """Image data: Fashion-MNIST as it ships, class folders, torchvision's and Hugging Face's data sets.
 
-Pictures are read without trust: decompression bombs, truncated files and surprising modes are errors that name the file.
+Pictures are read without trust: decompression bombs, truncated files and odd modes are errors that name the file.
 """
 
 from __future__ import annotations
