@@ -1,0 +1,33 @@
+"""Audio: waveforms, keyword models and data, the SNR threat, and the embedded keyword study."""
+
+from __future__ import annotations
+
+from carom.audio.attacks import ATTACKS, THREATS
+from carom.audio.data import BUILTIN, load_data
+from carom.audio.models import load_model
+from carom.audio.panels import panels
+from carom.audio.zoo import RECIPES
+from carom.common.modality import Defaults, Modality
+
+SOURCES = ("zoo:audio-melcnn", "zoo:audio-gru", "zoo:audio-kwt", "zoo:audio-forest")
+
+MODALITY = Modality(
+    name="audio",
+    summary="waveforms in [-1, 1), stored as 16 bits",
+    attacks=ATTACKS,
+    recipes=RECIPES,
+    data=BUILTIN,
+    threats=THREATS,
+    defaults=Defaults(
+        data="builtin:keywords",
+        sources=SOURCES,
+        targets=(*SOURCES, "zoo:audio-m5"),
+        attacks=("mi-fgsm", "mi-fgsm", "mi-fgsm", "soft-leaf-path"),
+        eps="20",
+        threat="snr",
+        limit=200,
+    ),
+    load_model=load_model,
+    load_data=load_data,
+    panels=panels,
+)
