@@ -16,11 +16,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+
+from carom.common.data import Dataset
 from carom.common.errors import CaromError, UnknownName
 from carom.common.modality import Modality, get_modality
 from carom.common.models import Model
 from carom.common.registry import choose_attack
-from carom.common.specs import number
+from carom.common.specs import number, parse
 from carom.common.store import Store, write_atomically
 from carom.common.study import ModalityStudy, Named, Study, make_study
 from carom.common.transfer import Plan, Progress, Transfer, evaluate
@@ -74,14 +76,14 @@ def plan_of(study: Study, name: str) -> Plan:
     if part.threat not in modality.threats:
         raise UnknownName(f"threat for {name}", part.threat, modality.threats)
     threat = modality.threats[part.threat](number(part.eps))
-    chosen = tuple(choose_attack(modality, spec, part.threat) for spec in part.attacks)
+    chosen = tuple(choose_attack(modality, spec, part.threat) for spec in dict.fromkeys(part.attacks))
     facts = {"on_error": part.on_error, **part.data.facts}
     data = modality.load_data(part.data.spec, split=part.split, limit=part.limit, **facts)
     device, loaded = pick_device(study.device), {}
     for named in [*part.sources, *part.targets]:
         key = json.dumps([named.spec, named.facts], sort_keys=True, default=str)
         if key not in loaded:
-            loaded[key] = load_named(modality, named, data.facts).to(device)
+            loaded[key] = load_named(modality, named, data).to(device)
     pick = [loaded[json.dumps([n.spec, n.facts], sort_keys=True, default=str)] for n in [*part.sources, *part.targets]]
     return Plan(
         modality=name,
@@ -97,9 +99,12 @@ def plan_of(study: Study, name: str) -> Plan:
     )
 
 
-def load_named(modality: Modality, named: Named, data_facts: Mapping[str, object]) -> Model:
-    """A model of a study. What the data know (sample rate, classes) need not be said twice."""
-    return modality.load_model(named.spec, data=data_facts, **named.facts)
+def load_named(modality: Modality, named: Named, data: Dataset) -> Model:
+    """A model of a study. Classes that the user's own code cannot tell are the data's, in their order."""
+    facts = {name: None if value == "none" else value for name, value in named.facts.items()}
+    if parse(named.spec).kind in ("py", "safetensors"):
+        facts.setdefault("classes", list(data.classes))
+    return modality.load_model(named.spec, **facts)
 
 
 @dataclass

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+
 from carom.common.data import Dataset
 from carom.common.errors import CaromError
 from carom.common.models import Model
@@ -89,6 +90,11 @@ class Plan:
         for model in self.models:
             if model.modality != self.modality:
                 raise CaromError(f"model {model.name} is for {model.modality}, this study is for {self.modality}.")
+            if model.space != self.data.space:
+                raise CaromError(
+                    f"model {model.name} takes {_differs(model.space, self.data.space)}, the data {self.data.name} is "
+                    f"{_differs(self.data.space, model.space)}. Convert the data, or choose a model made for it."
+                )
             if model.classes != self.data.classes:
                 raise CaromError(
                     f"model {model.name} knows {len(model.classes)} classes ({_some(model.classes)}), the data "
@@ -164,6 +170,12 @@ class Plan:
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+
+
+def _differs(space: object, other: object) -> str:
+    """What a space has otherwise than another: "waveform with sample_rate 8000"."""
+    mine, theirs = vars(space), vars(other)
+    return ", ".join([mine["name"], *(f"{k} {v}" for k, v in mine.items() if k != "name" and theirs.get(k) != v)])
 
 
 def _words(access: Access) -> str:
