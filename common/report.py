@@ -2,8 +2,8 @@
 
 The page asks nothing of the network. Its content security policy forbids everything but inline images, sounds, the one
 style sheet and the one script, each named by its hash; jinja2 escapes every name and text. Characters that would not
-be seen, or would reorder what is seen (controls, bidirectional overrides, zero-width characters), are shown as
-pictures or code points, because in adversarial text they may be the attack.
+be seen, or would reorder what is seen (controls, bidirectional overrides, zero-width characters), are shown by their
+code points, because in adversarial text they may be the attack.
 
 A rate that is not defined is None and is shown as an en dash, never as 0.
 """
@@ -23,15 +23,16 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, StrictUndefined, Template
+from markupsafe import Markup
+
 from carom.common.modality import Panel, Picture, Sound, WordDiff
 from carom.common.problem import Family
 from carom.common.store import write_atomically
 from carom.common.transfer import LEAST_EXAMPLES, LEAST_WHITE_BOX, MOST_CONTROL
-from jinja2 import Environment, StrictUndefined, Template
-from markupsafe import Markup
 
-PER_CELL = 3
-"""Examples shown of one source and target, unless told otherwise."""
+PER_CELL = 6
+"""Examples shown of one source, target and attack, unless told otherwise."""
 
 LIMIT = 10_000_000
 """Bytes of a report, unless told otherwise."""
@@ -79,8 +80,8 @@ def write_report(
 ) -> None:
     """Write the report of a study: what `carom demo --json` prints, with examples to look at.
 
-    At most `per_cell` examples of a source and target are shown, and fewer where the file would grow past `limit`
-    bytes; the report says how many were left out. Raises OSError where `path` cannot be written.
+    At most `per_cell` examples of a source, target and attack are shown, and fewer where the file would grow past
+    `limit` bytes; the report says how many were left out. Raises OSError where `path` cannot be written.
     """
     write_atomically(Path(path), render(study, examples, title, per_cell=per_cell, limit=limit).encode())
 
@@ -97,11 +98,11 @@ def render(
     study = plain(study)
     seen = plain(study, visible)
     page, card = _templates()
-    pairs = _Pairs()
-    modalities = [_modality(name, part, pairs) for name, part in seen.get("modalities", {}).items()]
+    number = _Numbers()
+    modalities = [_modality(name, part, number) for name, part in seen.get("modalities", {}).items()]
     style, script = _asset("report.css").replace("/* scale */", scale_css()), _asset("report.js")
     few = thin(examples, per_cell)
-    cards = [card.render(e=_example(e, pairs)) for e in few]
+    cards = [card.render(e=_example(e, number)) for e in few]
 
     def whole(kept: Sequence[int]) -> str:
         groups: dict[str, list[Markup]] = {}
@@ -130,17 +131,24 @@ def render(
 
     sizes = [len(c.encode()) for c in cards]
     base = len(whole([]).encode()) + 1000  # what the sentences about left-out examples may add
-    return whole(fitting([(e.modality, e.source, e.target) for e in few], sizes, limit - base))
+    return whole(fitting([_key(e) for e in few], sizes, limit - base))
 
 
 # Which examples are shown.
 
+Key = tuple[str, str, str, str]
+"""Modality, source, target and attack: a cell of a heat map and its examples."""
+
+
+def _key(e: Example) -> Key:
+    return e.modality, e.source, e.target, e.attack
+
 
 def thin(examples: Sequence[Example], per_cell: int) -> list[Example]:
-    """At most `per_cell` of each modality, source and target, taking turns between the outcomes."""
-    cells: dict[tuple[str, str, str], dict[str, list[int]]] = {}
+    """At most `per_cell` of each modality, source, target and attack, taking turns between the outcomes."""
+    cells: dict[Key, dict[str, list[int]]] = {}
     for i, e in enumerate(examples):
-        cells.setdefault((e.modality, e.source, e.target), {}).setdefault(e.outcome, []).append(i)
+        cells.setdefault(_key(e), {}).setdefault(e.outcome, []).append(i)
     kept = []
     for outcomes in cells.values():
         turns = sorted((turn, i) for of in outcomes.values() for turn, i in enumerate(of))
@@ -148,14 +156,14 @@ def thin(examples: Sequence[Example], per_cell: int) -> list[Example]:
     return [examples[i] for i in sorted(kept)]
 
 
-def fitting(cells: Sequence[tuple[str, ...]], sizes: Sequence[int], room: int) -> list[int]:
+def fitting(cells: Sequence[Key], sizes: Sequence[int], room: int) -> list[int]:
     """Indices of the examples to keep so that their sizes add up to at most `room`, spread evenly over the cells.
 
     Every cell keeps its first example before any keeps its second; of the round that no longer fits, examples at
     equal distances are kept.
     """
     rounds: dict[int, list[int]] = {}
-    count: Counter[tuple[str, ...]] = Counter()
+    count: Counter[Key] = Counter()
     for i, cell in enumerate(cells):
         rounds.setdefault(count[cell], []).append(i)
         count[cell] += 1
@@ -175,23 +183,18 @@ def fitting(cells: Sequence[tuple[str, ...]], sizes: Sequence[int], room: int) -
 # How values are written.
 
 
+HIDDEN = {"Cc", "Cf", "Cs", "Cn", "Zl", "Zp"}
+"""Unicode categories without a shape of their own: controls, formats (bidirectional, zero width), lone surrogates,
+unassigned code points, line and paragraph breaks."""
+
+
 def visible(text: str, keep: str = "") -> str:
-    """The text with each character that would not be seen replaced: controls by their pictures, others by code point.
+    """The text with each character that would not be seen, `keep` apart, replaced by its code point.
 
     >>> visible("a\\x00b\\u202ec")
-    'a␀b⟨U+202E⟩c'
+    'a⟨U+0000⟩b⟨U+202E⟩c'
     """
-    return "".join(c if c in keep else _picture(c) for c in text)
-
-
-def _picture(c: str) -> str:
-    code = ord(c)
-    if code < 0x20:
-        return chr(0x2400 + code)
-    if code == 0x7F:
-        return "␡"
-    # Cc control, Cf format (bidirectional, zero width), Cs lone surrogate, Cn unassigned, Zl and Zp line breaks
-    return f"⟨U+{code:04X}⟩" if unicodedata.category(c) in {"Cc", "Cf", "Cs", "Cn", "Zl", "Zp"} else c
+    return "".join(f"⟨U+{ord(c):04X}⟩" if c not in keep and unicodedata.category(c) in HIDDEN else c for c in text)
 
 
 def plain(value: Any, text: Callable[[str], str] = str) -> Any:
@@ -241,6 +244,12 @@ def amount(value: float | None) -> str:
 def listing(names: Iterable[str]) -> str:
     names = list(names)
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]])) if names else ""
+
+
+def short(name: str, most: int) -> str:
+    """The name in at most so many characters, its two ends kept: models often differ in their last letters."""
+    half = (most - 1) // 2
+    return name if len(name) <= most else f"{name[: most - 1 - half]}…{name[-half:]}"
 
 
 def plural(count: int, one: str, many: str = "") -> str:
@@ -313,21 +322,21 @@ def scale_css() -> str:
 # What the page says of a modality.
 
 
-class _Pairs:
-    """A number for each modality, source and target: what ties a cell of a heat map to its examples."""
+class _Numbers:
+    """A number for each key: what ties a cell of a heat map to its examples, whatever their names hold."""
 
     def __init__(self) -> None:
-        self.numbers: dict[tuple[str, str, str], int] = {}
+        self.known: dict[Key, int] = {}
 
-    def __call__(self, modality: str, source: str, target: str) -> int:
-        return self.numbers.setdefault((modality, source, target), len(self.numbers))
+    def __call__(self, modality: str, source: str, target: str, attack: str) -> int:
+        return self.known.setdefault((modality, source, target, attack), len(self.known))
 
 
-def _modality(name: str, part: Row, pairs: _Pairs) -> dict[str, Any]:
+def _modality(name: str, part: Row, number: _Numbers) -> dict[str, Any]:
     cells = part.get("cells", [])
     models = {m["name"]: m for m in part.get("models", [])}
     runs = _runs(name, cells)
-    maps = [_heat_map(name, group, models, runs, pairs) for group in heat_map_groups(cells)]
+    maps = [_heat_map(name, group, models, runs, number) for group in heat_map_groups(cells)]
     between = [c for c in cells if c["source"] != c["target"] and c["excess"] is not None]
     told = Counter((text, c["source"]) for c in cells for text in c.get("warnings") or [])
     return {
@@ -443,9 +452,8 @@ def mean_of(cells: Sequence[Row], measure: str) -> tuple[float | None, float | N
     return mean(measure), mean(f"{measure}_low"), mean(f"{measure}_high")
 
 
-WIDE, HIGH = 88, 50  # of a cell
-LEFT, TOP = 176, 62  # the labels'
-GAP = 8  # between families
+HIGH, TOP, GAP = 54, 60, 8  # pixels: a row, the labels above the columns, the space between families
+LETTER, SMALL = 6.9, 5.6  # pixels: the width of a letter of a model's name and of what stands beneath it
 
 
 def _places(names: Sequence[str], family: Mapping[str, str], start: int, step: int) -> list[tuple[str, int]]:
@@ -458,14 +466,22 @@ def _places(names: Sequence[str], family: Mapping[str, str], start: int, step: i
     return placed
 
 
+def _between(least: int, most: int, widths: Iterable[float]) -> int:
+    return min(most, max(least, *(math.ceil(w) for w in widths)))
+
+
 def _heat_map(
-    modality: str, cells: Sequence[Row], models: Mapping[str, Row], runs: Sequence[Row], pairs: _Pairs
+    modality: str, cells: Sequence[Row], models: Mapping[str, Row], runs: Sequence[Row], number: _Numbers
 ) -> dict[str, Any]:
     family = {c[end]: c[f"{end}_family"] for c in cells for end in ("source", "target")}
     attack = {c["source"]: c["attack"] for c in cells}
     attacks, threat = _distinct(attack.values()), cells[0]["threat"]
     rows = _places(list(attack), family, TOP, HIGH)
-    columns = _places(_distinct(c["target"] for c in cells), family, LEFT, WIDE)
+    kinds = {name: family[name] + (f", {attack[name]}" if len(attacks) > 1 else "") for name in attack}
+    left = _between(96, 180, [LETTER * len(n) for n in kinds] + [SMALL * len(k) for k in kinds.values()])
+    targets = _distinct(c["target"] for c in cells)
+    wide = _between(88, 130, [LETTER * len(n) for n in targets])
+    columns = _places(targets, family, left + 10, wide)
     grid: dict[tuple[str, str], list[Row]] = {}
     for c in cells:
         grid.setdefault((c["source"], c["target"]), []).append(c)
@@ -474,13 +490,16 @@ def _heat_map(
         own = [r for r in runs if (r["source"], r["attack"], r["threat"]) == (name, attack[name], threat)]
         return {
             "name": name,
-            "kind": family[name] + (f", {attack[name]}" if len(attacks) > 1 else ""),
+            "short": short(name, int(left / LETTER)),
+            "kind": kinds[name],
+            "short_kind": short(kinds[name], int(left / SMALL)),
             "white_box": span(r["white_box"] for r in own),
             "flagged": any(r["flags"] for r in own),
         }
 
     def target(name: str) -> dict[str, Any]:
-        return {"name": name, "kind": family[name], "clean": rate(models.get(name, {}).get("clean_accuracy"))}
+        clean = rate(models.get(name, {}).get("clean_accuracy"))
+        return {"name": name, "short": short(name, int(wide / LETTER)), "kind": family[name], "clean": clean}
 
     def square(row: int, column: int) -> dict[str, Any]:
         (s, y), (t, x) = rows[row], columns[column]
@@ -493,7 +512,8 @@ def _heat_map(
             "y": y,
             "source": s,
             "target": t,
-            "pair": pairs(modality, s, t),
+            "number": number(modality, s, t, attack[s]),
+            "attack": attack[s],
             "white_box": s == t,
             "empty": not of,
             "n": span_of_counts(c["n"] for c in of),
@@ -514,7 +534,9 @@ def _heat_map(
         "rows": [(source(n), y) for n, y in rows],
         "columns": [(target(n), x) for n, x in columns],
         "squares": [square(r, c) for r in range(len(rows)) for c in range(len(columns))],
-        "width": columns[-1][1] + WIDE + 6,
+        "left": left,
+        "cell": wide - 2,
+        "width": columns[-1][1] + wide + 6,
         "height": rows[-1][1] + HIGH + 6,
     }
 
@@ -555,14 +577,16 @@ def _families(modalities: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 # What the page shows of an example.
 
 
-def _example(e: Example, pairs: _Pairs) -> dict[str, Any]:
+def _example(e: Example, number: _Numbers) -> dict[str, Any]:
     names = ("modality", "id", "source", "target", "attack", "label", "source_says", "target_says", "outcome")
     seen = {name: visible(str(getattr(e, name))) for name in names}
-    seen_pair = pairs(seen["modality"], seen["source"], seen["target"])
-    return {**seen, "pair": seen_pair, "panels": [_panel(p) for p in e.panels]}
+    key = [seen[name] for name in ("modality", "source", "target", "attack")]
+    return {**seen, "number": number(*key), "panels": [_panel(p) for p in e.panels]}
 
 
 def _panel(panel: Panel) -> dict[str, Any]:
+    if not isinstance(panel, Picture | Sound | WordDiff):
+        raise TypeError(f"{type(panel).__name__} is not a panel: use Picture, Sound or WordDiff")
     caption = visible(panel.caption)
     if isinstance(panel, Picture):
         # The width and height in a PNG's header keep the page from moving while it is decoded.
@@ -583,10 +607,8 @@ def _panel(panel: Panel) -> dict[str, Any]:
             "outline": outline_path(panel.outline),
             "columns": max(1, len(panel.outline) - 1),
         }
-    if isinstance(panel, WordDiff):
-        runs = [(how if how in ("del", "ins") else "", visible(text, keep="\n\t")) for how, text in panel.runs]
-        return {"kind": "words", "caption": caption, "runs": runs}
-    raise TypeError(f"{type(panel).__name__} is not a panel: use Picture, Sound or WordDiff")
+    runs = [(how if how in ("del", "ins") else "", visible(text, keep="\n\t")) for how, text in panel.runs]
+    return {"kind": "words", "caption": caption, "runs": runs}
 
 
 def outline_path(outline: Sequence[tuple[float, float]]) -> str:
@@ -620,6 +642,6 @@ def _templates() -> tuple[Template, Template]:
     """The page and the card of one example."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
-    for function in (rate, interval, span, amount, listing, plural, shade):
+    for function in (rate, interval, span, amount, listing, short, plural):
         environment.globals[function.__name__] = function
     return environment.from_string(_asset("report.html")), environment.from_string(_asset("example.html"))

@@ -6,22 +6,23 @@
   const everything = document.getElementById("everything");
   const back = document.getElementById("back");
   const unfiltered = which.textContent;
+  const examples = all("article.example");
   let chosen = null;
 
   function show(cell) {
     chosen = cell;
     let count = 0;
-    for (const example of all("article.example")) {
-      example.hidden = cell !== null && example.dataset.pair !== cell.dataset.pair;
+    for (const example of examples) {
+      example.hidden = cell !== null && example.dataset.number !== cell.dataset.number;
       count += !example.hidden;
     }
     for (const gallery of all(".gallery")) gallery.hidden = all("article:not([hidden])", gallery).length === 0;
     for (const other of all("g.cell")) {
-      other.setAttribute("aria-pressed", cell !== null && other.dataset.pair === cell.dataset.pair);
+      other.setAttribute("aria-pressed", cell !== null && other.dataset.number === cell.dataset.number);
     }
     which.textContent = cell === null
       ? unfiltered
-      : `${cell.dataset.route}: ${count === 0 ? "no example is shown in this report." : `${count} shown.`}`;
+      : `${cell.dataset.route}: ${count === 0 ? "no example is in this report." : `${count} of ${examples.length} shown.`}`;
     everything.hidden = back.hidden = cell === null;
   }
 
