@@ -8,9 +8,10 @@ from enum import Enum, Flag, IntEnum, StrEnum, auto
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
+from torch import Tensor
+
 from carom.common.rng import Rng
 from carom.common.spaces import Inputs
-from torch import Tensor
 
 if TYPE_CHECKING:
     from carom.common.models import Model
@@ -84,7 +85,7 @@ class Batch:
         if self.lengths is None or not isinstance(self.inputs, Tensor):
             return None
         inside = torch.arange(self.inputs.shape[-1], device=self.inputs.device) < self.lengths[:, None]
-        return inside.float().view(len(self), *[1] * (self.inputs.dim() - 2), -1)
+        return inside.float().view(len(self), *[1] * (self.inputs.dim() - 2), self.inputs.shape[-1])
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+from torch import Tensor
+
 from carom.common.objectives import Objective, margin
 from carom.common.oracle import Oracle
 from carom.common.problem import Batch, Problem, Result, Status
 from carom.common.rng import Rng
 from carom.common.threats import Ball, confine
-from torch import Tensor
 
 
 class Proposal(Protocol):
@@ -49,6 +50,8 @@ class RandomSearch:
         oracle = Oracle(problem, batch)
         limit = self.queries if problem.budget.queries is None else min(self.queries, problem.budget.queries)
         with problem.model.frozen():
+            if limit < 1:
+                return oracle.finish(batch.inputs, torch.full_like(batch.labels, Status.INFEASIBLE.value))
             clean = oracle.logits(batch.inputs)
             best = self.objective(clean, problem.goal)
             done = problem.goal.achieved(clean)

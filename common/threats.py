@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+from torch import Tensor
+
+from carom.common.errors import CaromError
 from carom.common.problem import Batch
 from carom.common.rng import Rng
 from carom.common.spaces import Inputs
-from torch import Tensor
 
 
 class Threat(Protocol):
@@ -40,6 +43,10 @@ class Ball:
     """Perturbations of bounded size. Subclasses fix the norm."""
 
     eps: float
+
+    def __post_init__(self) -> None:
+        if not self.eps >= 0:
+            raise CaromError(f"a budget of {self.eps} is no size: give 0 or more, say 8/255.")
 
     def radius(self, x0: Tensor) -> Tensor:
         """float[N]: the largest allowed norm, per example."""
@@ -124,7 +131,7 @@ class L2(Ball):
         return grad / _column(self.norm(grad).clamp_min(1e-12), grad)
 
     def start(self, x0: Tensor, rng: Rng) -> Tensor:
-        size = rng.fold("size").uniform() ** (1 / x0[0].numel())
+        size = rng.fold("size").uniform() ** (1 / math.prod(x0.shape[1:]))
         return x0 + _column(self.radius(x0) * size, x0) * self.step(self.noise(x0, rng))
 
     def extend(self, direction: Tensor, x0: Tensor) -> Tensor:
