@@ -12,11 +12,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+
 from carom.common.errors import CaromError
 from carom.common.problem import Access, Batch, Family, Output
 from carom.common.spaces import Inputs, Space
 from carom.common.trees import TreeEnsemble
-from torch import Tensor, nn
 
 
 class Model:
@@ -70,8 +71,17 @@ class Model:
 
 
 def digest_of(module: nn.Module, *facts: object) -> str:
-    """sha256 over a module's class, weights and buffers and the given facts: a model's identity in the store."""
+    """sha256 over a module's class, settings, weights and buffers and the given facts: a model's identity in the store.
+
+    Settings are what the module prints of itself and the numbers that its parts hold: a stride, an activation or a
+    temperature changes what the same weights compute.
+    """
     digest = hashlib.sha256(repr((type(module).__qualname__, *facts)).encode())
+    digest.update(repr(module).encode())
+    for name, part in module.named_modules():
+        plain = {k: v for k, v in vars(part).items() if isinstance(v, bool | int | float) and k[0] != "_"}
+        plain.pop("training", None)
+        digest.update(f"{name}{sorted(plain.items())}".encode())
     for name, tensor in module.state_dict().items():
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
@@ -191,7 +201,8 @@ class TreeModel(Model):
         holder = nn.Module()
         for key, tensor in ensemble.tensors().items():
             holder.register_buffer(key, tensor)
-        super().__init__(name, modality, Family.TREE, space, classes, digest or digest_of(holder, front_end is None))
+        sees = None if front_end is None else digest_of(front_end)
+        super().__init__(name, modality, Family.TREE, space, classes, digest or digest_of(holder, sees))
 
     def features(self, inputs: Tensor) -> Tensor:
         """float[N, D]: what the trees look at."""
@@ -207,6 +218,11 @@ class TreeModel(Model):
             self.front_end.to(device)
         super().to(device)
         return self
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        with contextlib.nullcontext() if self.front_end is None else FrozenModule(self.front_end)():
+            yield
 
 
 class FunctionModel(Model):
