@@ -15,6 +15,9 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
+from torch import Tensor
+from torch.nn import functional as F
+
 from carom.common.ascent import Ascent
 from carom.common.errors import CaromError
 from carom.common.models import Model, TreeModel
@@ -25,8 +28,6 @@ from carom.common.rng import Rng
 from carom.common.spaces import Box
 from carom.common.threats import Ball
 from carom.common.trees import LEAF, TreeEnsemble
-from torch import Tensor
-from torch.nn import functional as F
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,31 +226,63 @@ def join(results: list[Result]) -> Result:
     )
 
 
+@dataclass(frozen=True)
+class Level:
+    """The nodes at one depth of all trees, W of them, as the walk from the roots finds them."""
+
+    leaves: Tensor  # int64[L]: which of the W are leaves
+    value: Tensor  # float[L, C]
+    splits: Tensor  # int64[S]: which of the W split; their left children, then their right ones, are the next level
+    feature: Tensor  # int64[S]
+    threshold: Tensor  # float[S]
+    sharpness: Tensor  # float[S]
+
+
 class SoftForest(Model):
-    """A forest whose splits are sigmoids: the probability of a leaf is the product of its path's gates."""
+    """A forest whose splits are sigmoids: the probability of a leaf is the product of the gates on its way."""
 
     access = Access.LABEL | Access.SCORE | Access.GRADIENT
 
     def __init__(self, model: TreeModel, temperature: float) -> None:
         super().__init__(model.name, model.modality, model.family, model.space, model.classes, model.digest)
-        self.model, self.leaves = model, leaves_of(model.ensemble)
+        self.model = model
         self.device = model.device
-        # Gates are measured in the spread of each feature's own thresholds: pixels and cepstra differ in scale.
-        cuts, features = model.ensemble.threshold, model.ensemble.feature
-        inner = model.ensemble.left != LEAF
-        overall = cuts[inner].std().clamp_min(1e-6) if inner.sum() > 1 else torch.tensor(1.0)
-        size = int(features.max()) + 1
-        count = torch.zeros(size, device=cuts.device).index_add_(0, features[inner], torch.ones_like(cuts[inner]))
-        mean = torch.zeros_like(count).index_add_(0, features[inner], cuts[inner]) / count.clamp_min(1)
-        square = torch.zeros_like(count).index_add_(0, features[inner], (cuts[inner] - mean[features[inner]]) ** 2)
-        spread = torch.where(count > 2, (square / count.clamp_min(1)).sqrt(), overall).clamp_min(overall * 0.01)
-        self.scale = (temperature * spread)[self.leaves.feature]  # [K, P]
+        ensemble, scale = model.ensemble, temperature * _spread(model.ensemble)
+        tree = torch.arange(ensemble.trees, device=ensemble.left.device)
+        node, self.levels = torch.zeros_like(tree), []
+        while len(tree):
+            inner = ensemble.left[tree, node] != LEAF
+            leaves, splits = (~inner).nonzero().squeeze(1), inner.nonzero().squeeze(1)
+            value = ensemble.value[tree[leaves], node[leaves]]
+            tree, node = tree[splits], node[splits]
+            feature = ensemble.feature[tree, node]
+            sharpness = 1 / scale[feature]
+            self.levels.append(Level(leaves, value, splits, feature, ensemble.threshold[tree, node], sharpness))
+            node = torch.cat([ensemble.left[tree, node], ensemble.right[tree, node]])
+            tree = torch.cat([tree, tree])
 
     def __call__(self, inputs: Tensor, lengths: Tensor | None = None) -> Output:
-        x = self.model.features(inputs)[:, self.leaves.feature]  # [N, K, P]
-        gate = F.logsigmoid((self.leaves.high - x) / self.scale) + F.logsigmoid((x - self.leaves.low) / self.scale)
-        shares = gate.sum(2).exp() @ self.leaves.value / self.model.ensemble.trees
+        x = self.model.features(inputs)
+        reach = x.new_ones(len(x), self.model.ensemble.trees)  # [N, W]: how much of x arrives at each node
+        shares = x.new_zeros(len(x), self.model.ensemble.classes)
+        for level in self.levels:
+            shares = shares + reach[:, level.leaves] @ level.value
+            here = reach[:, level.splits]
+            right = here * torch.sigmoid((x[:, level.feature] - level.threshold) * level.sharpness)
+            reach = torch.cat([here - right, right], 1)
         return Output((shares / shares.sum(1, keepdim=True).clamp_min(1e-12)).clamp_min(1e-6).log())
+
+
+def _spread(ensemble: TreeEnsemble) -> Tensor:
+    """float[D]: gates are measured in the deviation of each feature's own thresholds: pixels and cepstra differ."""
+    inner = ensemble.left != LEAF
+    cuts, features = ensemble.threshold[inner], ensemble.feature[inner]
+    overall = cuts.std().clamp_min(1e-6) if len(cuts) > 1 else cuts.new_tensor(1.0)
+    count, mean, square = cuts.new_zeros(3, int(ensemble.feature.max()) + 1)
+    count.index_add_(0, features, torch.ones_like(cuts))
+    mean.index_add_(0, features, cuts).div_(count.clamp_min(1))
+    square.index_add_(0, features, (cuts - mean[features]) ** 2).div_(count.clamp_min(1))
+    return torch.where(count > 2, square.sqrt(), overall).clamp_min(overall * 0.01)
 
 
 @dataclass(frozen=True)
@@ -258,7 +291,7 @@ class SoftLeafPath:
 
     ascent: Ascent
     temperature: float = 0.2
-    chunk: int = 16  # examples relaxed at once: bounds memory, never changes results
+    chunk: int = 64  # examples relaxed at once: bounds memory, never changes results
 
     def __call__(self, problem: Problem, batch: Batch, rng: Rng) -> Result:
         if not isinstance(problem.model, TreeModel):
