@@ -1,0 +1,215 @@
+"""Bad input: one line that names the file and the remedy, exit code 2, and nothing computed is lost."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+
+IMAGE = (
+    "--modality",
+    "image",
+    "-s",
+    "py:m:cnn?normalise=none",
+    "-a",
+    "fgsm",
+    "--eps",
+    "8/255",
+    "-d",
+    "folder:data?channels=3",
+)
+AUDIO = ("--modality", "audio", "-s", "py:m:wave?sample_rate=16000", "-a", "fgsm", "-d", "folder:data")
+TEXT = ("--modality", "text", "-s", "py:m:words", "-a", "greedy-delete", "-d", "folder:data.csv")
+
+MODELS = """
+import torch
+from torch import nn
+def cnn():
+    return nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 2))
+def fixed():
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 9 * 9, 2))
+def wave():
+    return nn.Sequential(nn.Unflatten(1, (1, -1)), nn.AdaptiveAvgPool1d(4), nn.Flatten(), nn.Linear(4, 2))
+def words():
+    return lambda texts: [[0.4, 0.6] for _ in texts]
+"""
+
+
+def _png(path: Path, size: int = 8) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((size, size, 3), 90, np.uint8)).save(path)
+
+
+def _wav(path: Path, samples: Any = None, rate: int = 16000, subtype: str = "PCM_16") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    wave = 0.1 * np.sin(np.arange(2000) / 9) if samples is None else samples
+    soundfile.write(path, wave, rate, subtype=subtype)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "m.py").write_text(MODELS)
+    return tmp_path
+
+
+def _images(spoil: Callable[[Path], None]) -> Callable[[Path], None]:
+    def make(root: Path) -> None:
+        _png(root / "data" / "a" / "1.png")
+        _png(root / "data" / "b" / "2.png")
+        spoil(root / "data" / "b" / "bad.png")
+
+    return make
+
+
+def _sounds(spoil: Callable[[Path], None]) -> Callable[[Path], None]:
+    def make(root: Path) -> None:
+        _wav(root / "data" / "a" / "1.wav")
+        _wav(root / "data" / "b" / "2.wav")
+        spoil(root / "data" / "b" / "bad.wav")
+
+    return make
+
+
+def _texts(content: bytes) -> Callable[[Path], None]:
+    return lambda root: (root / "data.csv").write_bytes(content) and None
+
+
+def _truncate(path: Path, write: Callable[[Path], None]) -> None:
+    write(path)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+
+
+NAN = np.full(2000, np.nan)
+CASES: dict[str, tuple[Callable[[Path], None], tuple[str, ...], str]] = {
+    "no folder": (lambda root: None, IMAGE, "data"),
+    "empty folder": (lambda root: (root / "data").mkdir(), IMAGE, "data"),
+    "not an image": (_images(lambda p: p.write_text("no image") and None), IMAGE, "bad.png"),
+    "truncated image": (_images(lambda p: _truncate(p, _png)), IMAGE, "bad.png"),
+    "image of another size": (_images(lambda p: _png(p, 9)), IMAGE, "bad.png"),
+    "wrong shape for the model": (
+        _images(lambda p: None),
+        (*IMAGE[:2], "-s", "py:m:fixed?normalise=none&shape=3x9x9", *IMAGE[4:]),
+        "3x9x9",
+    ),
+    "not a sound": (_sounds(lambda p: p.write_text("no sound") and None), AUDIO, "bad.wav"),
+    "truncated sound": (_sounds(lambda p: p.write_bytes(b"RIFF\x10\x00") and None), AUDIO, "bad.wav"),
+    "empty sound": (_sounds(lambda p: _wav(p, np.zeros(0))), AUDIO, "bad.wav"),
+    "NaN samples": (_sounds(lambda p: _wav(p, NAN, subtype="FLOAT")), AUDIO, "bad.wav"),
+    "infinite samples": (_sounds(lambda p: _wav(p, NAN * 0 + np.inf, subtype="FLOAT")), AUDIO, "bad.wav"),
+    "samples beyond full scale": (_sounds(lambda p: _wav(p, np.full(2000, 3.0), subtype="FLOAT")), AUDIO, "bad.wav"),
+    "mixed sample rates": (_sounds(lambda p: _wav(p, rate=8000)), AUDIO, "8000"),
+    "sample rate of another model": (
+        _sounds(lambda p: None),
+        (*AUDIO[:2], "-s", "py:m:wave?sample_rate=8000", *AUDIO[4:]),
+        "8000",
+    ),
+    "empty text": (_texts(b'text,label\n"a fine film",1\n"",0\n'), TEXT, "data.csv"),
+    "a megabyte of text": (_texts(b"text,label\nfine,1\n" + b"word " * 210_000 + b",0\n"), TEXT, "data.csv"),
+    "not UTF-8": (_texts(b"text,label\nfine \xff\xfe film,1\n"), TEXT, "data.csv"),
+    "no such column": (_texts(b"review,label\nfine film,1\n"), TEXT, "data.csv"),
+    "label outside the classes": (
+        _texts(b"text,label\nfine film,7\nsad film,0\n"),
+        (*TEXT[:-1], "folder:data.csv?classes=negative,positive"),
+        "7",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_bad_data_is_one_line_that_names_it_and_exit_code_2(carom: Any, folder: Path, name: str) -> None:
+    make, arguments, named = CASES[name]
+    make(folder)
+    answer = carom("run", *arguments, "--out", "r", "-q")
+    assert answer.code == 2, (answer.code, answer.err)
+    assert named in answer.err, answer.err
+    assert len(answer.err.strip().splitlines()) == 1, answer.err
+    assert "Traceback" not in answer.err
+    assert answer.out == ""
+
+
+def test_bad_files_among_many_are_named_and_skipped_only_when_asked(carom: Any, folder: Path) -> None:
+    for i in range(4):
+        _png(folder / "data" / "a" / f"{i}.png")
+        _png(folder / "data" / "b" / f"{i}.png")
+    (folder / "data" / "a" / "one.png").write_text("no")
+    (folder / "data" / "b" / "two.png").write_text("no")
+    stopped = carom("run", *IMAGE, "--out", "r", "-q")
+    assert stopped.code == 2
+    assert "one.png" in stopped.err
+    assert "two.png" in stopped.err
+    skipped = carom("run", *IMAGE, "--out", "r", "-q", "--on-error", "skip", "--json")
+    assert skipped.code == 0, skipped.err
+    part = skipped.json["modalities"]["image"]
+    assert part["examples"] == 8
+    assert len(part["skipped"]) == 2
+
+
+class Evil:
+    def __reduce__(self) -> Any:
+        return (Path("canary").write_text, ("sung",))
+
+
+@pytest.mark.parametrize("spec", ["sklearn:evil.pkl", "sklearn:evil.skops", "safetensors:evil.pt#m:cnn?normalise=none"])
+def test_a_pickle_is_refused_unread(carom: Any, folder: Path, spec: str) -> None:
+    _images(lambda p: None)(folder)
+    path = folder / spec.split(":")[1].split("#")[0]
+    path.write_bytes(pickle.dumps(Evil()))
+    answer = carom("run", *IMAGE[:2], "-s", spec, *IMAGE[4:], "--out", "r", "-q")
+    assert answer.code == 2, answer.err
+    assert path.name in answer.err
+    assert not (folder / "canary").exists()
+
+
+USAGE = {
+    "unknown modality": (("run", "--modality", "imgae", "-s", "zoo:image-tree"), "image"),
+    "unknown model": (("run", "-m", "image", "-s", "zoo:image-resnt"), "image-resnet"),
+    "unknown attack": (("run", "-m", "image", "-s", "zoo:image-tree", "-a", "leafpath"), "leaf-path"),
+    "unknown parameter": (("run", "-m", "image", "-s", "zoo:image-resnet", "-a", "pgd?step=3"), "steps"),
+    "unknown data": (("run", "-m", "image", "-s", "zoo:image-tree", "-d", "builtin:fashion"), "fashion-mnist"),
+    "unknown threat": (("run", "-m", "image", "-s", "zoo:image-tree", "--threat", "linff", "--eps", "1"), "linf"),
+    "unknown command": (("rnu",), "run"),
+    "unknown option": (("run", "--sorce", "x"), "--source"),
+    "no number": (("run", "-m", "image", "-s", "zoo:image-tree", "-a", "leaf-path", "--eps", "eight"), "8/255"),
+    "attack the source cannot bear": (("run", "-m", "image", "-s", "zoo:image-tree", "-a", "pgd"), "leaves"),
+    "no modality": (("run", "-s", "zoo:image-tree"), "--modality"),
+    "no such study": (("run", "none.toml"), "none.toml"),
+    "unknown device": (("run", "-m", "image", "-s", "zoo:image-tree", "--device", "gpu0"), "--device"),
+    "limit of nothing": (("demo", "--limit", "0"), "limit"),
+}
+
+
+@pytest.mark.parametrize("name", USAGE)
+def test_usage_errors_say_what_is_meant(carom: Any, name: str) -> None:
+    arguments, hint = USAGE[name]
+    answer = carom(*arguments)
+    assert answer.code == 2, (answer.code, answer.err)
+    assert hint in answer.err, answer.err
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("[image]\nsorces = []", "sources"),
+        ("sed = [1]\n[image]\n", "seeds"),
+        ("[imgae]\n", "image"),
+        ("[image]\nlimit = -1", "limit"),
+        ("[image]\nlimit = 'many'", "limit"),
+        ("seeds = []\n[image]\n", "seeds"),
+        ("[image\n", "TOML"),
+        ("", "[image]"),
+        ("image = 3", "table"),
+    ],
+)
+def test_bad_studies(carom: Any, text: str, hint: str) -> None:
+    Path("s.toml").write_text(text)
+    answer = carom("run", "s.toml")
+    assert answer.code == 2, answer.err
+    assert hint in answer.err, answer.err
+    assert "s.toml" in answer.err
