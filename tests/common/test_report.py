@@ -18,6 +18,8 @@ from types import SimpleNamespace
 import pytest
 
 from carom.common import report
+from carom.common import report_values as values
+from carom.common import report_views as views
 from carom.common.modality import WordDiff
 from carom.common.report import Example, render, write_report
 
@@ -97,7 +99,7 @@ def test_the_policy_names_the_one_script_and_the_one_style(page: Page) -> None:
     assert policy["default-src"] == "'none'"
     assert (policy["img-src"], policy["media-src"]) == ("data:", "data:")
     assert (policy["script-src"], policy["style-src"]) == (digest(script), digest(style))
-    assert json.loads(data) == report.plain(made.make_study())
+    assert json.loads(data) == values.plain(made.make_study())
     # A hash allows no style attributes and no handlers: there must be none that would silently not work.
     assert not [n for _, a in page.elements for n in a if n == "style" or n.startswith("on")]
 
@@ -175,8 +177,8 @@ def test_families_are_never_pooled_over_modalities(page: Page) -> None:
 
     image, (audio,) = found("image"), found("audio")
     row = page.words.split("cnn → rnn ")[1].split(" cnn → transformer ")[0]
-    assert row.startswith(f"E {report.rate(sum(image) / len(image))} ")
-    assert f"E {report.rate(audio)} " in row
+    assert row.startswith(f"E {values.rate(sum(image) / len(image))} ")
+    assert f"E {values.rate(audio)} " in row
     assert row.count("E ") == 3
 
 
@@ -185,14 +187,14 @@ def test_several_seeds_share_a_cell_and_several_attacks_do_not() -> None:
     cells = study["modalities"]["text"]["cells"]
     second = [{**c, "seed": 1, "excess": 0.0, "excess_low": -0.1, "excess_high": 0.1} for c in cells]
     other = [{**c, "attack": "random"} for c in cells]
-    groups = report.heat_map_groups(cells + second + other)
+    groups = views.heat_map_groups(cells + second + other)
     assert [len(g) for g in groups] == [32, 16]
     study["modalities"]["text"]["cells"] = cells + second + other
     text = render(study, [], "A study")
     assert "Each cell averages 2 seeds (0 and 1)" in text
     first = cells[0]["excess"]
-    assert report.mean_of([cells[0], second[0]], "excess")[0] == pytest.approx(first / 2)
-    wanted = f"<title>text-cnn to text-cnn (white-box), n = {cells[0]['n']}; Excess E {report.rate(first / 2)} "
+    assert views.mean_of([cells[0], second[0]], "excess")[0] == pytest.approx(first / 2)
+    wanted = f"<title>text-cnn to text-cnn (white-box), n = {cells[0]['n']}; Excess E {values.rate(first / 2)} "
     assert wanted in text
 
 
@@ -201,7 +203,7 @@ def test_one_map_holds_sources_with_different_attacks() -> None:
         {"source": s, "attack": a, "threat": t}
         for s, a, t in [("cnn", "pgd", 1), ("tree", "leaf", 1), ("cnn", "mi", 1), ("cnn", "pgd", 2), ("rnn", "mi", 1)]
     ]
-    groups = [[(c["source"], c["attack"], c["threat"]) for c in g] for g in report.heat_map_groups(cells)]
+    groups = [[(c["source"], c["attack"], c["threat"]) for c in g] for g in views.heat_map_groups(cells)]
     assert groups == [
         [("cnn", "pgd", 1), ("tree", "leaf", 1), ("rnn", "mi", 1)],
         [("cnn", "mi", 1)],
@@ -277,17 +279,17 @@ def test_hostile_text_is_shown_and_does_nothing() -> None:
     page = Page(text)
     assert len(page.raw["script"]) == 2
     assert page.all("img") == []
-    assert json.loads(page.raw["script"][0]) == report.plain(study)
+    assert json.loads(page.raw["script"][0]) == values.plain(study)
     assert made.HOSTILE in "".join(page.text)
     assert "left⟨U+202E⟩right⟨U+2066⟩⟨U+0000⟩⟨U+001B⟩[31mred⟨U+200B⟩⟨U+D800⟩" in "".join(page.text)
-    hidden = {c for c in text if unicodedata.category(c) in report.HIDDEN}
+    hidden = {c for c in text if unicodedata.category(c) in values.HIDDEN}
     assert hidden == {"\n"}
 
 
 def test_visible_leaves_what_can_be_seen() -> None:
-    assert report.visible("naïve Ω שלום 日本 e\u0301") == "naïve Ω שלום 日本 e\u0301"
-    assert report.visible("a\nb", keep="\n") == "a\nb"
-    assert report.visible("a\x7f\x85\u2028\ufeff") == "a⟨U+007F⟩⟨U+0085⟩⟨U+2028⟩⟨U+FEFF⟩"
+    assert values.visible("naïve Ω שלום 日本 e\u0301") == "naïve Ω שלום 日本 e\u0301"
+    assert values.visible("a\nb", keep="\n") == "a\nb"
+    assert values.visible("a\x7f\x85\u2028\ufeff") == "a⟨U+007F⟩⟨U+0085⟩⟨U+2028⟩⟨U+FEFF⟩"
 
 
 # Values and colours.
@@ -298,14 +300,14 @@ def test_visible_leaves_what_can_be_seen() -> None:
     [(None, "–"), (0.0, ".00"), (0.314, ".31"), (1.0, "1.00"), (-0.05, "−.05"), (-0.001, ".00"), (1.5, "1.50")],
 )
 def test_rate(value: float | None, text: str) -> None:
-    assert report.rate(value) == text
+    assert values.rate(value) == text
 
 
 def test_plain_is_what_json_can_hold() -> None:
     import numpy as np
 
     value = {1: np.float64("nan"), "a": (np.int64(3), math.inf, True, Path("x")), "b": np.arange(2)}
-    assert report.plain(value) == {"1": None, "a": [3, None, True, "x"], "b": [0, 1]}
+    assert values.plain(value) == {"1": None, "a": [3, None, True, "x"], "b": [0, 1]}
 
 
 @pytest.mark.parametrize(
@@ -321,23 +323,23 @@ def test_plain_is_what_json_can_hold() -> None:
     ],
 )
 def test_shade(value: float | None, level: str) -> None:
-    assert report.shade(value) == level
+    assert values.shade(value) == level
 
 
-@pytest.mark.parametrize(("stops", "darker"), [(report.LIGHT, True), (report.DARK, False)])
+@pytest.mark.parametrize(("stops", "darker"), [(values.LIGHT, True), (values.DARK, False)])
 def test_the_scale_is_told_apart_by_brightness_alone(stops: tuple[str, ...], darker: bool) -> None:
-    levels = [report.luminance(report.blend(stops, k / report.LEVELS)) for k in range(report.LEVELS + 1)]
+    levels = [values.luminance(values.blend(stops, k / values.LEVELS)) for k in range(values.LEVELS + 1)]
     assert levels == sorted(levels, reverse=darker)
 
 
-@pytest.mark.parametrize("stops", [report.LIGHT, report.LIGHT_BELOW, report.DARK, report.DARK_BELOW])
+@pytest.mark.parametrize("stops", [values.LIGHT, values.LIGHT_BELOW, values.DARK, values.DARK_BELOW])
 def test_numbers_stand_out_on_every_level(stops: tuple[str, ...]) -> None:
-    for k in range(report.LEVELS + 1):
-        fill = report.luminance(report.blend(stops, k / report.LEVELS))
+    for k in range(values.LEVELS + 1):
+        fill = values.luminance(values.blend(stops, k / values.LEVELS))
         assert max(1.05 / (fill + 0.05), (fill + 0.05) / 0.05) >= 4.5
 
 
 def test_names_are_shortened_in_the_middle() -> None:
-    assert report.short("audio-transformer", 17) == "audio-transformer"
-    assert report.short("image-resnet-half-1", 12) == "image-…alf-1"
-    assert len(report.short("x" * 50, 12)) == 12
+    assert values.short("audio-transformer", 17) == "audio-transformer"
+    assert values.short("image-resnet-half-1", 12) == "image-…alf-1"
+    assert len(values.short("x" * 50, 12)) == 12

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from carom.common import report
+from carom.common.report_values import plain, rate
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")]
@@ -198,7 +199,7 @@ def test_every_sound_has_its_duration(opened: Browser) -> None:
 
 
 def test_data_can_be_read_back(opened: Browser) -> None:
-    assert opened.run("JSON.parse(document.getElementById('study').textContent)") == report.plain(made.make_study())
+    assert opened.run("JSON.parse(document.getElementById('study').textContent)") == plain(made.make_study())
 
 
 def test_a_click_leaves_the_examples_of_the_cell(opened: Browser) -> None:
@@ -267,9 +268,9 @@ def test_the_measure_can_be_switched(opened: Browser) -> None:
     shown = f"[...document.querySelectorAll({json.dumps(cell('resnet', 'vgg') + ' .measure')})]"
     shown += ".filter(g => getComputedStyle(g).display !== 'none').map(g => g.querySelector('text').textContent)"
     first = made.make_study()["modalities"]["image"]["cells"][1]
-    assert opened.run(shown) == [report.rate(first["excess"])]
+    assert opened.run(shown) == [rate(first["excess"])]
     opened.click("#modality-1 input[value=control]")
-    assert opened.run(shown) == [report.rate(first["control"])]
+    assert opened.run(shown) == [rate(first["control"])]
 
 
 @pytest.mark.parametrize("hostile", [False, True])

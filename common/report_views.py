@@ -1,0 +1,281 @@
+"""What the report says of a study: heat maps, white-box success, what to be wary of, and families side by side.
+
+Nothing here is averaged over modalities. The measures are those of `carom.common.transfer`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from carom.common.problem import Family
+from carom.common.report_values import DASH, amount, interval, listing, plural, rate, shade, short, span
+from carom.common.transfer import LEAST_EXAMPLES, LEAST_WHITE_BOX, MOST_CONTROL
+
+MEASURES = (
+    ("excess", "Excess E"),
+    ("transfer", "Transfer T"),
+    ("control", "Control N"),
+    ("relative", "Relative R"),
+)
+
+Row = Mapping[str, Any]
+"""One cell of a study: source, target, attack, threat, seed and what was measured."""
+
+
+Key = tuple[str, str, str, str]
+"""Modality, source, target and attack: a cell of a heat map and its examples."""
+
+
+class Numbers:
+    """A number for each key: what ties a cell of a heat map to its examples, whatever their names hold."""
+
+    def __init__(self) -> None:
+        self.known: dict[Key, int] = {}
+
+    def __call__(self, modality: str, source: str, target: str, attack: str) -> int:
+        return self.known.setdefault((modality, source, target, attack), len(self.known))
+
+
+def modality_view(name: str, part: Row, number: Numbers) -> dict[str, Any]:
+    cells = part.get("cells", [])
+    models = {m["name"]: m for m in part.get("models", [])}
+    runs = _runs(name, cells)
+    maps = [_heat_map(name, group, models, runs, number) for group in heat_map_groups(cells)]
+    between = [c for c in cells if c["source"] != c["target"] and c["excess"] is not None]
+    told = Counter((text, c["source"]) for c in cells for text in c.get("warnings") or [])
+    return {
+        "name": name,
+        "title": name[:1].upper() + name[1:],
+        "part": part,
+        "models": sorted(models.values(), key=lambda m: family_order(m["family"])),
+        "runs": runs,
+        "maps": maps,
+        "cells": cells,
+        "sources": _distinct(c["source"] for c in cells),
+        "targets": _distinct(c["target"] for c in cells),
+        "attacks": _distinct(c["attack"] for c in cells),
+        "threats": _distinct(str(c["threat"]) for c in cells),
+        "between": len(between),
+        "best": max(between, key=lambda c: c["excess"], default=None),
+        "cautions": _cautions(runs, cells),
+        "told": [(text, source, n) for (text, source), n in told.items()],
+        "failures": part.get("failures") or [],
+        "skipped": part.get("skipped") or [],
+        "targeted": any(c.get("targeted") is not None for c in cells),
+    }
+
+
+def _distinct(values: Iterable[Any]) -> list[Any]:
+    return list(dict.fromkeys(values))
+
+
+def family_order(family: str) -> int:
+    known = [f.value for f in Family]
+    return known.index(family) if family in known else len(known)
+
+
+def _runs(modality: str, cells: Sequence[Row]) -> list[dict[str, Any]]:
+    """White-box success of each source, attack, threat and seed, with what is wrong with it."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for c in cells:
+        groups.setdefault((c["source"], c["attack"], c["threat"], c["seed"]), []).append(c)
+    runs = []
+    for of in groups.values():
+        first = of[0]
+        own = next((c for c in of if c["target"] == c["source"]), None)
+        success, control = first.get("white_box"), first.get("white_box_control")
+        flags = []
+        if success is None:
+            flags.append("not measured")
+        elif success < LEAST_WHITE_BOX:
+            flags.append("low success")
+        # Random words are only as many as the attack changed, so they are compared with the attack.
+        most = (success or 0) / 2 if modality == "text" else MOST_CONTROL
+        if control is not None and control > most:
+            flags.append("high control")
+        if own is not None and own["n"] < LEAST_EXAMPLES:
+            flags.append(f"n = {own['n']}")
+        runs.append({**first, "own_n": own and own["n"], "flags": flags})
+    return runs
+
+
+def _cautions(runs: Sequence[Row], cells: Sequence[Row]) -> list[str]:
+    """In plain words, what keeps the numbers from being taken at face value."""
+
+    def named(of: Sequence[Row], measure: str) -> str:
+        return listing(_distinct(f"{r['source']} ({r['attack']}, {rate(r[measure])})" for r in of))
+
+    said = []
+    if low := [r for r in runs if "low success" in r["flags"]]:
+        said.append(
+            f"White-box success is below {rate(LEAST_WHITE_BOX)} on {named(low, 'white_box')}: "
+            "where such a row transfers little, the attack may be what failed."
+        )
+    if high := [r for r in runs if "high control" in r["flags"]]:
+        said.append(
+            f"Random perturbations of the same budget already fool {named(high, 'white_box_control')}: "
+            "much of that success is owed to the budget, not to the attack."
+        )
+    if unknown := [r for r in runs if "not measured" in r["flags"]]:
+        said.append(f"White-box success was not measured on {listing(_distinct(r['source'] for r in unknown))}.")
+    if few := [c for c in cells if c["n"] < LEAST_EXAMPLES]:
+        said.append(
+            f"{plural(len(few), 'cell')} of {len(cells)} rest{'s' if len(few) == 1 else ''} on fewer than "
+            f"{LEAST_EXAMPLES} examples (as few as {min(c['n'] for c in few)}): the intervals are wide."
+        )
+    return said
+
+
+def heat_map_groups(cells: Sequence[Row]) -> list[list[Row]]:
+    """The cells as heat maps: within one each source has one attack, and all have one threat.
+
+    A source's second attack goes into the next map; a source whose only attack differs from the others' shares theirs.
+    """
+    maps: list[tuple[Any, dict[str, str], list[Row]]] = []
+    for c in cells:
+        for threat, attacks, of in maps:
+            if threat == c["threat"] and attacks.setdefault(c["source"], c["attack"]) == c["attack"]:
+                of.append(c)
+                break
+        else:
+            maps.append((c["threat"], {c["source"]: c["attack"]}, [c]))
+    return [of for _, _, of in maps]
+
+
+def mean_of(cells: Sequence[Row], measure: str) -> tuple[float | None, float | None, float | None]:
+    """(value, low, high), each averaged over the cells in which it is defined.
+
+    The average of the bounds is at least as wide as a 95% interval of the average over the same examples, whatever
+    the dependence between the cells.
+    """
+
+    def mean(name: str) -> float | None:
+        known = [c[name] for c in cells if c.get(name) is not None]
+        return sum(known) / len(known) if known else None
+
+    return mean(measure), mean(f"{measure}_low"), mean(f"{measure}_high")
+
+
+HIGH, TOP, GAP = 54, 60, 8  # pixels: a row, the labels above the columns, the space between families
+LETTER, SMALL = 6.9, 5.6  # pixels: the width of a letter of a model's name and of what stands beneath it
+
+
+def _places(names: Sequence[str], family: Mapping[str, str], start: int, step: int) -> list[tuple[str, int]]:
+    """Each name and its offset, sorted by family with a gap between families."""
+    placed: list[tuple[str, int]] = []
+    for name in sorted(names, key=lambda n: family_order(family[n])):
+        if placed:
+            start += step + (GAP if family[placed[-1][0]] != family[name] else 0)
+        placed.append((name, start))
+    return placed
+
+
+def _between(least: int, most: int, widths: Iterable[float]) -> int:
+    return min(most, max(least, *(math.ceil(w) for w in widths)))
+
+
+def _heat_map(
+    modality: str, cells: Sequence[Row], models: Mapping[str, Row], runs: Sequence[Row], number: Numbers
+) -> dict[str, Any]:
+    family = {c[end]: c[f"{end}_family"] for c in cells for end in ("source", "target")}
+    attack = {c["source"]: c["attack"] for c in cells}
+    attacks, threat = _distinct(attack.values()), cells[0]["threat"]
+    rows = _places(list(attack), family, TOP, HIGH)
+    kinds = {name: family[name] + (f", {attack[name]}" if len(attacks) > 1 else "") for name in attack}
+    left = _between(96, 180, [LETTER * len(n) for n in kinds] + [SMALL * len(k) for k in kinds.values()])
+    targets = _distinct(c["target"] for c in cells)
+    wide = _between(88, 130, [LETTER * len(n) for n in targets])
+    columns = _places(targets, family, left + 10, wide)
+    grid: dict[tuple[str, str], list[Row]] = {}
+    for c in cells:
+        grid.setdefault((c["source"], c["target"]), []).append(c)
+
+    def source(name: str) -> dict[str, Any]:
+        own = [r for r in runs if (r["source"], r["attack"], r["threat"]) == (name, attack[name], threat)]
+        return {
+            "name": name,
+            "short": short(name, int(left / LETTER)),
+            "kind": kinds[name],
+            "short_kind": short(kinds[name], int(left / SMALL)),
+            "white_box": span(r["white_box"] for r in own),
+            "flagged": any(r["flags"] for r in own),
+        }
+
+    def target(name: str) -> dict[str, Any]:
+        clean = rate(models.get(name, {}).get("clean_accuracy"))
+        return {"name": name, "short": short(name, int(wide / LETTER)), "kind": family[name], "clean": clean}
+
+    def square(row: int, column: int) -> dict[str, Any]:
+        (s, y), (t, x) = rows[row], columns[column]
+        of = grid.get((s, t), [])
+        measured = {name: mean_of(of, name) for name, _ in MEASURES}
+        return {
+            "row": row,
+            "column": column,
+            "x": x,
+            "y": y,
+            "source": s,
+            "target": t,
+            "number": number(modality, s, t, attack[s]),
+            "attack": attack[s],
+            "white_box": s == t,
+            "empty": not of,
+            "n": span_of_counts(c["n"] for c in of),
+            "few": any(c["n"] < LEAST_EXAMPLES for c in of),
+            "measured": [
+                (name, words, shade(value), rate(value), interval(low, high))
+                for (name, words), (value, low, high) in zip(MEASURES, measured.values(), strict=True)
+            ],
+            "cost": [(n, amount(mean_of(of, n)[0])) for n in ("forward", "backward", "queries", "seconds")],
+        }
+
+    return {
+        "modality": modality,
+        "attacks": attacks,
+        "threat": threat,
+        "seeds": sorted({c["seed"] for c in cells}),
+        "cells": cells,
+        "rows": [(source(n), y) for n, y in rows],
+        "columns": [(target(n), x) for n, x in columns],
+        "squares": [square(r, c) for r in range(len(rows)) for c in range(len(columns))],
+        "left": left,
+        "cell": wide - 2,
+        "width": columns[-1][1] + wide + 6,
+        "height": rows[-1][1] + HIGH + 6,
+    }
+
+
+def span_of_counts(values: Iterable[int]) -> str:
+    known = sorted(set(values))
+    return DASH if not known else str(known[0]) if len(known) == 1 else f"{known[0]} to {known[-1]}"
+
+
+def families_view(modalities: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """E and R by source family and target family, one column a heat map; the cells of one model with itself are out."""
+    maps = [(m["title"], of) for m in modalities for of in m["maps"]]
+    blocks: dict[tuple[str, str], list[dict[str, Any] | None]] = {}
+    for column, (_, of) in enumerate(maps):
+        grouped: dict[tuple[str, str], list[Row]] = {}
+        for c in of["cells"]:
+            if c["source"] != c["target"]:
+                grouped.setdefault((c["source_family"], c["target_family"]), []).append(c)
+        for pair, cells in grouped.items():
+            value, low, high = mean_of(cells, "excess")
+            blocks.setdefault(pair, [None] * len(maps))[column] = {
+                "excess": (rate(value), interval(low, high)),
+                "relative": (rate(mean_of(cells, "relative")[0]), interval(*mean_of(cells, "relative")[1:])),
+                "bar": None if None in (value, low, high) else (value, low, high),
+                "pairs": len({(c["source"], c["target"]) for c in cells}),
+                "span": span(c["excess"] for c in cells),
+            }
+    successes = {m["title"]: [r["white_box"] for r in m["runs"] if r["white_box"] is not None] for m in modalities}
+    means = [sum(w) / len(w) for w in successes.values() if w]
+    return {
+        "maps": maps,
+        "rows": sorted(blocks.items(), key=lambda row: [family_order(f) for f in row[0]]),
+        "successes": [(title, span(w), len(w)) for title, w in successes.items()],
+        "apart": max(means) - min(means) if len(means) > 1 else None,
+    }
