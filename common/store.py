@@ -30,6 +30,10 @@ def key_of(facts: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+_UMASK = os.umask(0)  # it can only be read by setting it
+os.umask(_UMASK)
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """All of `data` under `path`, or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,6 +43,7 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        os.chmod(part, 0o666 & ~_UMASK)  # a temporary file is private; what it becomes is like any other file
         os.replace(part, path)
     except BaseException:
         Path(part).unlink(missing_ok=True)
