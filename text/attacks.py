@@ -1,0 +1,131 @@
+"""The text attacks: one search engine, told in which order to go through the words and where new words come from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from carom.common.modality import AttackInfo
+from carom.common.problem import Access
+from carom.common.substitution import BestEdits, GreedySites, Substitution
+from carom.common.threats import Threat
+from carom.text.candidates import CharacterEdits
+from carom.text.space import WordBudget
+
+THREATS = {"words": WordBudget}
+
+
+def greedy_unk(until: float | None = None) -> Substitution:
+    """Words ranked by the score with an unknown token in their place."""
+    return Substitution(GreedySites("unk", until=until))
+
+
+def greedy_delete(until: float | None = None) -> Substitution:
+    """Words ranked by the score without them."""
+    return Substitution(GreedySites("delete", until=until))
+
+
+def greedy_gradient(top: int | None = None, until: float | None = None) -> Substitution:
+    """Words ranked by the first-order gain of their best option; with `top`, only that many options are tried."""
+    return Substitution(GreedySites("gradient", top=top, until=until))
+
+
+def greedy_random(until: float | None = None) -> Substitution:
+    """Words in random order: what ranking them is worth."""
+    return Substitution(GreedySites("random", until=until))
+
+
+def pwws(until: float | None = None) -> Substitution:
+    """Words ranked by their saliency times the score of their best option."""
+    return Substitution(GreedySites("saliency", until=until))
+
+
+def beam(width: int = 1, until: float | None = None) -> Substitution:
+    """Every option of every word at each step."""
+    return Substitution(BestEdits(width, until=until))
+
+
+def hotflip(width: int = 1, top: int = 16, until: float | None = None) -> Substitution:
+    """At each step the `top` options of the highest first-order gain, over all words."""
+    return Substitution(BestEdits(width, top=top, until=until))
+
+
+def misspelled(threat: Threat) -> Threat:
+    """The same budget, spent on misspellings."""
+    assert isinstance(threat, WordBudget), "DeepWordBug works within a WordBudget"
+    return replace(threat, candidates=CharacterEdits())
+
+
+def _info(name: str, summary: str, reference: str, build: Any, cost: str, **more: Any) -> AttackInfo:
+    return AttackInfo(name, summary, reference, more.pop("needs", Access.SCORE), ("words",), build, cost, **more)
+
+
+_RANKED = "words + options queries"
+
+ATTACKS: dict[str, AttackInfo] = {
+    info.name: info
+    for info in [
+        _info(
+            "greedy-unk",
+            "WordNet synonyms, words ranked by masking each",
+            "Gao et al. 2018, Black-box generation of adversarial text sequences; search as in Morris et al. 2020, "
+            "TextAttack (GreedyWordSwapWIR)",
+            greedy_unk,
+            _RANKED,
+        ),
+        _info(
+            "greedy-delete",
+            "WordNet synonyms, words ranked by leaving each out",
+            "Jin et al. 2020, Is BERT really robust? (TextFooler's search, with WordNet's candidates)",
+            greedy_delete,
+            _RANKED,
+        ),
+        _info(
+            "greedy-gradient",
+            "WordNet synonyms, words ranked by the gradient at their embeddings",
+            "after Ebrahimi et al. 2018, HotFlip: white-box adversarial examples for text classification",
+            greedy_gradient,
+            "1 backward, options queries",
+            needs=Access.GRADIENT,
+        ),
+        _info(
+            "greedy-random",
+            "WordNet synonyms, words in random order",
+            "Yoo et al. 2020, Searching for a search method (baseline)",
+            greedy_random,
+            "options queries",
+        ),
+        _info(
+            "pwws",
+            "WordNet synonyms, words ranked by saliency and best synonym",
+            "Ren et al. 2019, Generating natural language adversarial examples through probability weighted word "
+            "saliency (without named entities)",
+            pwws,
+            "words + 2 * options queries",
+        ),
+        _info(
+            "beam",
+            "WordNet synonyms, the best of all at each step",
+            "Yoo et al. 2020, Searching for a search method (greedy and beam search)",
+            beam,
+            "width * options * words changed queries",
+        ),
+        _info(
+            "hotflip",
+            "WordNet synonyms, the best at each step of those the gradient points to",
+            "Ebrahimi et al. 2018, HotFlip: white-box adversarial examples for text classification",
+            hotflip,
+            "width * words changed backward, top times as many queries",
+            needs=Access.GRADIENT,
+        ),
+        _info(
+            "deepwordbug",
+            "misspellings, words ranked by masking each",
+            "Gao et al. 2018, Black-box generation of adversarial text sequences to evade deep learning classifiers "
+            "(budget in words, not in edited characters)",
+            greedy_unk,
+            "words + 4 * words queries",
+            threat=misspelled,
+        ),
+    ]
+}

@@ -1,0 +1,42 @@
+"""How the report shows one adversarial text: the words that were exchanged, in their context."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from carom.common.modality import Panel, WordDiff
+from carom.common.spaces import Space
+from carom.text.space import changes
+
+CONTEXT = 120  # characters of an unchanged stretch that are shown at each end, where it is long
+
+
+def panels(space: Space, stored: str, adversarial: str, facts: Mapping[str, Any]) -> list[Panel]:
+    """One diff. Long unchanged stretches are shortened."""
+    return [WordDiff("", list(runs(stored, adversarial)))]
+
+
+def runs(text0: str, text: str) -> Iterator[tuple[str, str]]:
+    """("", same), ("del", removed) and ("ins", added) runs that lead from text0 to text."""
+    found = changes(text, text0)
+    if found is None:  # not a change of words alone
+        yield from [("del", text0), ("ins", text)]
+        return
+    at = 0
+    for _, old, new in found:
+        if old.start > at:
+            yield "", _shorten(text0[at : old.start], at == 0, False)
+        yield from [("del", old.text), ("ins", new)]
+        at = old.stop
+    if at < len(text0):
+        yield "", _shorten(text0[at:], at == 0, True)
+
+
+def _shorten(text: str, first: bool, last: bool) -> str:
+    """A long stretch without its middle; at either end of the text, without what lies far from any change."""
+    if len(text) <= 3 * CONTEXT:
+        return text
+    head = "" if first and not last else text[:CONTEXT]
+    tail = "" if last and not first else text[-CONTEXT:]
+    return f"{head} … {tail}"
