@@ -212,7 +212,7 @@ def write_run_report(
         parts = {o.plan.modality: ModalityStudy() for o in outcomes}
         summary = Run(Study(modalities=parts), list(outcomes), sum(o.seconds for o in outcomes)).summary()
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_report(path, summary, examples)
+    write_report(path, summary, examples, per_cell=per_cell)
 
 
 def command_line() -> list[str]:
