@@ -1,0 +1,192 @@
+"""The text zoo's networks: word ids or TF-IDF features in, logits over (negative, positive) out.
+
+The networks over tokens share one interface, which is what gradient attacks on words need:
+
+    network(ids int64[N, L]) -> logits float[N, C]; id 0 is padding, on the right, and changes nothing
+    network.embedding(ids) -> embeddings float[N, L, d]
+    network.from_embeddings(embeddings float[N, L, d], mask bool[N, L]) -> logits; mask is False at padding
+
+Every row holds at least one token that is no padding.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class TokenNetwork(nn.Module):
+    """What the networks over word ids have in common."""
+
+    embedding: nn.Embedding
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.from_embeddings(self.embedding(ids), ids != 0)
+
+    def from_embeddings(self, embeddings: Tensor, mask: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class WordCnn(TokenNetwork):
+    """Convolutions of several widths and the maximum over time: Kim, "Convolutional neural networks for sentence
+    classification", EMNLP 2014."""
+
+    def __init__(self, words: int, dim: int = 64, filters: int = 64, classes: int = 2, dropout: float = 0.5) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(words, dim, padding_idx=0)
+        self.convolutions = nn.ModuleList(nn.Conv1d(dim, filters, width, padding=width // 2) for width in (3, 4, 5))
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(3 * filters, classes)
+
+    def from_embeddings(self, embeddings: Tensor, mask: Tensor) -> Tensor:
+        # What stands at padding is set to zero, as beyond the ends of the text, so that its length cannot matter.
+        x = (embeddings * mask[:, :, None]).transpose(1, 2)  # [N, d, L]
+        maps = (F.relu(convolve(x))[:, :, : x.shape[2]] for convolve in self.convolutions)
+        peaks = [m.masked_fill(~mask[:, None], 0).amax(2) for m in maps]
+        return self.head(self.dropout(torch.cat(peaks, 1)))
+
+
+class BiLstm(TokenNetwork):
+    """One LSTM from each end, and the mean and maximum of their states over time."""
+
+    def __init__(self, words: int, dim: int = 64, hidden: int = 64, classes: int = 2, dropout: float = 0.5) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(words, dim, padding_idx=0)
+        self.ahead = nn.LSTM(dim, hidden, batch_first=True)
+        self.back = nn.LSTM(dim, hidden, batch_first=True)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(4 * hidden, classes)
+
+    def from_embeddings(self, embeddings: Tensor, mask: Tensor) -> Tensor:
+        turn = reversal(mask)
+        x = self.dropout(embeddings)
+        ahead, _ = self.ahead(x)
+        back, _ = self.back(_take(x, turn))
+        states = torch.cat([ahead, _take(back, turn)], 2)  # [N, L, 2 * hidden]
+        mean = (states * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True)
+        peak = states.masked_fill(~mask[:, :, None], -1).amax(1)  # an LSTM's states lie in (-1, 1)
+        return self.head(self.dropout(torch.cat([mean, peak], 1)))
+
+
+def reversal(mask: Tensor) -> Tensor:
+    """int64[N, L]: the positions that read each row backwards and leave its padding where it is."""
+    positions = torch.arange(mask.shape[1], device=mask.device)
+    turned = mask.sum(1, keepdim=True) - 1 - positions
+    return torch.where(turned < 0, positions, turned)
+
+
+def _take(x: Tensor, positions: Tensor) -> Tensor:
+    return x.gather(1, positions[:, :, None].expand_as(x))
+
+
+class WordTransformer(TokenNetwork):
+    """A transformer encoder over words, normalised before each block, its output averaged over time: Vaswani et al.,
+    "Attention is all you need", NeurIPS 2017."""
+
+    def __init__(
+        self,
+        words: int,
+        dim: int = 64,
+        heads: int = 4,
+        layers: int = 2,
+        limit: int = 256,
+        classes: int = 2,
+        dropout: float = 0.2,
+    ) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(words, dim, padding_idx=0)
+        self.position = nn.Parameter(torch.randn(limit, dim) * 0.02)
+        self.dropout = nn.Dropout(dropout)
+        self.blocks = nn.ModuleList(EncoderBlock(dim, heads, dropout) for _ in range(layers))
+        self.norm = nn.LayerNorm(dim)
+        self.head = nn.Linear(dim, classes)
+
+    def from_embeddings(self, embeddings: Tensor, mask: Tensor) -> Tensor:
+        x = self.dropout(embeddings + self.position[: embeddings.shape[1]])
+        for block in self.blocks:
+            x = block(x, mask)
+        x = self.norm(x) * mask[:, :, None]
+        return self.head(self.dropout(x.sum(1) / mask.sum(1, keepdim=True)))
+
+
+class EncoderBlock(nn.Module):
+    """Self-attention and a feed-forward layer, each added to what it reads."""
+
+    def __init__(self, dim: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm_attention = nn.LayerNorm(dim)
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.mix = nn.Linear(dim, dim)
+        self.norm_forward = nn.LayerNorm(dim)
+        self.forward_in = nn.Linear(dim, 2 * dim)
+        self.forward_out = nn.Linear(2 * dim, dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """x float[N, L, d], mask bool[N, L] -> float[N, L, d]."""
+        split = self.qkv(self.norm_attention(x)).unflatten(2, (3, self.heads, -1))  # [N, L, 3, heads, d / heads]
+        query, key, value = split.permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(query, key, value, mask[:, None, None])
+        x = x + self.dropout(self.mix(mixed.transpose(1, 2).flatten(2)))
+        return x + self.dropout(self.forward_out(F.gelu(self.forward_in(self.norm_forward(x)))))
+
+
+class Linear(nn.Module):
+    """Logistic regression over the features of a `TfidfEncoder`: float[N, V] -> logits float[N, C]."""
+
+    def __init__(self, features: int, classes: int = 2) -> None:
+        super().__init__()
+        self.head = nn.Linear(features, classes)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.head(features)
+
+
+class PooledBert(TokenNetwork):
+    """A frozen BERT-like encoder, the mean of its output over the tokens, and a head that is trained.
+
+    MiniLM: Wang et al., NeurIPS 2020; pooled as in Sentence-BERT: Reimers and Gurevych, EMNLP 2019. The encoder's
+    weights come from `folder`, in the layout of Hugging Face, and are no part of this module's state.
+    """
+
+    def __init__(self, folder: Path, classes: int = 2, dropout: float = 0.2) -> None:
+        super().__init__()
+        from transformers import AutoModel
+
+        self.encoder = AutoModel.from_pretrained(folder, local_files_only=True)
+        self.encoder.requires_grad_(False)
+        dim = self.encoder.config.hidden_size
+        self.head = nn.Sequential(nn.Linear(dim, 64), nn.ReLU(), nn.Dropout(dropout), nn.Linear(64, classes))
+        self.register_state_dict_post_hook(_without_encoder)
+        self.register_load_state_dict_post_hook(_encoder_may_miss)
+
+    def train(self, mode: bool = True) -> PooledBert:
+        super().train(mode)
+        self.encoder.eval()  # it is never trained: no dropout
+        return self
+
+    @property
+    def embedding(self) -> nn.Embedding:
+        return self.encoder.get_input_embeddings()
+
+    def from_embeddings(self, embeddings: Tensor, mask: Tensor) -> Tensor:
+        return self.head(self.pool(embeddings, mask))
+
+    def pool(self, embeddings: Tensor, mask: Tensor) -> Tensor:
+        """float[N, d]: the sentence vector, before the head."""
+        states = self.encoder(inputs_embeds=embeddings, attention_mask=mask.long()).last_hidden_state
+        return (states * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True)
+
+
+def _without_encoder(module: nn.Module, state: dict[str, Tensor], prefix: str, _: Any) -> None:
+    for name in [name for name in state if name.startswith(f"{prefix}encoder.")]:
+        del state[name]
+
+
+def _encoder_may_miss(module: nn.Module, keys: Any) -> None:
+    keys.missing_keys[:] = [name for name in keys.missing_keys if "encoder." not in name]
