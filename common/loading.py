@@ -62,14 +62,15 @@ def _and(words: Sequence[str]) -> str:
 def separate(spec: Spec, known: Iterable[str]) -> tuple[Spec, dict[str, Any]]:
     """A spec without the parameters that are facts about the model, and these facts.
 
-    Of a factory's parameters, those it takes itself stay with it.
+    A parameter that a factory takes itself goes to it as well: `classes=10` is both.
     """
     taken: Iterable[str] = ()
-    if spec.kind in ("py", "safetensors"):
-        factory = import_object(spec.rest.rpartition("#")[2], f"{spec.kind}:{spec.rest}")
+    path = spec.rest if spec.kind == "py" else spec.rest.partition("#")[2]
+    if path:
+        factory = import_object(path, f"{spec.kind}:{spec.rest}")
         taken = inspect.signature(factory).parameters if callable(factory) else ()
-    facts = {name: value for name, value in spec.parameters.items() if name in known and name not in taken}
-    rest = {name: value for name, value in spec.parameters.items() if name not in facts}
+    facts = {name: value for name, value in spec.parameters.items() if name in known}
+    rest = {name: value for name, value in spec.parameters.items() if name not in facts or name in taken}
     return Spec(spec.kind, spec.rest, rest), facts
 
 

@@ -1,0 +1,360 @@
+"""Image models from every kind of spec and object, and what each asks for when it is not told."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from carom.common.errors import CaromError, UnknownName
+from carom.common.models import FunctionModel, TorchModel, TreeModel
+from carom.common.problem import Access, Family
+from carom.vision.models import Rescale, load_model
+from carom.vision.space import PIXELS
+
+sys.path.insert(0, str(Path(__file__).parent))
+import toys
+
+sys.path.pop(0)
+
+THREE = ["a", "b", "c"]
+
+
+def pixels(n=4, shape=(1, 6, 5), seed=0):
+    return PIXELS.decode(torch.randint(0, 256, (n, *shape), generator=torch.Generator().manual_seed(seed)))
+
+
+@pytest.mark.parametrize("name", ["image-resnet", "image-forest"])
+def test_zoo(name):
+    model = load_model(f"zoo:{name}")
+    assert model.name == name
+    assert model(pixels(2, (1, 28, 28))).logits.shape == (2, 10)
+    assert model.digest == load_model(f"zoo:{name}").digest
+    assert (Access.LEAVES in model.access) == (name == "image-forest")
+    with pytest.raises(CaromError, match="1x28x28"):
+        model(pixels(2, (3, 28, 28)))
+
+
+def test_zoo_suggests_names_and_takes_no_facts():
+    with pytest.raises(UnknownName, match="image-resnet"):
+        load_model("zoo:image-resnt")
+    with pytest.raises(UnknownName, match="normalise"):
+        load_model("zoo:image-resnet", normalise=None)
+    with pytest.raises(UnknownName, match="Did you mean torchvision"):
+        load_model("torchvison:resnet18")
+
+
+def test_a_module_is_asked_about_by_name():
+    with pytest.raises(CaromError, match=r"know the normalisation and classes of Tiny: pass normalise=\(mean"):
+        load_model(toys.Tiny())
+    with pytest.raises(CaromError, match="know the classes of mine"):
+        load_model(toys.Tiny(), normalise=None, name="mine")
+    with pytest.raises(UnknownName, match="normalise"):
+        load_model(toys.Tiny(), normalize=None)
+    with pytest.raises(CaromError, match="is not a model"):
+        load_model(3)
+
+
+def test_normalisation_and_bounds_happen_inside():
+    module, x = toys.Tiny().eval(), pixels()
+    plain = load_model(module, normalise=None, classes=THREE)
+    assert isinstance(plain, TorchModel)
+    assert plain.module is module
+    assert plain.family is Family.CNN
+    with torch.no_grad():
+        scaled = load_model(module, normalise=(0.3, 0.2), classes=3)
+        assert torch.allclose(scaled(x).logits, module((x - 0.3) / 0.2), atol=1e-5)
+        bytes_ = load_model(module, normalise=(100, 50), bounds=(0, 255), classes=3)
+        assert torch.allclose(bytes_(x).logits, module((x * 255 - 100) / 50), atol=1e-5)
+        symmetric = load_model(module, normalise=None, bounds="-1,1", classes=3)
+        assert torch.allclose(symmetric(x).logits, module(x * 2 - 1), atol=1e-5)
+    assert len({m.digest for m in (plain, scaled, bytes_, symmetric)}) == 4
+
+
+def test_per_channel_normalisation():
+    x, mean, std = pixels(2, (3, 4, 4)), torch.tensor([0.1, 0.2, 0.3]), torch.tensor([0.4, 0.5, 0.6])
+    expected = (x - mean.view(3, 1, 1)) / std.view(3, 1, 1)
+    assert torch.allclose(Rescale(0, 1, (mean, std))(x), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("facts", "says"),
+    [
+        ({"normalise": 0.5}, "normalise=0.5"),
+        ({"normalise": ((0.5, 0.5), (0.1,))}, "as many numbers"),
+        ({"normalise": (0.5, 0)}, "positive"),
+        ({"normalise": None, "bounds": (1, 0)}, "first must be below"),
+        ({"normalise": None, "bounds": 255}, "two numbers"),
+        ({"normalise": None, "shape": (28, 28)}, "channels, height, width"),
+        ({"normalise": None, "family": "cnnn"}, "Did you mean cnn"),
+    ],
+)
+def test_facts_that_make_no_sense(facts, says):
+    with pytest.raises(CaromError, match=says):
+        load_model(toys.Tiny(), classes=3, **facts)
+
+
+def test_safetensors(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    module, x, file = toys.Tiny(width=7), pixels(), tmp_path / "weights.safetensors"
+    save_file(module.state_dict(), file)
+    spec = f"safetensors:{file}#toys:tiny?width=7&normalise=none&classes=a,b,c"
+    model = load_model(spec)
+    assert model.classes == ("a", "b", "c")
+    assert torch.equal(model(x).logits, module(x))
+    assert load_model(spec.replace("&normalise=none", ""), normalise=None).digest == model.digest
+    with pytest.raises(CaromError, match=r"fit Tiny .*another shape: features.weight \(7, 1, 3, 3\) for \(4,"):
+        load_model(spec.replace("width=7&", ""))
+    with pytest.raises(UnknownName, match="width"):
+        load_model(spec.replace("width=7", "widht=7"))
+    save_file({"features.weight": torch.zeros(4, 1, 3, 3), "foot.bias": torch.zeros(3)}, file)
+    with pytest.raises(CaromError, match=r"missing: features.bias, head.weight, head.bias; unexpected: foot.bias"):
+        load_model(spec.replace("width=7&", ""))
+    with pytest.raises(CaromError, match="Name the factory"):
+        load_model(f"safetensors:{file}")
+    file.write_bytes(b"not weights at all")
+    with pytest.raises(CaromError, match="not a safetensors file"):
+        load_model(spec)
+    with pytest.raises(CaromError, match="no such file of weights"):
+        load_model(spec.replace("weights.", "wights."))
+
+
+def test_pickles_only_when_asked_for(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    module, file = toys.Tiny(), tmp_path / "weights.pt"
+    torch.save({"state_dict": module.state_dict(), "epoch": 3}, file)
+    spec = f"safetensors:{file}#toys:Tiny?normalise=none&classes=3"
+    with pytest.raises(CaromError, match=r"allow_pickle=true.*weights_only=True"):
+        load_model(spec)
+    assert torch.equal(load_model(spec + "&allow_pickle=true")(pixels()).logits, module(pixels()))
+    torch.save(module, file)
+    with pytest.raises(CaromError, match="weights_only=True"):
+        load_model(spec + "&allow_pickle=true")
+    with pytest.raises(CaromError, match="skops"):
+        load_model(f"sklearn:{tmp_path / 'forest.pkl'}")
+
+
+def test_python_specs(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    assert load_model("py:toys:Tiny?width=5&normalise=none&classes=3").module.features.out_channels == 5
+    function = load_model("py:toys:brightness?sharpness=4&answers=logits&classes=dark,bright")
+    x = pixels()
+    assert isinstance(function, FunctionModel)
+    assert torch.allclose(function(x).logits[:, 1], 4 * (x.mean((1, 2, 3)) - 0.5), atol=1e-5)
+    other = load_model("py:toys:brightness?answers=logits&classes=dark,bright")
+    assert other.digest != function.digest
+    with pytest.raises(CaromError, match="kind of scores and classes of py:toys:brightness"):
+        load_model("py:toys:brightness")
+    with pytest.raises(UnknownName, match="Tiny"):
+        load_model("py:toys:Tinny")
+    with pytest.raises(CaromError, match="cannot import toyz"):
+        load_model("py:toyz:Tiny")
+
+
+def grown(kind, low=0.0, high=1.0, shape=(1, 6, 5), layout="chw", **settings):
+    x = pixels(80, shape)
+    y = (x.flatten(1)[:, 3] + x.flatten(1)[:, 7] > 1).long().numpy()
+    seen = x if layout == "chw" else x.permute(0, 2, 3, 1)
+    return kind(random_state=0, **settings).fit((seen.flatten(1) * (high - low) + low).numpy(), y), x, y
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 255), (-1, 1)])
+def test_forests_answer_the_same_in_any_bounds(low, high):
+    from sklearn.ensemble import RandomForestClassifier
+
+    forest, x, _ = grown(RandomForestClassifier, low, high, n_estimators=5)
+    model = load_model(forest, bounds=(low, high), shape=(1, 6, 5), classes=["no", "yes"])
+    assert isinstance(model, TreeModel)
+    assert Access.LEAVES in model.access
+    theirs = forest.predict_proba((x.flatten(1) * (high - low) + low).numpy())
+    assert np.abs(model(x).logits.exp().numpy() - theirs).max() < 1e-5
+
+
+def test_colour_layouts():
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.tree import DecisionTreeClassifier
+
+    for kind in (DecisionTreeClassifier, LogisticRegression):
+        estimator, x, _ = grown(kind, shape=(3, 4, 5), layout="hwc")
+        with pytest.raises(CaromError, match="layout"):
+            load_model(estimator, bounds=(0, 1), shape=(3, 4, 5))
+        model = load_model(estimator, bounds=(0, 1), shape=(3, 4, 5), layout="hwc")
+        theirs = estimator.predict_proba(x.permute(0, 2, 3, 1).flatten(1).numpy())
+        assert np.abs(model(x).logits.exp().numpy() - theirs).max() < 1e-4
+
+
+def test_estimators_from_skops(tmp_path):
+    import skops.io
+    from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
+    from sklearn.svm import SVC
+
+    for kind, settings, grants in (
+        (RandomForestClassifier, {"n_estimators": 3}, Access.LEAVES),
+        (GradientBoostingClassifier, {"n_estimators": 3}, Access.SCORE),
+        (SVC, {}, Access.SCORE),
+    ):
+        estimator, x, _ = grown(kind, **settings)
+        file = tmp_path / f"{kind.__name__}.skops"
+        skops.io.dump(estimator, file)
+        model = load_model(f"sklearn:{file}?bounds=0,1&shape=1x6x5&classes=no,yes")
+        assert grants in model.access
+        assert Access.GRADIENT not in model.access
+        assert (model(x).logits.argmax(1).numpy() == estimator.predict(x.flatten(1).numpy())).all()
+        held = load_model(estimator, bounds=(0, 1), shape=(1, 6, 5), classes=["no", "yes"])
+        assert held.digest == model.digest
+    with pytest.raises(CaromError, match="pixel bounds and input shape"):
+        load_model(f"sklearn:{file}")
+    with pytest.raises(CaromError, match="30 features, an image of shape 1x6x6 has 36"):
+        load_model(f"sklearn:{file}?bounds=0,1&shape=1x6x6")
+    with pytest.raises(CaromError, match="not been fitted"):
+        load_model(SVC(), bounds=(0, 1), shape=(1, 6, 5))
+
+
+def test_untrusted_and_damaged_skops_files(tmp_path):
+    import skops.io
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.preprocessing import FunctionTransformer
+    from sklearn.tree import DecisionTreeClassifier
+
+    file = tmp_path / "x.skops"
+    skops.io.dump(FunctionTransformer(pixels), file)
+    with pytest.raises(CaromError, match=r"does not trust: .*pixels.*trusted="):
+        load_model(f"sklearn:{file}?bounds=0,1&shape=1x6x5")
+    estimator, *_ = grown(HistGradientBoostingClassifier, max_iter=2)
+    skops.io.dump(estimator, file)
+    name = "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"
+    with pytest.raises(CaromError, match="TreePredictor"):
+        load_model(f"sklearn:{file}?bounds=0,1&shape=1x6x5")
+    assert load_model(f"sklearn:{file}?bounds=0,1&shape=1x6x5&trusted={name}").family is Family.TREE
+    tree, *_ = grown(DecisionTreeClassifier)
+    state = tree.tree_.__getstate__()
+    state["nodes"]["left_child"][0] = 10_000_000
+    tree.tree_.__setstate__(state)
+    skops.io.dump(tree, file)
+    with pytest.raises(CaromError, match="point outside"):
+        load_model(f"sklearn:{file}?bounds=0,1&shape=1x6x5")
+    file.write_bytes(b"PK but no zip")
+    with pytest.raises(CaromError, match="not a skops file"):
+        load_model(f"sklearn:{file}?bounds=0,1&shape=1x6x5")
+
+
+def test_torchvision_pins_weights():
+    with pytest.raises(CaromError, match=r"no weights are named. Pin one of resnet18@IMAGENET1K_V1, or resnet18@none"):
+        load_model("torchvision:resnet18")
+    with pytest.raises(CaromError, match="DEFAULT moves"):
+        load_model("torchvision:resnet50@DEFAULT")
+    with pytest.raises(UnknownName, match="IMAGENET1K_V2"):
+        load_model("torchvision:resnet50@IMAGENET1K_V3")
+    with pytest.raises(UnknownName, match="resnet18"):
+        load_model("torchvision:resnet8@none")
+    with pytest.raises(CaromError, match="normalisation and classes"):
+        load_model("torchvision:resnet18@none")
+    model = load_model("torchvision:squeezenet1_1@none?num_classes=3&classes=3&normalise=0.5,0.4,0.3;0.2,0.2,0.2")
+    assert model(pixels(1, (3, 64, 64))).logits.shape == (1, 3)
+
+
+def test_torchvision_weights_bring_their_preprocessing(monkeypatch):
+    from torchvision.models import SqueezeNet1_1_Weights
+
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", lambda *_, **__: torch_state())
+
+    def torch_state():
+        from torchvision.models import squeezenet1_1
+
+        torch.manual_seed(0)
+        return squeezenet1_1().state_dict()
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_, **__: torch_state())
+    model = load_model("torchvision:squeezenet1_1@IMAGENET1K_V1")
+    x = pixels(1, (3, 300, 280)).requires_grad_()
+    logits = model(x).logits
+    (grad,) = torch.autograd.grad(logits.sum(), x)
+    assert model.classes[0] == "tench"
+    assert grad.abs().sum() > 0
+    assert (grad[..., 0] == 0).all(), "what the centre crop removes has no influence"
+    inside = SqueezeNet1_1_Weights.IMAGENET1K_V1.transforms()(x)
+    assert torch.allclose(model.module[1].eval()(inside), model.module.eval()(x))
+
+
+@pytest.fixture(scope="module")
+def vit(tmp_path_factory):
+    from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
+
+    torch.manual_seed(0)
+    config = ViTConfig(
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=24,
+        image_size=24,
+        patch_size=8,
+        id2label={0: "cat", 1: "dog", 2: "owl"},
+        label2id={"cat": 0, "dog": 1, "owl": 2},
+    )
+    folder = tmp_path_factory.mktemp("hub") / "vit"
+    model = ViTForImageClassification(config).eval()
+    processor = ViTImageProcessor(
+        size={"height": 24, "width": 24}, image_mean=[0.4, 0.5, 0.6], image_std=[0.2, 0.3, 0.25]
+    )
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder, model, processor
+
+
+class TestHuggingFace:
+    """Tiny random checkpoints in the hub's own layout."""
+
+    def test_gradients_reach_the_pixels(self, vit):
+        model = load_model(f"hf:{vit[0]}")
+        assert model.family is Family.TRANSFORMER
+        assert model.classes == ("cat", "dog", "owl")
+        x = pixels(2, (3, 40, 30)).requires_grad_()
+        with model.frozen():
+            (grad,) = torch.autograd.grad(model(x).logits[:, 0].sum(), x)
+        assert (grad != 0).float().mean() > 0.9
+        assert grad.isfinite().all()
+
+    def test_answers_as_transformers_does(self, vit):
+        folder, module, processor = vit
+        x = pixels(2, (3, 24, 24))
+        theirs = processor(images=list(PIXELS.encode(x)), return_tensors="pt", input_data_format="channels_first")
+        with torch.no_grad():
+            expected = module(**theirs).logits
+            assert torch.allclose(load_model(f"hf:{folder}")(x).logits, expected, atol=1e-4)
+            assert torch.allclose(load_model(module, processor=processor)(x).logits, expected, atol=1e-4)
+
+    def test_an_object_without_its_processor_is_asked_about(self, vit):
+        with pytest.raises(CaromError, match="normalisation and classes"):
+            load_model(vit[1])
+        assert load_model(vit[1], normalise=None, classes=3)(pixels(1, (3, 24, 24))).logits.shape == (1, 3)
+
+    def test_errors_say_what_to_do(self, vit, tmp_path):
+        import shutil
+
+        with pytest.raises(CaromError, match=r"hf:.*nothing.*folder on disk"):
+            load_model(f"hf:{tmp_path / 'nothing'}")
+        folder = tmp_path / "pickled"
+        shutil.copytree(vit[0], folder)
+        (folder / "model.safetensors").unlink()
+        torch.save(vit[1].state_dict(), folder / "pytorch_model.bin")
+        with pytest.raises(CaromError, match="allow_pickle=true"):
+            load_model(f"hf:{folder}")
+        assert load_model(f"hf:{folder}?allow_pickle=true").classes[0] == "cat"
+        (folder / "preprocessor_config.json").unlink()
+        with pytest.raises(CaromError, match="preprocessing cannot be loaded"):
+            load_model(f"hf:{folder}?allow_pickle=true")
+
+    def test_preprocessing_that_torch_cannot_do_is_refused(self, vit):
+        class Flips:
+            def to_dict(self):
+                return vit[2].to_dict()
+
+            def __call__(self, **given):
+                return {"pixel_values": vit[2](**given)["pixel_values"][:, ::-1]}
+
+        with pytest.raises(CaromError, match="does more to images"):
+            load_model(vit[1], processor=Flips())
