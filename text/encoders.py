@@ -6,6 +6,7 @@ import gzip
 import re
 from collections.abc import Iterator, Sequence
 from functools import cache
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -55,12 +56,9 @@ class WordEncoder:
 
         A text without any token is one unknown word of no width, so that no row is all padding.
         """
-        rows, spans = [], []
-        for text in texts:
-            found = list(tokens(text))[: self.limit] or [("", (0, 0))]
-            rows.append([self._ids.get(token, UNKNOWN) for token, _ in found])
-            spans.append([span for _, span in found])
-        return _pad(rows, PAD), spans
+        read = [list(islice(tokens(text), self.limit)) or [("", (0, 0))] for text in texts]
+        rows = [[self._ids.get(token, UNKNOWN) for token, _ in found] for found in read]
+        return _pad(rows, PAD), [[span for _, span in found] for found in read]
 
 
 class WordPieceEncoder:
@@ -87,7 +85,7 @@ class WordPieceEncoder:
 
 
 class TfidfEncoder:
-    """Word counts times inverse document frequency, each text scaled to length 1; words that are not known are left out.
+    """Word counts times inverse document frequency, each text scaled to length 1; unknown words are left out.
 
     An empty text is all zeros.
     """
