@@ -7,10 +7,11 @@ re^2 + im^2, never through a square root, and every logarithm has a floor.
 from __future__ import annotations
 
 import torch
-from carom.audio.keywords import SAMPLE_RATE
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchaudio.functional import create_dct, melscale_fbanks
+
+from carom.audio.keywords import SAMPLE_RATE
 
 WINDOW, HOP, FFT = 400, 160, 512  # 25 ms every 10 ms
 FLOOR = 1e-3

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+
 from carom.common.errors import UnknownName
 
 CLASSES = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")

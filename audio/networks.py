@@ -7,9 +7,10 @@ Each owns its front end, so that attacks work on the waveform. They are small on
 from __future__ import annotations
 
 import torch
-from carom.audio.frontends import LogMel
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from carom.audio.frontends import LogMel
 
 
 class M5(nn.Module):

@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.tree import DecisionTreeClassifier
+from torch import Tensor
+
 from carom.audio import keywords
 from carom.audio.frontends import MfccStatistics
 from carom.audio.networks import M5, AttentionGru, KeywordTransformer, MelCnn
 from carom.common.training import Progress, Schedule, fit
 from carom.common.trees import TreeEnsemble
 from carom.common.zoo import Body, Recipe
-from sklearn.ensemble import RandomForestClassifier
-from sklearn.tree import DecisionTreeClassifier
-from torch import Tensor
 
 COPIES = 4
 """Augmented copies of each clip that a tree sees besides the clip itself."""

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import soundfile
-from carom.audio import keywords
 from scipy.signal import resample_poly
+
+from carom.audio import keywords
 
 ACCENTS = ("en-us", "en-gb", "en-gb-scotland", "en-gb-x-gbclan", "en-gb-x-rp", "en-gb-x-gbcwmd", "en-029")
 
