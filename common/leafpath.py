@@ -115,8 +115,7 @@ class LeafPath:
                 "Use soft-leaf-path for trees behind a front end, or square."
             )
         parts = []
-        for start in range(0, len(batch), self.chunk):
-            rows = torch.arange(start, min(start + self.chunk, len(batch)), device=batch.labels.device)
+        for rows in _chunks(batch, self.chunk):
             part = batch.take(rows)
             oracle = Oracle(replace(problem, goal=problem.goal.take(rows)), part)
             search = self._single if model.ensemble.trees == 1 else self._forest
@@ -129,7 +128,7 @@ class LeafPath:
         wanted = _reaches(leaves.value, oracle.problem.goal) & (leaves.low <= leaves.high).all(1)
         here = _extended(x0)[:, leaves.feature]  # [N, K, P]
         change = here.clamp(leaves.low, leaves.high) - here
-        length = threat.norm(change.flatten(0, 1)).view(len(x0), -1).masked_fill(~wanted, torch.inf)
+        length = threat.norm(change.flatten(0, 1)).view(change.shape[:2]).masked_fill(~wanted, torch.inf)
         nearest = length.argmin(1)
         found = length.gather(1, nearest[:, None]).squeeze(1) <= threat.radius(x0) * (1 + 1e-6)
         moved = _move(x0, leaves, nearest)
@@ -145,14 +144,19 @@ class LeafPath:
         here = _extended(x0)[:, leaves.feature]
         gap = (here.clamp(leaves.low, leaves.high) - here).abs().amax(2)
         reachable = (gap <= threat.radius(x0)[:, None] * (1 + 1e-6)) & (leaves.low <= leaves.high).all(1)
+        width, moves = min(self.width, len(leaves.tree)), self.steps
+        if (limit := oracle.problem.budget.queries) is not None:  # one for the clean input, `width` for each move
+            moves = min(moves, (limit - 1) // width)
+        if moves < 0:
+            return x0.view(shape), torch.full_like(goal.labels, Status.INFEASIBLE.value)
         x, best = x0, margin(oracle.logits(oracle.batch.inputs), goal)
         status = torch.where(reachable.any(1), Status.DONE.value, Status.INFEASIBLE.value)
         live = status == Status.DONE
-        for _ in range(self.steps):
+        for _ in range(moves):
             rows = live.nonzero().squeeze(1)
             if not len(rows):
                 break
-            part, width = goal.take(rows), min(self.width, len(leaves.tree))
+            part = goal.take(rows)
             promise = self._promise(leaves, ensemble, x[rows], part).masked_fill(~reachable[rows], -torch.inf)
             gain, chosen = promise.topk(width, dim=1)  # [n, width]
             tried = _move(x[rows].repeat_interleave(width, 0), leaves, chosen.flatten())
@@ -213,6 +217,11 @@ def _move(x: Tensor, leaves: Leaves, chosen: Tensor) -> Tensor:
     features = leaves.feature[chosen] % wide.shape[1]
     inside = wide.gather(1, features).clamp(leaves.low[chosen], leaves.high[chosen])
     return wide.scatter(1, features, inside)[:, :-1]
+
+
+def _chunks(batch: Batch, size: int) -> list[Tensor]:
+    """The rows of a batch, `size` at a time; of an empty one, one empty part."""
+    return list(torch.arange(len(batch), device=batch.labels.device).split(size))
 
 
 def join(results: list[Result]) -> Result:
@@ -297,13 +306,13 @@ class SoftLeafPath:
         if not isinstance(problem.model, TreeModel):
             raise CaromError(f"soft-leaf-path relaxes the splits of trees; {problem.model.name} has none to read.")
         soft = SoftForest(problem.model, self.temperature)
-        parts = []
-        for start in range(0, len(batch), self.chunk):
-            rows = torch.arange(start, min(start + self.chunk, len(batch)), device=batch.labels.device)
-            part, goal = batch.take(rows), problem.goal.take(rows)
-            climber = Oracle(replace(problem, model=soft, goal=goal), part)
-            x, status = self.ascent.climb(climber, rng[rows])
-            judge = Oracle(replace(problem, goal=goal), part)
-            judge.forward, judge.backward = climber.forward, climber.backward
-            parts.append(judge.finish(x, status))
-        return join(parts)
+        with problem.model.frozen():
+            return join([self._part(problem, soft, batch.take(rows), rows, rng) for rows in _chunks(batch, self.chunk)])
+
+    def _part(self, problem: Problem, soft: SoftForest, part: Batch, rows: Tensor, rng: Rng) -> Result:
+        goal = problem.goal.take(rows)
+        climber = Oracle(replace(problem, model=soft, goal=goal), part)
+        x, status = self.ascent.climb(climber, rng[rows])
+        judge = Oracle(replace(problem, goal=goal), part)
+        judge.forward, judge.backward = climber.forward, climber.backward
+        return judge.finish(x, status)
