@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from carom.common.problem import Goal
 from torch import Tensor
 from torch.nn import functional as F
+
+from carom.common.errors import CaromError
+from carom.common.problem import Goal
 
 Objective = Callable[[Tensor, Goal], Tensor]
 
@@ -33,11 +35,14 @@ def margin(logits: Tensor, goal: Goal) -> Tensor:
 def dlr(logits: Tensor, goal: Goal) -> Tensor:
     """Difference of logits ratio (Croce and Hein 2020, eq. 6 and 7): the margin free of the logits' scale and shift.
 
-    With fewer than three classes (four, targeted) the ratio's denominator is the spread of all logits.
+    It takes three classes; targeted, with three, the denominator is the spread of all logits. With two it would be the
+    sign of the margin, whose gradient is zero.
     """
+    if logits.shape[1] < 3:
+        raise CaromError(f"loss dlr compares three logits, the model has {logits.shape[1]}: use loss=margin.")
     ordered = logits.sort(1, descending=True).values
     if goal.targets is None:
-        spread = ordered[:, 0] - ordered[:, min(2, ordered.shape[1] - 1)]
+        spread = ordered[:, 0] - ordered[:, 2]
         return margin(logits, goal) / (spread + 1e-12)
     label = logits.gather(1, goal.labels[:, None]).squeeze(1)
     target = logits.gather(1, goal.targets[:, None]).squeeze(1)

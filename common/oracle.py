@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
+
 from carom.common.objectives import Objective
 from carom.common.problem import Batch, Cost, Goal, Problem, Result, Status
 from carom.common.spaces import Inputs
-from torch import Tensor
 
 Ask = Callable[[Tensor], tuple[Tensor, Tensor]]
 """x[k*N, ...] -> (loss[k*N], logits[k*N, C]), differentiable: k copies of the batch, stacked one after another."""
@@ -39,14 +40,19 @@ class Oracle:
         return logits
 
     def gradient(self, objective: Objective, x: Tensor, copies: int = 1) -> tuple[Tensor, Tensor, Tensor]:
-        """(d sum(loss) / dx, loss, logits) at x[copies*N, ...]: one forward and one backward row each."""
+        """(d sum(loss) / dx, loss, logits) at x[copies*N, ...]: one forward and one backward row each.
+
+        A model whose answer does not follow from x by differentiable steps has a gradient of zero.
+        """
         goal = self.problem.goal.repeat(copies) if copies > 1 else self.problem.goal
         lengths = None if self.batch.lengths is None else self.batch.lengths.repeat(copies)
         x = x.detach().requires_grad_()
         with torch.enable_grad():
             logits = self.problem.model(x, lengths).logits.float()
             loss = objective(logits, goal)
-            (grad,) = torch.autograd.grad(loss.sum(), x)
+            grad = torch.zeros_like(x)
+            if loss.requires_grad:
+                (grad,) = torch.autograd.grad(loss.sum(), x, materialize_grads=True)
         self._count(self.forward, None, copies)
         self._count(self.backward, None, copies)
         return grad, loss.detach(), logits.detach()
