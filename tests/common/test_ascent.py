@@ -1,0 +1,262 @@
+"""The gradient loop on linear models, whose optimum is known in closed form, and its parts by hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from torch import nn
+
+from carom.common.ascent import Ascent
+from carom.common.attacks import bim, fgsm, mi_fgsm, objective, pgd
+from carom.common.errors import UnknownName
+from carom.common.estimators import Average, Backprop
+from carom.common.models import TorchModel
+from carom.common.objectives import cross_entropy, margin
+from carom.common.oracle import Oracle
+from carom.common.problem import Batch, Goal, Problem, Status
+from carom.common.rng import Rng
+from carom.common.spaces import Box
+from carom.common.threats import L2, Linf
+from carom.common.updates import Chain, L1Normalise, Momentum, chain
+
+FLOATS = Box("floats", -100.0, 100.0, 0.0)
+N, D = 16, 40
+IDS = [f"e{i}" for i in range(N)]
+
+
+def model_of(module, classes=2):
+    names = tuple(map(str, range(classes)))
+    return TorchModel(module, name="toy", modality="image", family="linear", space=FLOATS, classes=names)
+
+
+class Line(nn.Module):
+    """Two classes, logits (0, w x + b): the margin is linear."""
+
+    def __init__(self, seed=0):
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.w = nn.Parameter(torch.randn(D, generator=generator, dtype=torch.float64))
+        self.b = nn.Parameter(torch.tensor(0.3, dtype=torch.float64))
+
+    def forward(self, x):
+        value = x.double() @ self.w + self.b
+        return torch.stack([torch.zeros_like(value), value], 1)
+
+
+@pytest.fixture
+def line():
+    return Line()
+
+
+@pytest.fixture
+def batch(line):
+    x = Rng.of(0, IDS).normal(D)
+    return Batch(x, line(x).argmax(1).detach(), IDS)
+
+
+ATTACKS = {
+    "fgsm": fgsm(),
+    "bim": bim(steps=10),
+    "pgd-no-start": pgd(steps=10, start=False),
+    "pgd": pgd(steps=200),
+    "pgd-margin": pgd(steps=200, loss="margin"),
+    "mi-fgsm": mi_fgsm(steps=10),
+}
+
+
+def run(attack, line, batch, threat, targets=None, seed=0):
+    problem = Problem(model_of(line), Goal(batch.labels, targets), threat)
+    return attack(problem, batch, Rng.of(seed, batch.ids))
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("targeted", [False, True])
+def test_linf_optimum(name, targeted, line, batch):
+    """max over the ball of the margin of a linear model is at x + eps * sign(w), towards the other class."""
+    eps = 0.05
+    result = run(ATTACKS[name], line, batch, Linf(eps), 1 - batch.labels if targeted else None)
+    away = (1 - 2 * batch.labels)[:, None].float()
+    best = batch.inputs + eps * away * line.w.sign().float()
+    assert (result.inputs - best).abs().max() < 1e-6
+    assert torch.equal(result.success, (line(best).argmax(1) != batch.labels))
+    assert 0 < result.success.sum() < N
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_l2_optimum(name, line, batch):
+    """... and at x + eps * w / |w| in the L2 ball."""
+    eps = 0.6
+    result = run(ATTACKS[name], line, batch, L2(eps))
+    away = (1 - 2 * batch.labels)[:, None].float()
+    best = batch.inputs + eps * away * (line.w / line.w.norm()).float()
+    # From a random point the part across the gradient shrinks step by step, but is never quite zero.
+    assert (result.inputs - best).flatten(1).norm(dim=1).max() < (1e-3 if name.startswith("pgd") else 1e-5)
+    assert 0 < result.success.sum() < N
+
+
+@pytest.mark.parametrize("threat", [Linf, L2])
+def test_the_smallest_budget_that_fools_is_margin_over_dual_norm(threat, line, batch):
+    value = (line(batch.inputs)[:, 1]).abs().detach()
+    dual = line.w.abs().sum() if threat is Linf else line.w.norm()
+    for i, least in enumerate((value / dual).tolist()):
+        one = batch.take(torch.tensor([i]))
+        assert not run(fgsm(), line, one, threat(least * 0.999)).success.item()
+        assert run(fgsm(), line, one, threat(least * 1.001)).success.item()
+
+
+def test_clipping_to_the_box_is_the_optimum_too(line, batch):
+    """With bounds, each component of the Linf optimum goes as far as its bound allows."""
+    space = Box("box", -0.1, 0.1, 0.0)
+    x = batch.inputs.clamp(-0.1, 0.1)
+    labels = line(x).argmax(1).detach()
+    model = model_of(line)
+    model.space = space
+    problem = Problem(model, Goal(labels), Linf(0.15))
+    result = pgd(steps=20)(problem, Batch(x, labels, IDS), Rng.of(0, IDS))
+    away = (1 - 2 * labels)[:, None].float()
+    assert (result.inputs - (x + 0.15 * away * line.w.sign().float()).clamp(-0.1, 0.1)).abs().max() < 1e-6
+
+
+def test_multiclass_margin_reaches_the_best_pair():
+    """On a linear model of several classes, the margin's best value over an Linf ball is the best over rivals of the
+    clean difference plus eps times the L1 norm of the difference of weights. From the clean input PGD climbs towards
+    the rival that is nearest at first; with restarts it is at least as good as towards that one."""
+    generator = torch.Generator().manual_seed(3)
+    module = nn.Linear(D, 4).double()
+    with torch.no_grad():
+        module.weight.copy_(torch.randn(4, D, generator=generator, dtype=torch.float64))
+    net = nn.Sequential(AsDouble(), module)
+    x = Rng.of(5, IDS).normal(D)
+    labels = net(x).argmax(1).detach()
+    eps = 0.05
+    problem = Problem(model_of(net, 4), Goal(labels), Linf(eps))
+    result = pgd(steps=50, restarts=4, loss="margin")(problem, Batch(x, labels, IDS), Rng.of(0, IDS))
+    reached = margin(net(result.inputs), Goal(labels)).detach()
+    logits, w = net(x).detach(), module.weight.detach()
+    pairs = logits - logits.gather(1, labels[:, None]) + eps * (w[None] - w[labels][:, None]).abs().sum(2)
+    pairs.scatter_(1, labels[:, None], -torch.inf)
+    nearest = (logits.scatter(1, labels[:, None], -torch.inf)).argmax(1)
+    assert (reached <= pairs.amax(1) + 1e-5).all()
+    assert (reached >= pairs.gather(1, nearest[:, None]).squeeze(1) - 1e-5).float().mean() > 0.8
+
+
+class AsDouble(nn.Module):
+    def forward(self, x):
+        return x.double()
+
+
+def test_no_step_leaves_the_ball_or_the_box(batch):
+    class Watch(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.seen = []
+
+        def forward(self, x):
+            self.seen.append(x.detach().clone())
+            return torch.stack([x.sin().sum(1), (x * 3).cos().sum(1)], 1)
+
+    for threat in (Linf(0.3), L2(1.0)):
+        watch = Watch()
+        run(pgd(steps=8, size=0.7), watch, batch, threat)
+        assert all(threat.allows(x, batch.inputs).all() for x in watch.seen)
+
+
+def test_restarts_never_hurt_and_cost_what_they_cost(batch):
+    """On a bumpy surface more runs find more; each is judged by one more forward."""
+
+    class Bumps(nn.Module):
+        def forward(self, x):
+            return torch.stack([torch.full((len(x),), 0.2), (25 * x).sin().mean(1)], 1)
+
+    bumps = Bumps()
+    zero = replace(batch, labels=torch.zeros(N, dtype=torch.long))
+    once = run(pgd(steps=3), bumps, zero, Linf(0.05))
+    often = run(pgd(steps=3, restarts=5), bumps, zero, Linf(0.05))
+    value = [margin(bumps(r.inputs), Goal(zero.labels)) for r in (once, often)]
+    assert (value[1] >= value[0] - 1e-6).all()
+    assert (value[1] > value[0] + 1e-4).any()
+    assert once.cost.forward.tolist() == [3 + 1] * N
+    assert often.cost.forward.tolist() == [5 * (3 + 1) + 1] * N
+    assert often.cost.backward.tolist() == [15] * N
+    assert often.cost.queries.tolist() == [0] * N
+
+
+def test_steps_go_on_after_success(line, batch):
+    result = run(bim(steps=7), line, batch, Linf(5.0))
+    assert result.success.all()
+    assert result.cost.backward.tolist() == [7] * N
+
+
+def test_one_broken_restart_leaves_the_others(batch):
+    """A gradient that is not finite in one run does not void the run that worked."""
+
+    class Cliff(nn.Module):
+        def forward(self, x):
+            value = x.sum(1) * torch.where(x[:, 0] > 0, 1.0, torch.nan)
+            return torch.stack([torch.zeros_like(value), -value], 1)
+
+    x = torch.zeros(N, D)
+    result = run(pgd(steps=1, size=0.1, restarts=8), Cliff(), Batch(x, torch.ones(N, dtype=torch.long), IDS), Linf(0.1))
+    assert (result.status == Status.DONE).float().mean() > 0.9
+    assert (result.inputs[result.status == Status.DONE][:, 0] > -0.011).all()
+
+
+def test_momentum_and_l1_by_hand():
+    first, second = torch.tensor([[3.0, -1.0], [0.0, 0.0]]), torch.tensor([[-1.0, 1.0], [2.0, 0.0]])
+    rule = chain(L1Normalise(), Momentum(0.5))
+    state = rule.init(first)
+    one, state = rule.apply(first, state)
+    assert torch.allclose(one, torch.tensor([[1.5, -0.5], [0.0, 0.0]]))
+    two, state = rule.apply(second, state)
+    assert torch.allclose(two, torch.tensor([[0.75 - 1.0, -0.25 + 1.0], [2.0, 0.0]]))
+    assert Chain().apply(first, Chain().init(first))[0] is first
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """Every view is the input times a random number of its own."""
+
+    def __call__(self, x, rng):
+        return x * (1 + rng.uniform(1))
+
+
+def test_average_is_the_mean_gradient_over_views(line, batch):
+    """Of a linear model, d/dx of the mean over views is w times the mean scale, per example; each view costs one
+    forward and one backward."""
+    oracle = Oracle(Problem(model_of(line), Goal(batch.labels), Linf(0.1)), batch)
+    rng = Rng.of(3, IDS)
+    grad, logits = Average(Scaled(), copies=4)(oracle, margin, batch.inputs, rng)
+    scales = torch.stack([1 + rng.fold("view", i).uniform(1) for i in range(4)])
+    away = (1 - 2 * batch.labels)[:, None]
+    assert torch.allclose(grad, (scales.mean(0) * away * line.w).float(), atol=1e-5)
+    assert torch.allclose(logits, line(batch.inputs * scales[0]).float(), atol=1e-5)
+    assert oracle.forward.tolist() == oracle.backward.tolist() == [4] * N
+
+
+def test_backprop_is_the_gradient_of_each_examples_own_loss(line, batch):
+    oracle = Oracle(Problem(model_of(line), Goal(batch.labels), Linf(0.1)), batch)
+    grad, _ = Backprop()(oracle, cross_entropy, batch.inputs, Rng.of(0, IDS))
+    share = line(batch.inputs).softmax(1).gather(1, batch.labels[:, None])
+    away = (1 - 2 * batch.labels)[:, None]
+    assert torch.allclose(grad, ((1 - share) * away * line.w).float(), atol=1e-5)
+
+
+def test_unknown_objectives_are_refused():
+    with pytest.raises(UnknownName, match="Did you mean margin"):
+        objective("margn")
+
+
+def test_rounding_costs_no_more_than_one_step_of_the_lattice(line):
+    """The stored optimum on a lattice is the optimum truncated towards the clean input."""
+    unit = 1 / 255
+    space = Box("pixels", 0.0, 1.0, unit, torch.uint8)
+    x = space.round(0.3 + 0.4 * Rng.of(1, IDS).uniform(D))
+    labels = line(x).argmax(1).detach()
+    model = model_of(line)
+    model.space = space
+    result = Ascent(steps=4)(Problem(model, Goal(labels), Linf(7.6 / 255)), Batch(x, labels, IDS), Rng.of(0, IDS))
+    moved = ((result.inputs - x) / unit).round()
+    away = (1 - 2 * labels)[:, None]
+    assert torch.equal(moved, 7 * away * line.w.sign().float())

@@ -1,0 +1,367 @@
+"""Tiny worlds in which every registered attack can run: data, models of each kind of access, budgets.
+
+A `Case` is one attack of one modality, on one of that modality's toy models, within one kind of threat. The models
+compute in float64, so that what an attack decides does not hang on the order in which float32 sums are taken.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.tree import DecisionTreeClassifier
+from torch import Tensor, nn
+
+from carom.common.modality import AttackInfo, get_modality, modality_names
+from carom.common.models import Model, TorchModel, TreeModel
+from carom.common.problem import Access, Attack, Batch, Budget, Goal, Problem, Result
+from carom.common.registry import list_attacks
+from carom.common.rng import Rng
+from carom.common.spaces import Box, Space
+from carom.common.threats import Threat
+from carom.common.trees import TreeEnsemble
+
+CLASSES = ("a", "b", "c")
+SMALL = {"queries": 40, "steps": 5}
+"""Parameters that only cost time, where an attack has them."""
+
+
+class Double(nn.Module):
+    """A classifier of fixed random features, its last layer solved for; in float64. `dropout` is for attacks that
+    forget evaluation mode, `lengths` for inputs that are padded."""
+
+    def __init__(self, features: nn.Module, width: int, dropout: float = 0.5) -> None:
+        super().__init__()
+        self.features = features
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(width, len(CLASSES))
+        self.double()
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        x = x.double()
+        return self.head(self.dropout(self.features(x) if lengths is None else self.features(x, lengths)))
+
+    def solve(self, batch: Batch) -> Double:
+        self.eval()
+        with torch.no_grad():
+            x = batch.inputs.double()
+            hidden = self.features(x, batch.lengths) if isinstance(self.features, Gru) else self.features(x)
+            wanted = 8 * torch.eye(len(CLASSES), dtype=torch.float64)[batch.labels] - 4
+            ones = torch.ones(len(hidden), 1, dtype=torch.float64)
+            ridge = torch.cat([hidden, ones], 1)
+            gram = ridge.T @ ridge + 0.1 * torch.eye(ridge.shape[1], dtype=torch.float64)
+            weights = torch.linalg.solve(gram, ridge.T @ wanted)
+            self.head.weight.copy_(weights[:-1].T)
+            self.head.bias.copy_(weights[-1])
+        return self
+
+
+class Gru(nn.Module):
+    """Reads sounds in frames; the mean state over what is no padding."""
+
+    FRAME = 8
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(self.FRAME, width, batch_first=True)
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        states, _ = self.rnn(4 * x.unflatten(1, (-1, self.FRAME)))
+        if lengths is None:
+            return states.mean(1)
+        inside = torch.arange(states.shape[1]) * self.FRAME < lengths[:, None]
+        return (states * inside[:, :, None]).sum(1) / inside.sum(1, keepdim=True)
+
+
+class Spectrum(nn.Module):
+    """A front end for trees: energies of the waveform in a few bands."""
+
+    def __init__(self, samples: int, bands: int = 12) -> None:
+        super().__init__()
+        time = torch.arange(samples, dtype=torch.float64)
+        angle = 2 * torch.pi * time * torch.arange(1, bands + 1)[:, None] / (2.5 * bands)
+        self.register_buffer("waves", torch.cat([angle.cos(), angle.sin()]) / samples**0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x.double() @ self.waves.T).unflatten(1, (2, -1)).square().sum(1).add(1e-3).log().float()
+
+
+@dataclass(frozen=True)
+class World:
+    """One modality in miniature."""
+
+    modality: str
+    space: Space
+    eps: dict[str, float]  # per kind of threat: enough to fool the toy models, too little for noise to
+    others: dict[str, tuple[float, ...]]  # further budgets, among them some that are no multiple of a stored step
+    none: dict[str, float]  # the budget that allows nothing
+    victims: dict[str, Access]
+    draw: Callable[[int, str], Batch]
+    build: Callable[[str], Model]
+
+    def threat(self, kind: str, eps: float) -> Threat:
+        return get_modality(self.modality).threats[kind](eps)
+
+
+def torch_model(world: str, module: nn.Module, family: str, space: Space, lengths: bool = False) -> TorchModel:
+    return TorchModel(
+        module,
+        name=f"{world}-{family}",
+        modality=world,
+        family=family,
+        space=space,
+        classes=CLASSES,
+        takes_lengths=lengths,
+    )
+
+
+def tree_model(world: str, name: str, space: Space, batch: Batch, front_end: nn.Module | None = None) -> TreeModel:
+    features = batch.inputs.flatten(1) if front_end is None else front_end(batch.inputs)
+    kinds = {
+        "tree": DecisionTreeClassifier(max_depth=6, random_state=0),
+        "forest": RandomForestClassifier(7, max_depth=5, random_state=0),
+    }
+    grown = kinds[name].fit(features.numpy(), batch.labels.numpy())
+    return TreeModel(
+        TreeEnsemble.from_sklearn(grown), name=name, modality=world, space=space, classes=CLASSES, front_end=front_end
+    )
+
+
+# Images: 6 x 6 pixels, one bright stripe pattern a class.
+
+PIXELS = Box("pixels", 0.0, 1.0, 1 / 255, torch.uint8)
+
+
+def draw_images(n: int, split: str) -> Batch:
+    ids = [f"image-{split}-{i}" for i in range(n)]
+    rng = Rng.of(1, ids)
+    labels = rng.fold("label").integers(3)
+    base = Rng.of(2, CLASSES).uniform(1, 6, 6)[labels]
+    x = 0.2 + 0.25 * base + 0.3 * rng.fold("noise").uniform(1, 6, 6)
+    return Batch(PIXELS.round(x), labels, ids)
+
+
+def build_image(name: str) -> Model:
+    train = draw_images(300, "train")
+    if name in ("tree", "forest"):
+        return tree_model("image", name, PIXELS, train)
+    torch.manual_seed(0)
+    hidden = nn.Linear(36, 32)
+    nn.init.normal_(hidden.weight, std=0.5)
+    module = Double(nn.Sequential(nn.Flatten(), hidden, nn.Tanh()), 32)
+    return torch_model("image", module.solve(train).train(), "mlp", PIXELS)
+
+
+# Sounds: tones of three pitches in noise, padded with zeros.
+
+SAMPLES = 64
+
+
+def audio_space() -> Space:
+    from carom.audio.space import WAVEFORM
+
+    return WAVEFORM
+
+
+def draw_sounds(n: int, split: str) -> Batch:
+    ids = [f"audio-{split}-{i}" for i in range(n)]
+    rng = Rng.of(3, ids)
+    labels = rng.fold("label").integers(3)
+    lengths = SAMPLES // 2 + 8 * rng.fold("length").integers(SAMPLES // 16 + 1)
+    time = torch.arange(SAMPLES)
+    pitch = torch.tensor([0.35, 0.9, 1.7])[labels, None] * (1 + 0.05 * rng.fold("pitch").uniform(1))
+    phase = 6.28 * rng.fold("phase").uniform(1)
+    x = 0.25 * (pitch * time + phase).sin() + 0.05 * rng.fold("noise").normal(SAMPLES)
+    return Batch(audio_space().round(x * (time < lengths[:, None])), labels, ids, lengths)
+
+
+def build_audio(name: str) -> Model:
+    train = draw_sounds(300, "train")
+    if name == "forest":
+        return tree_model("audio", name, audio_space(), train, Spectrum(SAMPLES))
+    torch.manual_seed(0)
+    if name == "gru":
+        module = Double(Gru(24), 24)
+        for parameter in module.features.parameters():
+            nn.init.normal_(parameter, std=0.5)
+        return torch_model("audio", module.solve(train).train(), "rnn", audio_space(), lengths=True)
+    # A quadratic layer hears pitch whatever the phase.
+    module = Double(nn.Sequential(Spectrum(SAMPLES), ToDouble(), nn.Linear(12, 32), nn.Tanh()), 32)
+    return torch_model("audio", module.solve(train).train(), "mlp", audio_space())
+
+
+class ToDouble(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.double()
+
+
+GRADIENT = Access.LABEL | Access.SCORE | Access.GRADIENT | Access.FEATURES
+LEAVES = Access.LABEL | Access.SCORE | Access.LEAVES
+
+
+@cache
+def worlds() -> dict[str, World]:
+    return {
+        "image": World(
+            "image",
+            PIXELS,
+            eps={"linf": 0.1, "l2": 0.5},
+            others={"linf": (0.4 / 255, 1.6 / 255, 0.37, 3.0), "l2": (0.001, 0.0123, 1.7, 9.0)},
+            none={"linf": 0.0, "l2": 0.0},
+            victims={"mlp": GRADIENT, "tree": LEAVES, "forest": LEAVES},
+            draw=draw_images,
+            build=build_image,
+        ),
+        "audio": World(
+            "audio",
+            audio_space(),
+            eps={"linf": 0.1, "l2": 0.6, "snr": 9.0},
+            others={"linf": (0.4 / 32768, 1.6 / 32768, 0.3), "l2": (2e-5, 0.0123, 3.0), "snr": (70.0, 21.7, 3.0)},
+            none={"linf": 0.0, "l2": 0.0, "snr": float("inf")},
+            victims={"mlp": GRADIENT, "gru": GRADIENT, "forest": LEAVES},
+            draw=draw_sounds,
+            build=build_audio,
+        ),
+    }
+
+
+@cache
+def built(modality: str, victim: str) -> Model:
+    return worlds()[modality].build(victim)
+
+
+@cache
+def drawn(modality: str, n: int) -> Batch:
+    return worlds()[modality].draw(n, "test")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One attack on one toy model within one kind of threat."""
+
+    world: World
+    info: AttackInfo
+    kind: str
+    victim: str
+
+    def __str__(self) -> str:
+        return f"{self.world.modality}-{self.info.name}-{self.kind}-{self.victim}"
+
+    @property
+    def climbs(self) -> bool:
+        """Whether the attack follows a gradient: of the model, or of a forest made smooth."""
+        return Access.GRADIENT in self.info.needs or self.info.name == "soft-leaf-path"
+
+    @property
+    def eps(self) -> float:
+        return self.world.eps[self.kind]
+
+    def batch(self, n: int = 24) -> Batch:
+        return drawn(self.world.modality, n)
+
+    def model(self, fresh: bool = False) -> Model:
+        """The toy model, shared by all tests that leave it alone."""
+        return self.world.build(self.victim) if fresh else built(self.world.modality, self.victim)
+
+    def attack(self, **parameters: Any) -> Attack:
+        accepted = inspect.signature(self.info.build).parameters
+        small = {name: value for name, value in SMALL.items() if name in accepted}
+        given = {name: value for name, value in parameters.items() if name in accepted}
+        return self.info.build(**{**small, **given})
+
+    def threat(self, eps: float | None = None) -> Threat:
+        return self.info.threat(self.world.threat(self.kind, self.eps if eps is None else eps))
+
+    def goal(self, batch: Batch, targeted: bool = False) -> Goal:
+        if not targeted:
+            return Goal(batch.labels)
+        shift = Rng.of(9, batch.ids).integers(len(CLASSES) - 1)
+        return Goal(batch.labels, (batch.labels + 1 + shift) % len(CLASSES))
+
+    def run(
+        self,
+        batch: Batch | None = None,
+        *,
+        eps: float | None = None,
+        seed: int = 0,
+        model: Model | None = None,
+        targeted: bool = False,
+        queries: int | None = None,
+        **parameters: Any,
+    ) -> Result:
+        batch = self.batch() if batch is None else batch
+        problem = Problem(model or self.model(), self.goal(batch, targeted), self.threat(eps), Budget(queries))
+        return self.attack(**parameters)(problem, batch, Rng.of(seed, batch.ids))
+
+    def stored(self, result: Result) -> Any:
+        """What is saved of the adversarial inputs: comparable, and indexable by example."""
+        stored = self.world.space.encode(result.inputs)
+        return stored.flatten(1).tolist() if isinstance(stored, Tensor) else list(stored)
+
+    def answers(self, inputs: Any, batch: Batch) -> Tensor:
+        return self.model().predict(Batch(inputs, batch.labels, batch.ids, batch.lengths)).argmax(1)
+
+
+def registered() -> tuple[list[tuple[str, AttackInfo]], dict[str, Exception]]:
+    """Every attack that can be listed, and why the attacks of some modality cannot."""
+    found, broken = [], {}
+    for name in modality_names():
+        try:
+            found += list_attacks(name)
+        except Exception as error:
+            broken[name] = error
+    return found, broken
+
+
+@cache
+def cases() -> list[Case]:
+    found, _ = registered()
+    return [
+        Case(world, info, kind, victim)
+        for name, info in found
+        if (world := worlds().get(name)) is not None
+        for kind in info.threats
+        if kind in world.eps
+        for victim, access in world.victims.items()
+        if info.needs in access and not (info.name == "leaf-path" and victim not in ("tree", "forest"))
+    ]
+
+
+CHOICES: dict[str, Callable[[Case], bool]] = {
+    "case": lambda case: True,
+    "torch_case": lambda case: Access.GRADIENT in case.world.victims[case.victim],
+    "gradient_case": lambda case: case.climbs,
+    "score_case": lambda case: Access.SCORE in case.info.needs and Access.GRADIENT in case.world.victims[case.victim],
+    "tensor_case": lambda case: isinstance(case.world.space, Box),
+    "padded_case": lambda case: case.batch().lengths is not None,
+    "targeted_case": lambda case: case.info.targeted,
+    "edge_case": lambda case: isinstance(case.world.space, Box) and case.info.name in ("fgsm", "mi-fgsm", "pgd"),
+    "absolute_case": lambda case: case.kind in ("linf", "l2"),
+    "leaf_case": lambda case: Access.LEAVES in case.info.needs and case.model().front_end is None,
+    "front_case": lambda case: isinstance(case.model(), TreeModel) and case.info.name != "leaf-path",
+}
+"""What a test asks for by the name of its argument."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    for name, wanted in CHOICES.items():
+        if name in metafunc.fixturenames:
+            chosen = [case for case in cases() if wanted(case)]
+            metafunc.parametrize(name, chosen, ids=[str(case) for case in chosen])
+
+
+@pytest.fixture
+def all_cases() -> list[Case]:
+    return cases()
+
+
+@pytest.fixture
+def unlisted() -> dict[str, Exception]:
+    """Modalities whose attacks cannot be listed."""
+    return registered()[1]

@@ -1,0 +1,147 @@
+"""Gradients and scores that are of no use leave an example as it is, say so, and disturb nobody."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from carom.common.models import TreeModel
+from carom.common.problem import Batch, Status
+from carom.common.trees import LEAF, TreeEnsemble
+
+MARK, ABOVE = 0.99, 0.85
+"""The first component of the one example that is poisoned; within EPS no other example comes near."""
+
+EPS = {"linf": 0.05, "l2": 0.1, "snr": 20.0}
+
+
+class PoisonedGradient(torch.autograd.Function):
+    """The identity; its gradient is not finite for marked examples."""
+
+    @staticmethod
+    def forward(ctx, x, value):
+        ctx.save_for_backward(x)
+        ctx.value = value
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        (x,) = ctx.saved_tensors
+        marked = x.flatten(1)[:, 0] > ABOVE
+        return torch.where(marked.view(-1, *[1] * (grad.dim() - 1)), ctx.value, grad), None
+
+
+class Poisoned(nn.Module):
+    """A module whose gradients, or whose answers, are not finite for marked examples."""
+
+    def __init__(self, body, gradient=None, answer=None):
+        super().__init__()
+        self.body, self.gradient, self.answer = body, gradient, answer
+
+    def forward(self, x, *lengths):
+        out = self.body(x if self.gradient is None else PoisonedGradient.apply(x, self.gradient), *lengths)
+        marked = x.flatten(1)[:, :1] > ABOVE
+        return out if self.answer is None else torch.where(marked, self.answer, out)
+
+
+class Flat(nn.Module):
+    """The same answers, with a gradient of zero."""
+
+    def __init__(self, body):
+        super().__init__()
+        self.body = body
+
+    def forward(self, x, *lengths):
+        return self.body(x, *lengths).detach() + 0 * x.flatten(1).sum(1, keepdim=True)
+
+
+def wrapped(case, wrap):
+    """A fresh toy model, its module or front end in a wrapper."""
+    model = copy.copy(case.model(fresh=True))
+    if isinstance(model, TreeModel):
+        model.front_end = wrap(model.front_end or nn.Flatten())
+    else:
+        model = case.model(fresh=True)
+        model.module = wrap(model.module)
+        model._freeze.module = model.module
+    return model
+
+
+def marked(case):
+    """The batch with one example, the fourth, marked."""
+    batch = case.batch()
+    x = batch.inputs.clone()
+    x.view(len(x), -1)[3, 0] = case.world.space.round(torch.tensor(MARK))
+    return Batch(x, batch.labels, batch.ids, batch.lengths), 3
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_gradient_that_is_not_finite_spoils_only_its_own_example(gradient_case, value):
+    case = gradient_case
+    batch, bad = marked(case)
+    whole = case.run(batch, eps=EPS[case.kind], model=wrapped(case, lambda body: Poisoned(body)))
+    spoiled = case.run(batch, eps=EPS[case.kind], model=wrapped(case, lambda body: Poisoned(body, gradient=value)))
+    assert spoiled.status[bad] == Status.BAD_GRADIENT
+    assert torch.equal(spoiled.inputs[bad], batch.inputs[bad])
+    others = torch.arange(len(batch)) != bad
+    assert torch.equal(spoiled.inputs[others], whole.inputs[others])
+    assert torch.equal(spoiled.success[others], whole.success[others])
+    assert spoiled.status[others].eq(Status.DONE).all()
+
+
+def test_answers_that_are_not_finite_spoil_only_their_own_example(score_case):
+    case = score_case
+    batch, bad = marked(case)
+    whole = case.run(batch, eps=EPS[case.kind], model=wrapped(case, lambda body: Poisoned(body)))
+    spoiled = case.run(batch, eps=EPS[case.kind], model=wrapped(case, lambda body: Poisoned(body, answer=float("nan"))))
+    assert spoiled.status[bad] == Status.BAD_GRADIENT
+    assert not spoiled.success[bad]
+    assert torch.equal(spoiled.inputs[bad], batch.inputs[bad])
+    others = torch.arange(len(batch)) != bad
+    assert torch.equal(spoiled.inputs[others], whole.inputs[others])
+    assert torch.equal(spoiled.status[others], whole.status[others])
+
+
+class Detached(Flat):
+    """Answers that do not follow from the input by differentiable steps."""
+
+    def forward(self, x, *lengths):
+        return self.body(x, *lengths).detach()
+
+
+@pytest.mark.parametrize("wrapper", [Flat, Detached])
+def test_gradients_of_zero_change_nothing_and_are_marked(gradient_case, wrapper):
+    case, batch = gradient_case, gradient_case.batch()
+    result = case.run(model=wrapped(case, wrapper))
+    assert result.status.eq(Status.NO_GRADIENT).all()
+    assert torch.equal(result.inputs, batch.inputs)
+
+
+def test_scores_that_never_change_lead_nowhere(score_case):
+    class Constant(nn.Module):
+        def __init__(self, body):
+            super().__init__()
+            self.body = body
+
+        def forward(self, x, *lengths):
+            return self.body(x, *lengths).detach() * 0 + torch.tensor([3.0, 2.0, 1.0])
+
+    case, batch = score_case, score_case.batch()
+    result = case.run(model=wrapped(case, Constant))
+    assert torch.equal(result.inputs, batch.inputs)
+    assert torch.equal(result.success, batch.labels != 0)
+
+
+def test_trees_of_one_leaf_have_nowhere_to_go(leaf_case):
+    case, batch = leaf_case, leaf_case.batch()
+    stump = torch.full((1, 1), LEAF)
+    ensemble = TreeEnsemble(stump, stump, torch.zeros_like(stump), torch.zeros(1, 1), torch.tensor([[[0.5, 0.3, 0.2]]]))
+    model = TreeModel(ensemble, name="leaf", modality="image", space=case.world.space, classes=("a", "b", "c"))
+    result = case.run(model=model)
+    assert torch.equal(result.inputs, batch.inputs)
+    assert torch.equal(result.success, batch.labels != 0)
+    stuck = Status.INFEASIBLE if case.info.name == "leaf-path" else Status.NO_GRADIENT
+    assert result.status[batch.labels == 0].eq(stuck).all()
