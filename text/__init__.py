@@ -1,0 +1,33 @@
+"""Texts: words exchanged for synonyms or misspellings, text models and data, and the embedded film-review study."""
+
+from __future__ import annotations
+
+from carom.common.modality import Defaults, Modality
+from carom.text.attacks import ATTACKS, THREATS
+from carom.text.data import BUILTIN, load_data
+from carom.text.models import load_model
+from carom.text.panels import panels
+from carom.text.zoo import RECIPES
+
+SOURCES = ("zoo:text-cnn", "zoo:text-bilstm", "zoo:text-transformer", "zoo:text-forest")
+
+MODALITY = Modality(
+    name="text",
+    summary="texts, stored as they are",
+    attacks=ATTACKS,
+    recipes=RECIPES,
+    data=BUILTIN,
+    threats=THREATS,
+    defaults=Defaults(
+        data="builtin:rotten-tomatoes",
+        sources=SOURCES,
+        targets=(*SOURCES, "zoo:text-linear"),
+        attacks=("beam",),
+        eps="0.3",
+        threat="words",
+        limit=256,
+    ),
+    load_model=load_model,
+    load_data=load_data,
+    panels=panels,
+)

@@ -188,16 +188,17 @@ def _labelled(
     given = [_plain(row.label) for row in rows]
     if names is None:
         stated = [label for label in given if label is not None]
-        if stated and all(isinstance(label, int) and 0 <= label < MAX_CLASSES for label in stated):
-            names = [str(number) for number in range(max(stated) + 1)]
+        numbers = [label for label in stated if isinstance(label, int)]
+        if len(numbers) == len(stated):
+            names = [str(number) for number in range(min(max(numbers, default=-1), MAX_CLASSES) + 1)]
         else:
             names = sorted({str(label) for label in stated})
-            if len(names) > MAX_CLASSES:
-                raise CaromError(f"{where}: {len(names)} different labels. Check which column holds the label: label=")
-    numbers = {name: number for number, name in enumerate(names)}
+        if len(names) > MAX_CLASSES:
+            raise CaromError(f"{where}: more than {MAX_CLASSES} classes. Which column holds the label? Pass label=.")
+    places = {name: place for place, name in enumerate(names)}
     sources = []
     for number, (row, label) in enumerate(zip(rows, given, strict=True)):
-        at = numbers.get(str(label), label if isinstance(label, int) and 0 <= label < len(names) else None)
+        at = places.get(str(label), label if isinstance(label, int) and 0 <= label < len(names) else None)
         content = row.text if at is not None else _Unlabelled(row.label, tuple(names))
         sources.append(Source(f"{stem}-{number:06d}", at or 0, row.where, content))
     return tuple(names), sources

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -56,12 +56,15 @@ class Words:
 
 def _distance(text: str, text0: str) -> tuple[float, float, float]:
     pairs = changes(text, text0)
-    if pairs is None:  # split otherwise: what lies between the first and the last difference
-        new, old = trim([w.text for w in split_words(text)], [w.text for w in split_words(text0)])
-        count, characters = max(len(new), len(old)), edits(text, text0)
-    else:
-        count, characters = len(pairs), sum(edits(new, old.text) for _, old, new in pairs)
+    count = _changed(text, text0) if pairs is None else len(pairs)
+    characters = edits(text, text0) if pairs is None else sum(edits(new, old.text) for _, old, new in pairs)
     return count, count / max(1, len(split_words(text0))), characters
+
+
+def _changed(text: str, text0: str) -> int:
+    """How many words lie between the first and the last that differ."""
+    new, old = trim([w.text for w in split_words(text)], [w.text for w in split_words(text0)])
+    return max(len(new), len(old))
 
 
 def changes(text: str, text0: str) -> list[tuple[int, Word, str]] | None:
@@ -148,6 +151,12 @@ class Sentence:
         return spans
 
 
+@lru_cache(maxsize=1 << 16)
+def _in_order(candidates: Candidates, word: str, rest: str) -> tuple[str, ...]:
+    """The options of a word, in the order of the texts that they make, as TextAttack tries them."""
+    return tuple(sorted(options_of(candidates, word), key=lambda option: option + rest))
+
+
 @dataclass(frozen=True)
 class WordBudget:
     """At most `max_changed` (a share) of a text's words may be exchanged, each for a word that `candidates` offers in
@@ -177,11 +186,8 @@ class WordBudget:
     def editable(self, x: str) -> Sentence:
         words = split_words(x)
         sites = [i for i, word in enumerate(words) if self.may_change(word.text)]
-        options = []
-        for i in sites:
-            # In the order of the texts that they make, as TextAttack tries them.
-            rest = x[words[i].stop : words[i].stop + 8]
-            options.append(tuple(sorted(options_of(self.candidates, words[i].text), key=lambda o, rest=rest: o + rest)))
+        behind = (x[words[i].stop : words[i].stop + 8] for i in sites)
+        options = [_in_order(self.candidates, words[i].text, rest) for i, rest in zip(sites, behind, strict=True)]
         return Sentence(x, words, sites, options, self.limit(len(words)))
 
     def allows(self, x: Sequence[str], x0: Sequence[str]) -> Tensor:
@@ -200,7 +206,8 @@ class WordBudget:
         """As many words as `like` changed, at random places that have options, each for a random one of them."""
         texts = []
         for i, (text, adversarial) in enumerate(zip(batch.inputs, like, strict=True)):
-            count = int(_distance(adversarial, text)[0])
+            found = changes(adversarial, text)
+            count = _changed(adversarial, text) if found is None else len(found)
             sentence, mine = self.editable(text), rng[torch.tensor([i])]
             places = [site for site, size in enumerate(sentence.sizes) if size]
             drawn = _draw(places, count, mine.fold("place"))

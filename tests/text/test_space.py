@@ -219,11 +219,10 @@ def test_any_text_can_be_edited(text):
 
 
 def test_a_megabyte_of_text():
-    text = "a wonderful film about nothing . " * 31_000
+    text = ("a wonderful film about nothing . " + "\n" * 100) * 7_600
     budget, clean = WordBudget(0.3), batch([text])
     like = spend(budget, [text])
     assert len(text) > 1_000_000
-    assert count(like, [text]) == [budget.limit(len(split_words(text)))]
     drawn = budget.control(clean, Rng.of(0, clean.ids), like)
     assert budget.allows(drawn, [text]).all()
-    assert Words().distance(drawn, [text])["words"].item() == count(like, [text])[0]
+    assert Words().distance(drawn, [text])["words"].item() == budget.limit(len(split_words(text)))

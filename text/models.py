@@ -1,0 +1,566 @@
+"""Text models from anywhere: the zoo, Hugging Face, checkpoints, estimators, functions, and modules that you hold.
+
+Every model is called with list[str]; tokenising happens inside. What a model reads of a text (its token ids) is known
+to the search engine, which sends texts that read the same only once; networks that embed tokens also grant the
+gradient at every word.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from carom.common.errors import CaromError, UnknownName
+from carom.common.loading import (
+    CLASSES,
+    Fact,
+    class_names,
+    digest_of_object,
+    family_of,
+    fitted_classes,
+    is_estimator,
+    known_facts,
+    load_pretrained,
+    load_processor,
+    load_python,
+    load_safetensors,
+    load_skops,
+    need,
+    scores_of,
+    separate,
+)
+from carom.common.models import FrozenModule, FunctionModel, Model, digest_of
+from carom.common.objectives import margin
+from carom.common.problem import Access, Family, Goal, Output
+from carom.common.specs import Spec, parse
+from carom.common.substitution import Chosen, Gains
+from carom.common.trees import TreeEnsemble
+from carom.common.zoo import load_body
+from carom.text import zoo
+from carom.text.encoders import TfidfEncoder, tokens
+from carom.text.networks import Linear, TokenNetwork
+from carom.text.reviews import CLASSES as CLASS_NAMES
+from carom.text.space import Sentence, Words
+from carom.text.words import Span
+
+KINDS = ("zoo", "hf", "safetensors", "sklearn", "py")
+KNOWN = ("name", "family", "classes", "tokenizer", "limit", "embedding", "answers", "trusted")
+"""The facts that a user may state, as keywords or as parameters of the spec."""
+
+TOKENIZER = Fact("tokenizer", "tokenizer", "tokenizer=... (a fast tokenizer, its folder, or an encoder)")
+
+COUNTS_FROM_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")
+"""Models whose positions begin behind the number of their padding token."""
+
+ROWS, CELLS = 64, 8192  # rows and tokens differentiated at once
+REMEMBERED = 1 << 16  # words whose embeddings are kept
+
+
+class Encoder(Protocol):
+    """From texts to token ids, each token with the characters that it came from."""
+
+    pad_id: int
+
+    def encode(self, texts: Sequence[str]) -> tuple[Tensor, list[list[Span]]]:
+        """ids int64[N, L], padded on the right, and the span of every token that is no padding: at least one in each
+        text. Tokens that come from no characters have spans of no width."""
+
+
+class TextModel(Model):
+    """A model of texts that knows what it reads of each (`Reads` of the search engine)."""
+
+    def codes(self, inputs: Sequence[str]) -> list[Any]:
+        """What is read of each text, as a tuple. Texts with equal codes have equal logits."""
+        raise NotImplementedError
+
+    def read(self, codes: Sequence[Any]) -> Tensor:
+        """Logits float[N, C]."""
+        raise NotImplementedError
+
+    def __call__(self, inputs: Sequence[str], lengths: Tensor | None = None) -> Output:
+        return Output(self.read(self.codes(inputs)))
+
+
+class TokenModel(TextModel):
+    """A torch module over token ids int64[N, L].
+
+    It is called with `input_ids` and `attention_mask` if its forward takes those, with (ids, mask bool[N, L]) if it
+    takes a `mask`, else with the ids. `embedding`, the submodule that embeds the ids, grants gradients.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        encoder: Encoder,
+        *,
+        name: str,
+        family: Family | str,
+        classes: Sequence[str],
+        embedding: nn.Module | None = None,
+        digest: str | None = None,
+    ) -> None:
+        digest = digest or digest_of(module, repr(module), encoder_facts(encoder))
+        super().__init__(name, "text", family, Words(), classes, digest)
+        self.module, self.encoder, self.embedding = module, encoder, embedding
+        self.access = Access.LABEL | Access.SCORE
+        if embedding is not None:
+            self.access |= Access.GRADIENT
+        takes = inspect.signature(module.forward).parameters
+        self._takes = next((style for style in ("attention_mask", "mask") if style in takes), "ids")
+        self._freeze = FrozenModule(module)
+        self._rows: dict[str, int] = {}  # word -> its row of _vectors
+        self._vectors = torch.zeros(0, 0)
+
+    def to(self, device: torch.device | str) -> TokenModel:
+        self.module.to(device)
+        self._rows = {}
+        super().to(device)
+        return self
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        with self._freeze():
+            yield
+
+    def _encode(self, texts: Sequence[str]) -> tuple[list[tuple[int, ...]], list[list[Span]]]:
+        # Tokenisers written in Rust refuse lone surrogates.
+        ids, spans = self.encoder.encode(self.space.clamp(texts))
+        return [tuple(row[: len(own)]) for row, own in zip(ids.tolist(), spans, strict=True)], spans
+
+    def codes(self, inputs: Sequence[str]) -> list[tuple[int, ...]]:
+        return self._encode(inputs)[0]
+
+    def read(self, codes: Sequence[tuple[int, ...]]) -> Tensor:
+        if not codes:
+            return torch.zeros(0, len(self.classes))
+        lengths = torch.tensor([len(code) for code in codes])
+        width, pad = int(lengths.max()), self.encoder.pad_id
+        ids = torch.tensor([[*code, *[pad] * (width - len(code))] for code in codes], device=self.device)
+        mask = (torch.arange(width) < lengths[:, None]).to(self.device)
+        if self._takes == "attention_mask":
+            answer = self.module(input_ids=ids, attention_mask=mask.long())
+        else:
+            answer = self.module(ids, mask) if self._takes == "mask" else self.module(ids)
+        return getattr(answer, "logits", answer)
+
+    def word_gradient(self, texts: Sequence[str], goal: Goal, spans: Sequence[Sequence[Span]]) -> list[Tensor]:
+        """float[words, d] on the CPU for each text: the gradient of the margin (`objectives.margin`) at the embeddings
+        of the words at `spans` (in order), summed over each word's tokens; zero for words that are not read.
+
+        One forward and one backward row for each text.
+        """
+        if self.embedding is None:
+            raise CaromError(f'model {self.name} grants no gradient: name its layer with embedding="path.to.layer".')
+        codes, tokens_of = self._encode(texts)
+        found: dict[int, Tensor] = {}
+        order = sorted(range(len(codes)), key=lambda i: -len(codes[i]))
+        with self.frozen():
+            while order:
+                count = max(1, min(ROWS, CELLS // len(codes[order[0]])))
+                part, order = order[:count], order[count:]
+                grad = self._embedding_gradient([codes[i] for i in part], goal.take(torch.tensor(part)))
+                found.update({i: _per_word(grad[row], tokens_of[i], spans[i]) for row, i in enumerate(part)})
+        return [found[i] for i in range(len(codes))]
+
+    def _embedding_gradient(self, codes: Sequence[tuple[int, ...]], goal: Goal) -> Tensor:
+        """float[N, L, d]: d margin / d what the embedding layer answers, whatever the module makes of it."""
+        answers: list[Tensor] = []
+
+        def intercept(_: nn.Module, __: Any, answer: Tensor) -> Tensor:
+            answers.append(answer.detach().requires_grad_())
+            return answers[-1]
+
+        assert self.embedding is not None
+        hook = self.embedding.register_forward_hook(intercept)
+        try:
+            with torch.enable_grad():
+                loss = margin(self.read(codes).cpu(), goal).sum()
+                (grad,) = torch.autograd.grad(loss, answers[0])
+        finally:
+            hook.remove()
+        return grad.cpu()
+
+    def embed_words(self, words: Sequence[str]) -> Tensor:
+        """float[n, d] on the CPU: each word's own embedding, the mean over its tokens; zero if it has none."""
+        new = [word for word in dict.fromkeys(words) if word not in self._rows]
+        if len(self._rows) + len(new) > REMEMBERED:
+            self._rows, new = {}, list(dict.fromkeys(words))
+        if new:
+            vectors = torch.cat([self._embed(new[at : at + 1024]) for at in range(0, len(new), 1024)])
+            self._vectors = torch.cat([self._vectors, vectors]) if self._rows else vectors
+            self._rows.update((word, row) for row, word in enumerate(new, start=len(self._rows)))
+        return self._vectors[torch.tensor([self._rows[word] for word in words], dtype=torch.long)]
+
+    def _embed(self, words: Sequence[str]) -> Tensor:
+        assert self.embedding is not None
+        # As in the middle of a text: the space is part of the token for some tokenisers.
+        ids, spans = self.encoder.encode([f" {word}" for word in words])
+        inside = torch.zeros(ids.shape)
+        for row, own in enumerate(spans):
+            inside[row, : len(own)] = torch.tensor([float(stop > start) for start, stop in own])
+        with torch.inference_mode():
+            vectors = self.embedding(ids.to(self.device)).cpu()
+        return ((vectors * inside[:, :, None]).sum(1) / inside.sum(1, keepdim=True).clamp_min(1)).clone()
+
+    def gains(self, edits: Sequence[tuple[Sentence, Chosen]], goal: Goal) -> list[Gains]:
+        """What each option would add to the margin: the gradient at its word times the difference of embeddings
+        (Ebrahimi et al. 2018, HotFlip). Where words are several tokens, these move by the difference of the means."""
+        texts = [sentence.edit(chosen) for sentence, chosen in edits]
+        spans = [sentence.spans(chosen) for sentence, chosen in edits]
+        gradients = self.word_gradient(texts, goal, spans)
+        return [
+            self._gains(sentence, [text[a:b] for a, b in own], gradient)
+            for (sentence, _), text, own, gradient in zip(edits, texts, spans, gradients, strict=True)
+        ]
+
+    def _gains(self, sentence: Sentence, words: Sequence[str], gradient: Tensor) -> Gains:
+        sizes = torch.tensor(sentence.sizes, dtype=torch.long)
+        if not int(sizes.sum()):
+            return [[] for _ in sentence.sizes]
+        vectors = self.embed_words([*words, *(option for options in sentence.options for option in options)])
+        now, then = vectors[: len(words)], vectors[len(words) :]
+        gradient = gradient.double()
+        stays = (now * gradient).sum(1)
+        moves = (then * gradient.repeat_interleave(sizes, 0)).sum(1)
+        return [part.tolist() for part in (moves - stays.repeat_interleave(sizes)).split(sentence.sizes)]
+
+
+def _per_word(grad: Tensor, read: Sequence[Span], words: Sequence[Span]) -> Tensor:
+    """float[len(words), d]: rows of grad float[L, d] summed over the tokens that share a character with each word."""
+    pairs, first = [], 0
+    for word, (start, stop) in enumerate(words):
+        while first < len(read) and read[first][1] <= start:
+            first += 1
+        at = first
+        while at < len(read) and read[at][0] < stop:
+            if read[at][1] > max(start, read[at][0]):
+                pairs.append((word, at))
+            at += 1
+    sums = grad.new_zeros(len(words), grad.shape[1])
+    if pairs:
+        to, source = torch.tensor(pairs).T
+        sums.index_add_(0, to, grad[source])
+    return sums
+
+
+class FeatureModel(TextModel):
+    """A linear model, tree or forest over TF-IDF features: scores only."""
+
+    def __init__(
+        self,
+        body: nn.Module | TreeEnsemble,
+        encoder: TfidfEncoder,
+        *,
+        name: str,
+        family: Family | str,
+        classes: Sequence[str],
+    ) -> None:
+        holder = body
+        if isinstance(body, TreeEnsemble):
+            holder = nn.Module()
+            for key, tensor in body.tensors().items():
+                holder.register_buffer(key, tensor)
+        digest = digest_of(holder, encoder_facts(encoder))
+        super().__init__(name, "text", family, Words(), classes, digest)
+        self.body, self.encoder = body, encoder
+        self._known = frozenset(encoder.words)
+
+    def to(self, device: torch.device | str) -> FeatureModel:
+        self.body = self.body.to(device)
+        super().to(device)
+        return self
+
+    def codes(self, inputs: Sequence[str]) -> list[tuple[str, ...]]:
+        """The known words of each text, sorted: their order does not count."""
+        return [tuple(sorted(w for w, _ in tokens(text) if w in self._known)) for text in self.space.clamp(inputs)]
+
+    def read(self, codes: Sequence[tuple[str, ...]]) -> Tensor:
+        features = self.encoder.encode([" ".join(code) for code in codes]).to(self.device)
+        if isinstance(self.body, TreeEnsemble):
+            return self.body.probabilities(features).clamp_min(1e-6).log()
+        return self.body(features)
+
+
+class HubTokens:
+    """A fast tokenizer of transformers as an `Encoder`. Texts are cut after `limit` tokens."""
+
+    def __init__(self, tokenizer: Any, limit: int) -> None:
+        if not getattr(tokenizer, "is_fast", False):
+            raise CaromError(
+                f"{type(tokenizer).__name__} does not say which characters its tokens came from. Use the fast "
+                "tokenizer: AutoTokenizer.from_pretrained(..., use_fast=True)."
+            )
+        self.tokenizer, self.limit = tokenizer, limit
+        known = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
+        self.pad_id = next(number for number in known if number is not None)
+
+    def encode(self, texts: Sequence[str]) -> tuple[Tensor, list[list[Span]]]:
+        encoded = self.tokenizer(
+            list(texts),
+            truncation=True,
+            max_length=self.limit,
+            return_offsets_mapping=True,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+        )
+        # A text without a single token is one padding token that is read.
+        rows = [row or [self.pad_id] for row in encoded["input_ids"]]
+        spans = [[tuple(span) for span in own] or [(0, 0)] for own in encoded["offset_mapping"]]
+        ids = torch.full((len(rows), max(map(len, rows), default=1)), self.pad_id)
+        for row, numbers in enumerate(rows):
+            ids[row, : len(numbers)] = torch.tensor(numbers)
+        return ids, spans
+
+
+def encoder_facts(encoder: Any) -> str:
+    """What tells one encoder from another, as part of a model's digest."""
+    if isinstance(encoder, HubTokens):
+        known = encoder.tokenizer.backend_tokenizer.to_str()
+    else:
+        known = repr(getattr(encoder, "words", None))
+    digest = hashlib.sha256(known.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{type(encoder).__qualname__}/{getattr(encoder, 'limit', None)}/{digest}"
+
+
+def load_model(source: Any, **facts: Any) -> Model:
+    """A text model from a spec, or around a module, a Hugging Face model, an estimator or a function that you hold.
+
+    Facts that Carom may ask for: `tokenizer`, a fast tokenizer of transformers or tokenizers, its folder or name, or
+    any object with `encode` and `pad_id` (see `Encoder`); `classes` in the order of the outputs. `limit`: how many
+    tokens of a text are read, by default what tokenizer and model allow. `embedding`: path of the layer that embeds
+    the tokens, where it cannot be found. For functions from list[str], what they answer: `answers="probabilities"`
+    (the default) or "logits". `name` and `family` override what Carom picks.
+    """
+    if isinstance(source, Model):
+        return source
+    if isinstance(source, str):
+        source = parse(source, KINDS)
+    if not isinstance(source, Spec):
+        known_facts(facts, KNOWN, _called(source))
+        return wrap(source, facts)
+    source, stated = separate(source, KNOWN)
+    facts = {"name": f"{source.kind}:{source.rest}", **stated, **facts}
+    known_facts(facts, KNOWN, facts["name"])
+    return _LOADERS[source.kind](source, facts)
+
+
+def wrap(thing: Any, facts: Mapping[str, Any]) -> Model:
+    """A model around an object."""
+    if isinstance(thing, Model):
+        return thing
+    if isinstance(thing, nn.Module):
+        return _module(thing, facts)
+    if is_estimator(thing):
+        return _estimator(thing, facts)
+    if callable(thing):
+        return _function(thing, facts)
+    raise CaromError(
+        f"{_called(thing)} is not a model: give a torch module, a Hugging Face model, a fitted scikit-learn pipeline, "
+        "or a function from a list of texts to probabilities."
+    )
+
+
+def _hub(spec: Spec, facts: Mapping[str, Any]) -> Model:
+    model = load_pretrained("AutoModelForSequenceClassification", spec)
+    tokenizer = facts.get("tokenizer") or load_processor("AutoTokenizer", spec)
+    if model.config.pad_token_id is None:  # decoders look for it to find the last token
+        model.config.pad_token_id = HubTokens(tokenizer, 1).pad_id
+    return _module(model, {**facts, "tokenizer": tokenizer})
+
+
+def _checkpoint(spec: Spec, facts: Mapping[str, Any]) -> Model:
+    return wrap(load_safetensors(spec), facts)
+
+
+def _python(spec: Spec, facts: Mapping[str, Any]) -> Model:
+    return wrap(load_python(spec), facts)
+
+
+def _sklearn(spec: Spec, facts: Mapping[str, Any]) -> Model:
+    known_facts(spec.parameters, KNOWN, f"sklearn:{spec.rest}")
+    return wrap(load_skops(spec.rest, facts.get("trusted", ())), facts)
+
+
+def _module(module: nn.Module, facts: Mapping[str, Any]) -> Model:
+    who, config = _who(module, facts), getattr(module, "config", None)
+    own = _own_classes(config)
+    stated = {**({"classes": own} if own else {}), **facts}
+    need(stated, [TOKENIZER, CLASSES], who)
+    if config is not None and getattr(config, "pad_token_id", 0) is None:
+        raise CaromError(
+            f"{who} has no padding token, so it reads one text at a time. "
+            "Set model.config.pad_token_id = tokenizer.eos_token_id."
+        )
+    encoder = as_encoder(stated["tokenizer"], module, facts.get("limit"))
+    return TokenModel(
+        module,
+        encoder,
+        name=who,
+        family=_family(facts, module),
+        classes=class_names(stated["classes"]),
+        embedding=_embedding(module, encoder, facts.get("embedding")),
+    )
+
+
+def _own_classes(config: Any) -> list[str]:
+    """The classes that a Hugging Face model names; none if it only numbers them."""
+    labels = getattr(config, "id2label", None) or {}
+    own = [str(labels[k]) for k in sorted(labels)]
+    return [] if all(re.fullmatch(r"LABEL_\d+", name) for name in own) else own
+
+
+def as_encoder(tokenizer: Any, module: nn.Module, limit: int | None = None) -> Encoder:
+    """The encoder that a `tokenizer` fact stands for."""
+    if isinstance(tokenizer, str):
+        spec = parse(tokenizer) if tokenizer.startswith(("py:", "hf:")) else Spec("hf", tokenizer)
+        tokenizer = load_python(spec) if spec.kind == "py" else load_processor("AutoTokenizer", spec)
+    if type(tokenizer).__module__.startswith("tokenizers"):
+        from transformers import PreTrainedTokenizerFast
+
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+    if hasattr(tokenizer, "encode") and hasattr(tokenizer, "pad_id"):
+        return tokenizer
+    if not hasattr(tokenizer, "encode"):
+        raise CaromError(
+            f"tokenizer={tokenizer!r} is none: give a fast tokenizer, its folder, or an object with encode and pad_id."
+        )
+    return HubTokens(tokenizer, limit or _longest(tokenizer, module))
+
+
+def _longest(tokenizer: Any, module: nn.Module) -> int:
+    """How many tokens both tokenizer and model take; 512 where neither says."""
+    config = getattr(module, "config", None)
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions and getattr(config, "model_type", "") in (
+        "roberta",
+        "xlm-roberta",
+        "camembert",
+        "mpnet",
+        "longformer",
+    ):
+        positions -= 2  # counted from behind the padding token
+    known = [n for n in (positions, getattr(tokenizer, "model_max_length", None)) if n and 0 < n < 1 << 20]
+    return min(known, default=512)
+
+
+def _embedding(module: nn.Module, encoder: Any, path: str | None) -> nn.Module | None:
+    """The layer that embeds the tokens, if it can be known."""
+    if path is not None:
+        try:
+            return module.get_submodule(path)
+        except AttributeError:
+            raise UnknownName(
+                f"layer of {_called(module)}", path, [n for n, _ in module.named_modules() if n]
+            ) from None
+    if hasattr(module, "get_input_embeddings"):
+        return module.get_input_embeddings()
+    own = getattr(module, "embedding", None)
+    if isinstance(own, nn.Embedding):
+        return own
+    size = len(encoder) if hasattr(encoder, "__len__") else None
+    found = [m for m in module.modules() if isinstance(m, nn.Embedding) and size in (None, m.num_embeddings)]
+    return found[0] if len(found) == 1 else None
+
+
+def _estimator(estimator: Any, facts: Mapping[str, Any]) -> Model:
+    who = _who(estimator, facts)
+    own = fitted_classes(estimator, class_names(facts["classes"]) if "classes" in facts else None, who)
+    try:
+        estimator.predict(["a text"])
+    except (ValueError, AttributeError, TypeError) as error:
+        raise CaromError(
+            f"{who} does not take texts ({str(error).splitlines()[0].rstrip(':')}). Put the vectorizer it was fitted "
+            "with in front: sklearn.pipeline.make_pipeline(vectorizer, classifier)."
+        ) from error
+    scores, probabilities, access = scores_of(estimator)
+    model = FunctionModel(
+        scores,
+        name=who,
+        modality="text",
+        family=_family(facts, estimator),
+        space=Words(),
+        classes=own,
+        digest=digest_of_object(estimator),
+        probabilities=probabilities,
+    )
+    model.access = access
+    return model
+
+
+def _function(function: Callable[[list[str]], Any], facts: Mapping[str, Any]) -> Model:
+    who = _who(function, facts)
+    need(facts, [CLASSES], who)
+    answers = facts.get("answers", "probabilities")
+    if answers not in ("logits", "probabilities"):
+        raise UnknownName("kind of scores", answers, ("logits", "probabilities"))
+    return FunctionModel(
+        partial(_probabilities, function, who) if answers == "probabilities" else function,
+        name=who,
+        modality="text",
+        family=_family(facts, function) if "family" in facts else Family.OTHER,
+        space=Words(),
+        classes=class_names(facts["classes"]),
+        digest=digest_of_object(function, answers),
+        probabilities=answers == "probabilities",
+    )
+
+
+def _probabilities(function: Callable[[list[str]], Any], who: str, texts: list[str]) -> Tensor:
+    """What the function answers, which must be probabilities."""
+    answer = torch.as_tensor(function(texts), dtype=torch.float32)
+    if answer.dim() != 2 or len(answer) != len(texts):
+        raise CaromError(
+            f"{who} answered with shape {list(answer.shape)} for {len(texts)} texts; expected one row of "
+            "probabilities for each."
+        )
+    if bool((answer < 0).any()) or bool(((answer.sum(1) - 1).abs() > 1e-3).any()):
+        raise CaromError(f'{who} answers no probabilities: its rows do not sum to 1. Pass answers="logits".')
+    return answer
+
+
+def _called(thing: Any) -> str:
+    thing = thing.func if isinstance(thing, partial) else thing
+    return getattr(thing, "__name__", type(thing).__name__)
+
+
+def _who(thing: Any, facts: Mapping[str, Any]) -> str:
+    return facts.get("name", _called(thing))
+
+
+def _family(facts: Mapping[str, Any], thing: Any) -> Family:
+    if "family" not in facts:
+        return family_of(thing)
+    if facts["family"] not in list(Family):
+        raise UnknownName("family of models", facts["family"], list(Family))
+    return Family(facts["family"])
+
+
+def _zoo(spec: Spec, facts: Mapping[str, Any]) -> Model:
+    if spec.rest not in zoo.RECIPES:
+        raise UnknownName("text model in the zoo", spec.rest, zoo.RECIPES)
+    known_facts({**spec.parameters, **facts}, ("name",), f"zoo:{spec.rest}")
+    recipe = zoo.RECIPES[spec.rest]
+    body = load_body(recipe)
+    shared = {"name": recipe.name, "family": recipe.family, "classes": CLASS_NAMES}
+    if isinstance(body, TreeEnsemble | Linear):
+        return FeatureModel(body, zoo.encoder(recipe.name), **shared)
+    assert isinstance(body, TokenNetwork)
+    return TokenModel(body, zoo.encoder(recipe.name), embedding=body.embedding, **shared)
+
+
+_LOADERS: dict[str, Callable[[Spec, Mapping[str, Any]], Model]] = {
+    "zoo": _zoo,
+    "hf": _hub,
+    "safetensors": _checkpoint,
+    "sklearn": _sklearn,
+    "py": _python,
+}
