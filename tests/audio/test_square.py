@@ -1,0 +1,77 @@
+"""Square on waveforms: segments of tones, never in the padding, the same whatever the batch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from carom.audio.attacks import ATTACKS, LONGEST, Segments, square
+from carom.audio.models import load_model
+from carom.audio.space import SNR, WAVEFORM
+from carom.common.problem import Batch, Goal, Problem
+from carom.common.rng import Rng
+
+
+class Fast(nn.Module):
+    """Class 1 where the sound changes quickly from sample to sample."""
+
+    def forward(self, x):
+        change = x.diff(dim=1).square().sum(1) / x.square().sum(1).clamp_min(1e-9) - 0.02
+        return torch.stack([-change, change], 1) * 50
+
+
+def problem(n=8, length=800):
+    time = torch.arange(length)
+    inputs = torch.stack([0.3 * torch.sin(0.05 * time + k) for k in range(n)])
+    lengths = torch.arange(n) * 20 + 400
+    inputs = WAVEFORM.round(inputs * (time < lengths[:, None]))
+    labels = torch.zeros(n, dtype=torch.long)
+    model = load_model(Fast(), sample_rate=16_000, classes=["slow", "fast"])
+    batch = Batch(inputs, labels, [f"x{i}" for i in range(n)], lengths)
+    assert (model.predict(batch).argmax(1) == 0).all()
+    return Problem(model, Goal(labels), SNR(18)), batch
+
+
+def test_segments_are_tones_inside_the_sound():
+    rng = Rng.of(0, [str(i) for i in range(300)])
+    first = Segments().first(torch.Size((300, 1000)), rng)
+    assert set(first.unique().tolist()) == {-1.0, 1.0}
+    lengths = torch.full((300,), 600)
+    zeros = torch.zeros(300, 1000)
+    seen = Segments(p=0.2).next(zeros, 0.0005, rng, lengths)
+    assert (seen[:, 600:] == 0).all()
+    assert (seen[:, 5:595].abs().sum(0) > 0).all(), "every part of the sound is reached"
+    for row in seen:
+        inside = row.nonzero().squeeze(1)
+        assert len(inside) == 120
+        assert inside[-1] - inside[0] == 119
+        turns = (row[inside].diff() != 0).nonzero().squeeze(1).diff()
+        assert len(turns.unique()) <= 1, "one pitch"
+        assert (turns <= LONGEST).all()
+
+
+def test_square_fools_within_the_budget():
+    task, batch = problem()
+    result = square(queries=150)(task, batch, Rng.of(0, batch.ids))
+    assert result.success.all()
+    assert SNR(18).allows(result.inputs, batch.inputs).all()
+    for x, length in zip(result.inputs, batch.lengths.tolist(), strict=True):
+        assert (x[length:] == 0).all()
+
+
+def test_square_does_not_depend_on_the_batch():
+    task, batch = problem()
+    rng = Rng.of(0, batch.ids)
+    whole = square(queries=25, keep_going=True)(task, batch, rng)
+    for rows in (torch.tensor([3]), torch.tensor([7, 1])):
+        part = square(queries=25, keep_going=True)(
+            replace(task, goal=task.goal.take(rows)), batch.take(rows), rng[rows]
+        )
+        assert torch.equal(part.inputs, whole.inputs[rows])
+
+
+def test_registry():
+    assert {"fgsm", "bim", "pgd", "mi-fgsm", "soft-leaf-path", "square"} == set(ATTACKS)
+    assert all(set(info.threats) <= {"linf", "l2", "snr"} and info.build() for info in ATTACKS.values())
