@@ -13,6 +13,7 @@ from functools import lru_cache
 from importlib import resources
 
 import numpy as np
+
 from carom.common.errors import CaromError, UnknownName
 
 CLASSES = ("negative", "positive")

@@ -202,7 +202,7 @@ def _features(recipe: Recipe, encoder: TfidfEncoder) -> tuple[Any, np.ndarray]:
 def _forest(seed: int) -> Any:
     from sklearn.ensemble import RandomForestClassifier
 
-    return RandomForestClassifier(200, max_leaf_nodes=250, min_samples_leaf=3, max_features="log2", random_state=seed)
+    return RandomForestClassifier(200, max_depth=40, min_samples_leaf=3, max_features="log2", random_state=seed)
 
 
 def _tree(seed: int) -> Any:
@@ -268,7 +268,7 @@ _ARCHITECTURES = {
     "cnn": _network("cnn", "word CNN, windows of 3, 4 and 5 words", WordCnn),
     "bilstm": _network("rnn", "bidirectional LSTM over words", BiLstm),
     "transformer": _network("transformer", "transformer over words, two layers", WordTransformer),
-    "forest": _trees("random forest on TF-IDF, 200 trees of 250 leaves", _forest),
+    "forest": _trees("random forest on TF-IDF, 200 trees of depth 40", _forest),
     "tree": _trees("single decision tree on TF-IDF, 200 leaves", _tree),
     "linear": _Architecture(
         "linear",
