@@ -102,7 +102,7 @@ def dispatch(
 
 def called(thing: Any, facts: Mapping[str, Any]) -> str:
     """What an object is called: as the user says, else by its own name or that of its class."""
-    return facts.get("name") or getattr(thing, "__name__", type(thing).__name__)
+    return str(facts.get("name") or getattr(thing, "__name__", type(thing).__name__))
 
 
 def choice(facts: Mapping[str, Any], name: str, among: Sequence[str], default: str | None = None) -> str:

@@ -67,7 +67,7 @@ class Oracle:
     def cost(self) -> Cost:
         return Cost(self.forward.cpu(), self.backward.cpu(), self.queries.cpu())
 
-    def finish(self, x: Tensor, status: Tensor, logits: Tensor | None = None) -> Result:
+    def finish(self, x: Tensor, status: Tensor) -> Result:
         """Round x to its stored form within the budget, ask once more whether it succeeds, and hand over the result.
 
         Examples whose status says that nothing could be done are handed back unchanged.
@@ -76,8 +76,7 @@ class Oracle:
         unchanged = (status == Status.BAD_GRADIENT) | (status == Status.NO_GRADIENT) | (status == Status.INFEASIBLE)
         x = torch.where(unchanged.view(-1, *[1] * (x.dim() - 1)), x0, x)
         stored = self.store(x)
-        if logits is None or self.problem.model.space.unit:
-            logits = self.logits(stored, pays=False)
+        logits = self.logits(stored, pays=False)
         return Result(stored, self.problem.goal.achieved(logits).cpu(), self.cost(), status.cpu())
 
     def store(self, x: Tensor) -> Tensor:

@@ -15,7 +15,8 @@ Inputs = Any
 class Space(Protocol):
     """What inputs are, and their stored form."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def clamp(self, x: Inputs) -> Inputs:
         """The nearest valid inputs."""

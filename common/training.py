@@ -74,5 +74,5 @@ def _follow(averaged: nn.Module, module: nn.Module, decay: float) -> None:
     """One step of the moving average; buffers (batch-norm statistics) are copied, being averages already."""
     for mean, value in zip(averaged.parameters(), module.parameters(), strict=True):
         mean.lerp_(value, 1 - decay)
-    for mean, value in zip(averaged.buffers(), module.buffers(), strict=True):
-        mean.copy_(value)
+    for kept, current in zip(averaged.buffers(), module.buffers(), strict=True):
+        kept.copy_(current)

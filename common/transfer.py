@@ -378,9 +378,8 @@ class _Measure:
         low, high = wilson(float((fooled * among).sum()), n)
         draws_t, draws_n = self.bootstrap.shares(fooled, among), self.bootstrap.shares(null, among)
         draws_e = np.asarray(excess(draws_t, draws_n))
-        gain = _number(excess(transfer, control)) if n else None
-        own_t, own_n = share(source_fooled, among), share(source_null, among)
-        own_gain = _number(excess(own_t, own_n)) if n else None
+        gain = _gain(transfer, control)
+        own_gain = _gain(share(source_fooled, among), share(source_null, among))
         relative, relative_draws = None, np.full(1, np.nan)
         if gain is not None and own_gain is not None and own_gain >= LEAST_SELF_EXCESS:
             relative = gain / own_gain
@@ -416,8 +415,11 @@ class _Measure:
         return row
 
 
-def _number(value: Any) -> float | None:
-    value = float(value)
+def _gain(transfer: float | None, control: float | None) -> float | None:
+    """Excess transfer; None where it is not defined."""
+    if transfer is None or control is None:
+        return None
+    value = float(excess(transfer, control))
     return value if np.isfinite(value) else None
 
 
