@@ -161,7 +161,7 @@ class LeafPath:
             gain, chosen = promise.topk(width, dim=1)  # [n, width]
             tried = _move(x[rows].repeat_interleave(width, 0), leaves, chosen.flatten())
             many = rows.repeat_interleave(width)
-            fits = threat.allows(tried, x0[many]) & (gain.flatten() > 0)
+            fits = threat.allows(tried, x0[many]) & gain.flatten().isfinite()
             logits = oracle.logits(tried.view(-1, *shape[1:]), many)
             reached = margin(logits, part.take(torch.arange(len(rows), device=x.device).repeat_interleave(width)))
             reached = reached.masked_fill(~fits, -torch.inf).view(len(rows), width)

@@ -58,6 +58,8 @@ class RandomSearch:
             status = torch.where(done, Status.SKIPPED.value, Status.DONE.value)
             status = torch.where(best.isfinite(), status, Status.BAD_GRADIENT.value)
             x, pattern = batch.inputs, self.propose.first(batch.inputs.shape, rng.fold("first"))
+            # The first pattern is where the search starts, however it compares with the clean input.
+            value = torch.full_like(best, -torch.inf)
             live = (status == Status.DONE) | (self.keep_going & done)
             for query in range(1, limit):
                 rows = live.nonzero().squeeze(1)
@@ -71,11 +73,12 @@ class RandomSearch:
                 logits = oracle.logits(tried, rows)
                 goal = oracle.goal(rows)
                 reached = self.objective(logits, goal)
-                better = (reached > best[rows]) & logits.isfinite().all(1)
-                took = rows[better]
-                x = x.index_copy(0, took, tried[better])
-                pattern = pattern.index_copy(0, took, mine[better])
-                best = best.index_copy(0, took, reached[better])
+                finite = logits.isfinite().all(1)
+                rises, better = (reached > value[rows]) & finite, (reached > best[rows]) & finite
+                pattern = pattern.index_copy(0, rows[rises], mine[rises])
+                value = value.index_copy(0, rows[rises], reached[rises])
+                x = x.index_copy(0, rows[better], tried[better])
+                best = best.index_copy(0, rows[better], reached[better])
                 if not self.keep_going:
                     live = live.index_copy(0, rows, ~(goal.achieved(logits) & better))
             return oracle.finish(x, status)
