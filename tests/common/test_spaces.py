@@ -1,4 +1,4 @@
-"""Boxes: what is stored is what is read back, and rounding never leaves a budget when it is told where the input was."""
+"""Boxes: what is stored is read back, and rounding never leaves a budget when it is told where the input was."""
 
 from __future__ import annotations
 
