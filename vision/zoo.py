@@ -99,7 +99,7 @@ def _train_trees(recipe: Recipe, progress: Progress | None, grow: Callable[[int]
 def _forest(seed: int) -> Any:
     from sklearn.ensemble import RandomForestClassifier
 
-    return RandomForestClassifier(48, max_leaf_nodes=512, max_features=0.1, random_state=seed)
+    return RandomForestClassifier(48, max_leaf_nodes=512, max_features=0.1, bootstrap=False, random_state=seed)
 
 
 def _tree(seed: int) -> Any:
@@ -133,7 +133,7 @@ _ARCHITECTURES = {
     "resnet": _network("cnn", "residual CNN, three stages", ResNet, Schedule(20, lr=6e-3, weight_decay=0.02)),
     "vgg": _network("cnn", "VGG-like CNN, six convolutions", VGG, Schedule(20, lr=6e-3, weight_decay=0.02)),
     "gru": _network("rnn", "two-layer bidirectional GRU over rows", RowGRU, Schedule(24, lr=4e-3), erase=0.25),
-    "vit": _network("transformer", "vision transformer, patches of 4 x 4 pixels", ViT, Schedule(30), erase=0.25),
+    "vit": _network("transformer", "vision transformer, patches of 7 x 7 pixels", ViT, Schedule(40), erase=0.0),
     "mlp": _network("mlp", "MLP with two hidden layers", MLP, Schedule(40, lr=4e-3), erase=0.25),
     "forest": _trees("random forest on raw pixels, 48 trees of 512 leaves", _forest),
     "tree": _trees("single decision tree on raw pixels, 160 leaves", _tree),
@@ -152,7 +152,7 @@ def _recipe(kind: str, suffix: str, seed: int, half: int | None, note: str) -> R
         build=architecture.build,
         train=architecture.train,
         evaluate=accuracy,
-        data="builtin:fashion",
+        data="builtin:fashion-mnist",
         data_digest=fashion.digest,
         folder=Path(__file__).parent / "weights",
         seed=seed,
