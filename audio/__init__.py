@@ -22,7 +22,7 @@ MODALITY = Modality(
         data="builtin:keywords",
         sources=SOURCES,
         targets=(*SOURCES, "zoo:audio-m5"),
-        attacks=("mi-fgsm", "mi-fgsm", "mi-fgsm", "soft-leaf-path"),
+        attacks=("pgd?steps=20&loss=margin", "soft-leaf-path"),
         eps="20",
         threat="snr",
         limit=200,

@@ -1,7 +1,8 @@
-"""The audio attacks: the shared gradient and tree attacks, and a random search over segments of the waveform."""
+"""The audio attacks: the shared gradient and tree attacks, and a random search over tones."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -16,42 +17,45 @@ from carom.common.search import RandomSearch, shrinking
 from carom.common.threats import L2, Linf
 
 THREATS = {"linf": Linf, "l2": L2, "snr": SNR}
-LONGEST = 20  # samples: half a period of the slowest tone, 400 Hz at 16 kHz
+SHORTEST = 32  # samples: of a segment
+PERIODS = (2.3, 80.0)  # samples: from 7 kHz to 200 Hz at 16 kHz
 
 
 @dataclass(frozen=True)
-class Segments:
-    """Square Attack along time: segments whose length shrinks, each a square wave of random pitch and sign.
+class Tones:
+    """Square Attack along time: segments of the sound that shrink, each given one more tone of random pitch and phase.
 
     One sign per segment, as squares have on images, would be a constant offset, which no front end of speech hears.
+    Tones add up, and the threat scales their sum to its radius: energy gathers where it raised the objective.
     """
 
-    p: float = 0.3  # share of the sound in the first segments
+    p: float = 0.05  # share of the sound in the first segments
 
     def first(self, shape: torch.Size, rng: Rng) -> Tensor:
-        return rng.signs(shape[1])
+        return 1e-3 * rng.signs(shape[1])  # drowned by the first tone
 
     def next(self, pattern: Tensor, progress: float, rng: Rng, lengths: Tensor | None) -> Tensor:
         samples = pattern.shape[1]
         sounding = torch.full((len(pattern),), samples, device=pattern.device) if lengths is None else lengths
-        size = (shrinking(self.p, progress) * sounding).round().long().clamp_min(1)[:, None]
+        size = (shrinking(self.p, progress) * sounding).round().long().clamp_min(SHORTEST)[:, None]
         start = rng.fold("start").integers((sounding[:, None] - size + 1).clamp_min(1), 1)
-        place = torch.arange(samples, device=pattern.device) - start
-        # Half a period of 1 to LONGEST samples, each octave as likely.
-        half = (LONGEST ** rng.fold("pitch").uniform(1)).long()
-        tone = rng.fold("sign").signs(1) * (1 - 2 * (place // half % 2)).float()
-        return torch.where((place >= 0) & (place < size), tone, pattern)
+        place = (torch.arange(samples, device=pattern.device) - start).float()
+        share = place / size
+        window = (math.pi * share).sin().square() * ((share >= 0) & (share < 1))
+        low, high = PERIODS
+        period = low * (high / low) ** rng.fold("pitch").uniform(1)  # each octave as likely
+        return pattern + window * (2 * math.pi * (place / period + rng.fold("phase").uniform(1))).sin()
 
 
-def square(queries: int = 1000, p: float = 0.3, keep_going: bool = False) -> RandomSearch:
-    """Random search over segments; `keep_going` widens the margin after the first success, for transfer."""
-    return RandomSearch(Segments(p), queries=queries, keep_going=keep_going)
+def square(queries: int = 1000, p: float = 0.05, keep_going: bool = False) -> RandomSearch:
+    """Random search over tones; `keep_going` widens the margin after the first success, for transfer."""
+    return RandomSearch(Tones(p), queries=queries, keep_going=keep_going)
 
 
 SQUARE = AttackInfo(
     "square",
-    "random search over segments of the waveform, by scores alone",
-    "after Andriushchenko et al. 2020, Square attack (segments of tones are ours)",
+    "random search over short tones, by scores alone",
+    "after Andriushchenko et al. 2020, Square attack (tones instead of squares are ours)",
     Access.SCORE,
     BALLS,
     square,

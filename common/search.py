@@ -16,7 +16,7 @@ from carom.common.threats import Ball, confine
 
 
 class Proposal(Protocol):
-    """How a search moves. Patterns are signs in {-1, 1}, shaped like the inputs; the threat turns them into inputs."""
+    """How a search moves. Patterns are directions shaped like the inputs; the threat turns them into inputs."""
 
     def first(self, shape: torch.Size, rng: Rng) -> Tensor:
         """The pattern that is tried first."""
