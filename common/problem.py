@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum, Flag, IntEnum, StrEnum, auto
@@ -170,8 +172,6 @@ def describe(part: Any) -> Any:
     Dataclasses become their fields, functions their qualified names; anything else is refused, because what cannot
     be named cannot be recognised when the same work is asked for again.
     """
-    import dataclasses
-
     if part is None or isinstance(part, bool | int | float | str):
         return part
     if isinstance(part, Enum):
@@ -184,7 +184,8 @@ def describe(part: Any) -> Any:
         return str(part)
     if dataclasses.is_dataclass(part) and not isinstance(part, type):
         fields = {f.name: describe(getattr(part, f.name)) for f in dataclasses.fields(part) if f.compare}
-        return {"is": type(part).__qualname__, **fields}
-    if callable(part) and hasattr(part, "__qualname__") and "<" not in part.__qualname__:
+        return {"is": f"{type(part).__module__}.{type(part).__qualname__}", **fields}
+    # Not a bound method: its name says nothing of the object that it belongs to.
+    if callable(part) and "<" not in getattr(part, "__qualname__", "<") and not inspect.ismethod(part):
         return f"{part.__module__}.{part.__qualname__}"
     raise TypeError(f"{part!r} has no name to store results under: use a dataclass or a module-level function")

@@ -54,8 +54,8 @@ def inline(units: Sequence[Unit], store: Store, batch: int, progress: Progress |
             progress(done, len(units), unit.what)
         if store.has(unit.key):
             continue
-        needs = getattr(getattr(unit, "artefact", None), "craft", getattr(unit, "artefact", None))
-        if isinstance(needs, Craft) and needs.key in broken:
+        needs = unit.artefact.needs if isinstance(unit, Judge) else None
+        if needs is not None and needs.key in broken:
             continue
         try:
             unit.run(store, batch)

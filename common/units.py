@@ -14,6 +14,8 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 import torch
+from torch import Tensor
+
 from carom.common.data import Dataset
 from carom.common.errors import CaromError
 from carom.common.modality import AttackInfo
@@ -23,7 +25,6 @@ from carom.common.rng import Rng
 from carom.common.spaces import Inputs
 from carom.common.store import Store, key_of
 from carom.common.threats import Ball, Threat
-from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,10 @@ class Artefact(Protocol):
     @property
     def key(self) -> str: ...
 
+    @property
+    def needs(self) -> Craft | None:
+        """The craft that has to be in the store before the inputs can be made."""
+
     def inputs(self, store: Store) -> Inputs: ...
 
 
@@ -55,6 +60,7 @@ class Clean:
     """The data as they are."""
 
     data: Dataset
+    needs = None
 
     @cached_property
     def key(self) -> str:
@@ -89,6 +95,10 @@ class Craft:
                 "targeted": self.targeted,
             }
         )
+
+    @property
+    def needs(self) -> Craft:
+        return self
 
     @property
     def what(self) -> str:
@@ -173,11 +183,15 @@ class Control:
             return key_of({**facts, "threat": describe(threat)})
         return key_of({**facts, "craft": self.craft.key})
 
+    @property
+    def needs(self) -> Craft | None:
+        return None if isinstance(self.craft.threat, Ball) else self.craft
+
     def inputs(self, store: Store) -> Inputs:
         data, threat, space = self.craft.data, self.craft.threat, self.craft.data.space
         batch = data.batch()
         rng = Rng.of(self.craft.seed, batch.ids).fold("control", self.draw)
-        like = batch.inputs if isinstance(threat, Ball) else space.decode(self.craft.inputs(store))
+        like = batch.inputs if self.needs is None else space.decode(self.craft.inputs(store))
         return _stored(self.craft, threat.control(batch, rng, like))
 
 
@@ -190,6 +204,10 @@ class Swapped:
     @cached_property
     def key(self) -> str:
         return key_of({"kind": "swapped", "craft": self.craft.key})
+
+    @property
+    def needs(self) -> Craft:
+        return self.craft
 
     def inputs(self, store: Store) -> Inputs:
         data, space = self.craft.data, self.craft.data.space
