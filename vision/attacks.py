@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -60,4 +60,7 @@ SQUARE = AttackInfo(
     "at most `queries` forward",
 )
 
-ATTACKS: dict[str, AttackInfo] = {info.name: info for info in [*GRADIENT_ATTACKS, LEAF_PATH, SOFT_LEAF_PATH, SQUARE]}
+ATTACKS: dict[str, AttackInfo] = {
+    info.name: replace(info, threats=tuple(kind for kind in info.threats if kind in THREATS))
+    for info in [*GRADIENT_ATTACKS, LEAF_PATH, SOFT_LEAF_PATH, SQUARE]
+}
