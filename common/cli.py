@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+
 from carom.common.errors import CaromError
 
 DONE, BUG, BAD_INPUT, FAILED_UNITS, GATE, INTERRUPTED = 0, 1, 2, 3, 4, 130
@@ -27,10 +28,8 @@ def main() -> NoReturn:
     """Entry point: every way to end has its exit code."""
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
-        cli.main(standalone_mode=False)
-        code = DONE
-    except click.exceptions.Exit as stop:
-        code = stop.exit_code
+        # Outside its standalone mode click hands back the code of an `Exit` instead of ending with it.
+        code = cli.main(standalone_mode=False) or DONE
     except click.ClickException as error:
         error.show()
         code = BAD_INPUT

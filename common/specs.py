@@ -31,8 +31,8 @@ class Spec:
 
 def parse(text: str, kinds: tuple[str, ...] = ()) -> Spec:
     """Split a spec. With `kinds`, refuse any other, naming the nearest."""
-    kind, colon, rest = text.partition(":")
-    if not colon or not rest:
+    kind, _, rest = text.partition(":")
+    if not kind or not rest:
         example = f"{kinds[0]}:NAME" if kinds else "zoo:NAME"
         raise CaromError(f"{text!r} is not a spec: write KIND:NAME, for example {example}.")
     if kinds and kind not in kinds:
