@@ -22,7 +22,7 @@ MODALITY = Modality(
         data="builtin:keywords",
         sources=SOURCES,
         targets=(*SOURCES, "zoo:audio-m5"),
-        attacks=("pgd?steps=20&loss=margin", "soft-leaf-path"),
+        attacks=("mi-fgsm", "soft-leaf-path"),
         eps="20",
         threat="snr",
         limit=200,

@@ -95,7 +95,7 @@ def _zoo(spec: Spec, facts: Mapping[str, Any]) -> Model:
     known_facts({**spec.parameters, **facts}, ("name",), f"zoo:{spec.rest}")
     recipe = RECIPES[spec.rest]
     body = load_body(recipe)
-    shared = {
+    shared: dict[str, Any] = {
         "name": facts["name"],
         "modality": "audio",
         "space": Waveform(sample_rate=keywords.SAMPLE_RATE),
@@ -137,7 +137,7 @@ def _hub(spec: Spec, facts: Mapping[str, Any]) -> Model:
     )
 
 
-def hugging_face(model: nn.Module, processor: Any, facts: Mapping[str, Any]) -> Model:
+def hugging_face(model: Any, processor: Any, facts: Mapping[str, Any]) -> Model:
     """A transformers audio classifier with its feature extractor done in torch: waveforms as they are, or AST's."""
     front = (ASTFeatures if hasattr(processor, "num_mel_bins") else Standardise)(processor)
     check_extractor(front, processor)
@@ -194,6 +194,9 @@ class ASTFeatures(nn.Module):
     Frames of 25 ms every 10 ms, mean removed, pre-emphasis .97, Hann window, power spectrum, log mel energies
     (Povey et al., Kaldi; torchaudio.compliance.kaldi.fbank computes the same one sound at a time).
     """
+
+    banks: Tensor
+    shape: Tensor
 
     def __init__(self, extractor: Any) -> None:
         from torchaudio.compliance.kaldi import get_mel_banks
@@ -269,6 +272,9 @@ def _module(module: nn.Module, facts: Mapping[str, Any]) -> Model:
 class Rescaled(nn.Module):
     """A module that was trained on samples in other bounds, such as those of 16-bit integers."""
 
+    factor: Tensor
+    offset: Tensor
+
     def __init__(self, module: nn.Module, low: float, high: float, takes_lengths: bool) -> None:
         super().__init__()
         self.module, self.takes_lengths = module, takes_lengths
@@ -291,7 +297,6 @@ def _torch_model(module: nn.Module, core: nn.Module, facts: Mapping[str, Any]) -
         classes=class_names(facts["classes"]),
         shape=(None if samples is None else int(samples),),
         takes_lengths=bool(facts.get("takes_lengths", False)),
-        digest=digest_of(module, repr(module)),  # the layers' settings are part of what a module computes
     )
 
 
@@ -310,13 +315,11 @@ def _estimator(estimator: Any, facts: Mapping[str, Any]) -> Model:
     if isinstance(features, str):
         features = load_python(parse(features, ("py",)))
     classes = fitted_classes(estimator, class_names(facts["classes"]) if "classes" in facts else None, who)
-    shared = {"name": who, "modality": "audio", "space": _space(facts), "classes": classes}
+    shared: dict[str, Any] = {"name": who, "modality": "audio", "space": _space(facts), "classes": classes}
     trees = tree_ensemble(estimator)
     if trees is not None and isinstance(features, nn.Module):
         front = features.eval() if (low, high) == (-1, 1) else Rescaled(features, low, high, False).eval()
-        model = TreeModel(trees, front_end=front, **shared)
-        model.digest = digest_of(front, model.digest, repr(front))
-        return model
+        return TreeModel(trees, front_end=front, **shared)
     scores, probabilities, access = scores_of(estimator)
 
     def answer(waves: Any) -> Any:
@@ -326,7 +329,7 @@ def _estimator(estimator: Any, facts: Mapping[str, Any]) -> Model:
                 return scores(features(torch.from_numpy(waves)).numpy())
         return scores(features(waves))
 
-    named = digest_of(features, repr(features)) if isinstance(features, nn.Module) else digest_of_object(features)
+    named = digest_of(features) if isinstance(features, nn.Module) else digest_of_object(features)
     model = FunctionModel(
         answer,
         family=family_fact(facts, estimator),

@@ -230,10 +230,10 @@ def _stack(images: Sequence[tuple[str, np.ndarray]], facts: Mapping[str, Any]) -
         if (array.ndim == 2) == (channels == 1) and (size is None or array.shape[:2] == size):
             rows.append(array)
             continue
-        image = Image.fromarray(array).convert(mode)
+        picture = Image.fromarray(array).convert(mode)
         if size is not None:
-            image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-        rows.append(np.asarray(image))
+            picture = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+        rows.append(np.asarray(picture))
     stacked = torch.from_numpy(np.stack(rows))
     return (stacked[:, None] if channels == 1 else stacked.permute(0, 3, 1, 2).contiguous()), {"channels": channels}
 

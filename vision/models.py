@@ -6,6 +6,7 @@ normalisation, other bounds) happens inside, in torch, so that gradients reach t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -38,7 +39,7 @@ from carom.common.loading import (
     scores_of,
     tree_ensemble,
 )
-from carom.common.models import FunctionModel, Model, TorchModel, TreeModel, digest_of
+from carom.common.models import FunctionModel, Model, TorchModel, TreeModel
 from carom.common.problem import Access, Family
 from carom.common.specs import Spec, call_with
 from carom.common.trees import TreeEnsemble
@@ -93,7 +94,13 @@ def _zoo(spec: Spec, facts: Mapping[str, Any]) -> Model:
     known_facts({**spec.parameters, **facts}, ("name",), f"zoo:{spec.rest}")
     recipe = RECIPES[spec.rest]
     body = load_body(recipe)
-    shared = {"name": facts["name"], "modality": "image", "space": PIXELS, "classes": fashion.CLASSES, "shape": SHAPE}
+    shared: dict[str, Any] = {
+        "name": facts["name"],
+        "modality": "image",
+        "space": PIXELS,
+        "classes": fashion.CLASSES,
+        "shape": SHAPE,
+    }
     if isinstance(body, TreeEnsemble):
         return TreeModel(body, **shared)
     return TorchModel(body, family=recipe.family, **shared)
@@ -139,7 +146,7 @@ def _hub(spec: Spec, facts: Mapping[str, Any]) -> Model:
     )
 
 
-def hugging_face(model: nn.Module, processor: Any, facts: Mapping[str, Any]) -> Model:
+def hugging_face(model: Any, processor: Any, facts: Mapping[str, Any]) -> Model:
     """A transformers image classifier with its image processor done in torch."""
     prepare = Prepare.of(processor)
     check_processor(prepare, processor)
@@ -169,6 +176,10 @@ class Prepare(nn.Module):
 
     Resized pixels are not rounded to 8 bits as the processors of PIL images do.
     """
+
+    scale: Tensor
+    shift: Tensor
+    spread: Tensor
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
@@ -260,6 +271,9 @@ def _module(module: nn.Module, facts: Mapping[str, Any]) -> Model:
 class Rescale(nn.Module):
     """From [0, 1] to the bounds that a module was trained on, then (x - mean) / std in their units."""
 
+    factor: Tensor
+    offset: Tensor
+
     def __init__(self, low: float, high: float, normalise: tuple[Tensor, Tensor] | None) -> None:
         super().__init__()
         mean, std = normalise or (torch.zeros(1), torch.ones(1))
@@ -280,7 +294,6 @@ def _torch_model(module: nn.Module, core: nn.Module, facts: Mapping[str, Any]) -
         space=PIXELS,
         classes=class_names(facts["classes"]),
         shape=_shape(facts.get("shape")),
-        digest=digest_of(module, repr(module)),  # the layers' settings are part of what a module computes
     )
 
 
@@ -291,17 +304,18 @@ def _estimator(estimator: Any, facts: Mapping[str, Any]) -> Model:
     need(facts, wanted, who)
     low, high = bounds_fact(facts, (0, 1))
     layout = choice(facts, "layout", ("chw", "hwc"), "chw")
-    if shape is None or None in shape:
+    sizes = tuple(side for side in shape or () if side is not None)
+    if len(sizes) != 3:
         raise CaromError(f"{who}: shape={facts['shape']!r} must be three sizes: shape=(channels, height, width).")
-    size = shape[0] * shape[1] * shape[2]
+    size = math.prod(sizes)
     if getattr(estimator, "n_features_in_", size) != size:
         raise CaromError(
             f"{who} was fitted on {estimator.n_features_in_} features, an image of shape "
-            f"{'x'.join(map(str, shape))} has {size}. Correct shape=."
+            f"{'x'.join(map(str, sizes))} has {size}. Correct shape=."
         )
     classes = fitted_classes(estimator, class_names(facts["classes"]) if "classes" in facts else None, who)
-    shared = {"name": called(estimator, facts), "modality": "image", "space": PIXELS}
-    order = torch.arange(size).view(shape)
+    shared: dict[str, Any] = {"name": called(estimator, facts), "modality": "image", "space": PIXELS}
+    order = torch.arange(size).view(sizes)
     order = order.permute(1, 2, 0).flatten() if layout == "hwc" else order.flatten()  # where each feature's pixel lies
     trees = tree_ensemble(estimator)
     if trees is not None:
@@ -309,9 +323,9 @@ def _estimator(estimator: Any, facts: Mapping[str, Any]) -> Model:
     scores, probabilities, access = scores_of(estimator)
 
     def answer(images: Any) -> Any:
-        if images.shape[1:] != shape:
+        if images.shape[1:] != sizes:
             given = "x".join(map(str, images.shape[1:]))
-            raise CaromError(f"model {who} takes images of shape {'x'.join(map(str, shape))}, the data has {given}.")
+            raise CaromError(f"model {who} takes images of shape {'x'.join(map(str, sizes))}, the data has {given}.")
         return scores(images.reshape(len(images), -1)[:, order.numpy()] * (high - low) + low)
 
     digest = digest_of_object(estimator, low, high, layout, shape)
