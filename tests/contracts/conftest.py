@@ -52,14 +52,18 @@ class Double(nn.Module):
         with torch.no_grad():
             x = batch.inputs.double()
             hidden = self.features(x, batch.lengths) if isinstance(self.features, Gru) else self.features(x)
-            wanted = 8 * torch.eye(len(CLASSES), dtype=torch.float64)[batch.labels] - 4
-            ones = torch.ones(len(hidden), 1, dtype=torch.float64)
-            ridge = torch.cat([hidden, ones], 1)
-            gram = ridge.T @ ridge + 0.1 * torch.eye(ridge.shape[1], dtype=torch.float64)
-            weights = torch.linalg.solve(gram, ridge.T @ wanted)
-            self.head.weight.copy_(weights[:-1].T)
-            self.head.bias.copy_(weights[-1])
+            solve(self.head, hidden, batch.labels)
         return self
+
+
+def solve(head: nn.Linear, hidden: Tensor, labels: Tensor) -> None:
+    """Least squares from features float64[N, D] to labels."""
+    wanted = 8 * torch.eye(len(CLASSES), dtype=torch.float64)[labels] - 4
+    ridge = torch.cat([hidden, torch.ones(len(hidden), 1, dtype=torch.float64)], 1)
+    gram = ridge.T @ ridge + 0.1 * torch.eye(ridge.shape[1], dtype=torch.float64)
+    weights = torch.linalg.solve(gram, ridge.T @ wanted)
+    head.weight.copy_(weights[:-1].T)
+    head.bias.copy_(weights[-1])
 
 
 class Gru(nn.Module):
@@ -201,12 +205,82 @@ class ToDouble(nn.Module):
         return x.double()
 
 
+# Texts: a few words that say the class, among others that say nothing.
+
+SAYS = {"a": ("good", "great", "funny"), "b": ("bad", "awful", "dull"), "c": ("car", "ship", "storm")}
+OTHERS = ("movie", "story", "plot", "house", "music", "song", "actor", "scene", "city", "the", "of", "and")
+MARK = "qqqq"
+"""A word without synonyms; alone, the first component of its embedding is not zero."""
+
+
+class Bag(nn.Module):
+    """The mean embedding of a text's words, then a hidden layer; `between` stands where a test may put something."""
+
+    def __init__(self, words: int, dim: int = 12, width: int = 32) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(words, dim, padding_idx=0)
+        self.between = nn.Identity()
+        self.hidden = nn.Linear(dim, width)
+        self.dropout = nn.Dropout(0.5)
+        self.head = nn.Linear(width, len(CLASSES))
+        self.double()
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.head(self.dropout(self.features(ids)))
+
+    def features(self, ids: Tensor) -> Tensor:
+        inside = (ids != 0)[:, :, None]
+        mean = (self.between(self.embedding(ids)) * inside).sum(1) / inside.sum(1)
+        return self.hidden(mean).tanh()
+
+
+def draw_texts(n: int, split: str) -> Batch:
+    ids = [f"text-{split}-{i}" for i in range(n)]
+    rng = Rng.of(4, ids)
+    labels = rng.fold("label").integers(3)
+    picks = rng.fold("words").integers(10_000, 9).tolist()
+    texts = []
+    for row, label in zip(picks, labels.tolist(), strict=True):
+        words = [OTHERS[p % len(OTHERS)] for p in row]
+        for place in (1, 4):
+            words[place] = SAYS[CLASSES[label]][row[place] % 3]
+        texts.append(" ".join(words).capitalize() + ".")
+    return Batch(texts, labels, ids)
+
+
+def build_text(name: str) -> Model:
+    from carom.text.encoders import WordEncoder
+    from carom.text.models import TokenModel
+    from carom.text.wordnet import synonyms
+
+    said = [word for words in SAYS.values() for word in words]
+    near = {word: [s.lower() for s in synonyms(word)] for word in (*said, *OTHERS)}
+    words = sorted({MARK, *near, *(s for options in near.values() for s in options)})
+    rng = Rng.of(6, words)
+    # Synonyms of a word that says something say something else, weakly or strongly.
+    meaning = 0.7 * rng.normal(12)
+    for number, label in enumerate(CLASSES):
+        for word in SAYS[label]:
+            meaning[words.index(word)] += 2.0 * torch.nn.functional.one_hot(torch.tensor(1 + number), 12)
+    meaning[:, 0] = 0
+    meaning[words.index(MARK), 0] = 0.99
+    torch.manual_seed(0)
+    net = Bag(len(words) + 2)
+    with torch.no_grad():
+        net.embedding.weight.zero_()[2:] = meaning.double()
+        encoder, train = WordEncoder(words), draw_texts(300, "train")
+        solve(net.eval().head, net.features(encoder.encode(train.inputs)[0]), train.labels)
+    return TokenModel(net.train(), encoder, name="text-mlp", family="mlp", classes=CLASSES, embedding=net.embedding)
+
+
 GRADIENT = Access.LABEL | Access.SCORE | Access.GRADIENT | Access.FEATURES
 LEAVES = Access.LABEL | Access.SCORE | Access.LEAVES
 
 
 @cache
 def worlds() -> dict[str, World]:
+    from carom.text.space import Words
+
     return {
         "image": World(
             "image",
@@ -227,6 +301,16 @@ def worlds() -> dict[str, World]:
             victims={"mlp": GRADIENT, "gru": GRADIENT, "forest": LEAVES},
             draw=draw_sounds,
             build=build_audio,
+        ),
+        "text": World(
+            "text",
+            Words(),
+            eps={"words": 0.35},
+            others={"words": (0.01, 0.15, 0.5, 1.0)},
+            none={"words": 0.0},
+            victims={"mlp": Access.LABEL | Access.SCORE | Access.GRADIENT},
+            draw=draw_texts,
+            build=build_text,
         ),
     }
 

@@ -7,7 +7,7 @@ import random
 import numpy as np
 import torch
 
-RANDOM = {"pgd", "square"}
+RANDOM = {"pgd", "square", "greedy-random"}
 """Attacks whose outcome depends on their seed."""
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from carom.common.models import TreeModel
+from carom.common.spaces import Box
 
 
 def modules_of(model):
@@ -137,4 +138,5 @@ def test_counted_cost_is_what_hooks_counted(case):
         model.module.register_forward_hook(count)
     result = case.run(model=model)
     assert counts == {"forward": int(result.cost.forward.sum()), "backward": int(result.cost.backward.sum())}
-    assert (result.cost.queries <= result.cost.forward).all()
+    if isinstance(case.world.space, Box):  # texts that read the same are asked about twice and computed once
+        assert (result.cost.queries <= result.cost.forward).all()
