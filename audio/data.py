@@ -104,7 +104,7 @@ def _read(
     resample = wanted is not None and bool(facts.get("resample", False))
 
     def read_one(source: Source) -> tuple[np.ndarray, int]:
-        wave, rate = read_sound(source.content, source.where, most, mono)
+        wave, rate = read_sound(source.fetch(), source.where, most, mono)
         if wanted is None or rate == wanted:
             return wave, rate
         if not resample:

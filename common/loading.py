@@ -328,6 +328,7 @@ def load_processor(auto: str, spec: Spec) -> Any:
 
 def _pretrained(spec: Spec) -> tuple[str, dict[str, str], dict[str, bool]]:
     """(name or folder, {"revision": ...} if given, further options)"""
+    known_facts(spec.parameters, ("allow_pickle", "trust_remote_code"), f"hf:{spec.rest}")
     options = {"trust_remote_code": bool(spec.parameters.get("trust_remote_code", False))}
     folder = Path(spec.rest).expanduser()
     if folder.is_dir():

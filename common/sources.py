@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +19,11 @@ class Source:
     id: str
     label: int
     where: str  # what an error about it names: a path, or a row of a table
-    content: Any  # a path, or the file itself as bytes
+    content: Any  # a path, the file itself, or a function that gets one of these
+
+    def fetch(self) -> Any:
+        """What is to be read: nothing is fetched before its turn."""
+        return self.content() if callable(self.content) else self.content
 
 
 def class_folders(
@@ -130,7 +135,7 @@ def _rows(table: Any, split: str) -> Any:
 def hub_sources(
     table: Any, name: str, kind: type, facts: Mapping[str, Any], media: str
 ) -> tuple[tuple[str, ...], list[Source]]:
-    """(classes, one Source of undecoded bytes a row) of a table with one column of `kind` and one of class labels.
+    """(classes, one Source a row) of a table with one column of `kind` and one of class labels.
 
     The facts `media` (image, audio) and label name the columns where there are several.
     """
@@ -147,11 +152,15 @@ def hub_sources(
     if not isinstance(table.features[label], datasets.ClassLabel):
         values = [names.index(str(v)) for v in values]
     stem = name.partition(":")[0].rstrip("/").rpartition("/")[2]
-    sources = []
-    for row, (cell, value) in enumerate(zip(table[column], values, strict=True)):
-        content = cell["bytes"] if cell["bytes"] is not None else Path(cell["path"])
-        sources.append(Source(f"{stem}-{row:06d}", int(value), f"{name} row {row}", content))
-    return tuple(names), sources
+    return tuple(names), [
+        Source(f"{stem}-{row:06d}", int(value), f"{name} row {row}", partial(_cell, table, column, row))
+        for row, value in enumerate(values)
+    ]
+
+
+def _cell(table: Any, column: str, row: int) -> Path | bytes:
+    cell = table[row][column]
+    return cell["bytes"] if cell["bytes"] is not None else Path(cell["path"])
 
 
 def _column(table: Any, asked: str | None, found: Iterable[str], name: str, what: str) -> str:

@@ -137,7 +137,7 @@ def _read(
     facts: Mapping[str, Any],
 ) -> Dataset:
     most = int(facts.get("max_pixels", MAX_PIXELS))
-    read, skipped = read_all(sources, lambda s: read_image(s.content, s.where, most), limit, on_error)
+    read, skipped = read_all(sources, lambda s: read_image(s.fetch(), s.where, most), limit, on_error)
     if not read:
         raise CaromError(f"{name}: none of {len(sources)} files can be used: {skipped[0]}")
     images, kept = _stack([(source.where, image) for source, image in read], facts)
