@@ -29,8 +29,8 @@ Gains = Sequence[Sequence[float]]
 BLANK, DROPPED = -1, -2
 """In place of an option: a token that no model knows; nothing at all. They only serve to rank sites."""
 
-TIE = 1e-5
-"""Scores this close count as equal: that much a row's score depends on the rows that it is computed with."""
+ULPS = 64
+"""Scores this many units of rounding apart count as equal: that much of a row's score hangs on the rows beside it."""
 
 
 class Editable(Protocol):
@@ -94,6 +94,7 @@ class Answer:
     scores: Sequence[float]
     reached: Sequence[bool]  # the goal
     over: bool
+    tie: float  # scores this close are equal
 
     def best(self, among: Sequence[int] | None = None) -> int | None:
         """The row with the highest score; of rows that tie, the first."""
@@ -101,7 +102,7 @@ class Answer:
         if not rows:
             return None
         top = max(self.scores[row] for row in rows)
-        return next(row for row in rows if self.scores[row] >= top - TIE)
+        return next(row for row in rows if self.scores[row] >= top - self.tie)
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def odds(logits: Tensor, goal: Goal) -> Tensor:
     return torch.where(logits.isfinite().all(1), score, -torch.inf)
 
 
-def ranked(scores: Sequence[float], tie: float = TIE) -> list[int]:
+def ranked(scores: Sequence[float], tie: float) -> list[int]:
     """Positions by falling score. Scores within `tie` of their neighbour stay in the order they came in."""
     order = sorted(range(len(scores)), key=lambda i: -scores[i])
     groups: list[list[int]] = []
@@ -152,14 +153,14 @@ def enough(score: float, reached: bool, until: float | None) -> bool:
     """Whether a search may stop: at the goal, and with no more than `until` of the probability left against it."""
     if until is None or not reached:
         return reached
-    return until > 0 and score >= math.log((1 - until) / until) - TIE
+    return until > 0 and score >= math.log((1 - until) / until)
 
 
 def better(answer: Answer, score: float, reached: bool) -> int | None:
     """The row that a greedy search moves to, if any improves: once at the goal, it stays there."""
     keeps = [row for row, hit in enumerate(answer.reached) if hit] if reached else None
     best = answer.best(keeps)
-    return best if best is not None and answer.scores[best] > score + TIE else None
+    return best if best is not None and answer.scores[best] > score + answer.tie else None
 
 
 def share(score: float) -> float:
@@ -247,8 +248,8 @@ class GreedySites:
                     peaks[site] = max(peaks[site], share(score))
             weights = torch.tensor([share(score) for score in scores], dtype=torch.float64).softmax(0).tolist()
             scores = [weight * peak for weight, peak in zip(weights, peaks, strict=True)]
-            return ranked(scores, TIE / count), over
-        return ranked(scores), over
+            return ranked(scores, without.tie / count), over
+        return ranked(scores, without.tie), over
 
 
 @dataclass(frozen=True)
@@ -301,7 +302,7 @@ class BestEdits:
             if best is None:
                 break
             chosen, score, reached = tried[best], answer.scores[best], answer.reached[best]
-            kept = [chosen, *(tried[row] for row in ranked(answer.scores) if row != best)][: self.width]
+            kept = [chosen, *(tried[row] for row in ranked(answer.scores, answer.tie) if row != best)][: self.width]
         return Found(chosen, reached)
 
 
@@ -339,6 +340,7 @@ class Lockstep:
         self.rows, self.cells = rows * wide, cells * wide
         self.cost = {name: [0] * len(examples) for name in ("forward", "backward", "queries")}
         self._known: list[dict[Hashable, tuple[float, bool]]] = [{} for _ in examples]
+        self._tie = 0.0
 
     def run(self, searches: Sequence[Search]) -> list[Found]:
         """Every search to its end."""
@@ -384,7 +386,7 @@ class Lockstep:
 
     def _answer(self, i: int, codes: Sequence[Hashable]) -> Answer:
         known = [self._known[i][code] for code in codes]
-        return Answer([k[0] for k in known], [k[1] for k in known], self._left(i) == 0)
+        return Answer([k[0] for k in known], [k[1] for k in known], self._left(i) == 0, self._tie)
 
     def _codes(self, inputs: Sequence[Any]) -> Sequence[Hashable]:
         return self.model.codes(inputs) if isinstance(self.model, Reads) else inputs
@@ -402,6 +404,7 @@ class Lockstep:
             with torch.inference_mode():
                 inputs = [code for _, code in part]
                 logits = self.model.read(inputs) if isinstance(self.model, Reads) else self.model(inputs).logits
+                self._tie = min(ULPS * torch.finfo(logits.dtype).eps, 1e-3)
                 logits = logits.double().cpu()
                 scores, reached = odds(logits, goal), goal.achieved(logits)
             for (i, code), score, hit in zip(part, scores.tolist(), reached.tolist(), strict=True):

@@ -9,7 +9,7 @@ from carom.common.modality import AttackInfo
 from carom.common.problem import Access
 from carom.common.substitution import BestEdits, GreedySites, Substitution
 from carom.common.threats import Threat
-from carom.text.candidates import CharacterEdits
+from carom.text.candidates import CharacterEdits, Union
 from carom.text.space import WordBudget
 
 THREATS = {"words": WordBudget}
@@ -54,6 +54,12 @@ def misspelled(threat: Threat) -> Threat:
     """The same budget, spent on misspellings."""
     assert isinstance(threat, WordBudget), "DeepWordBug works within a WordBudget"
     return replace(threat, candidates=CharacterEdits())
+
+
+def bugged(threat: Threat) -> Threat:
+    """The same budget, spent on the threat's own words or on misspellings."""
+    assert isinstance(threat, WordBudget), "TextBugger works within a WordBudget"
+    return replace(threat, candidates=Union((threat.candidates, CharacterEdits(("swap", "delete", "insert")))))
 
 
 def _info(name: str, summary: str, reference: str, build: Any, cost: str, **more: Any) -> AttackInfo:
@@ -126,6 +132,15 @@ ATTACKS: dict[str, AttackInfo] = {
             greedy_unk,
             "words + 4 * words queries",
             threat=misspelled,
+        ),
+        _info(
+            "textbugger",
+            "WordNet synonyms or misspellings, words ranked by leaving each out",
+            "Li et al. 2019, TextBugger: generating adversarial text against real-world applications (synonyms in place "
+            "of neighbouring vectors; neither spaces nor look-alike characters)",
+            greedy_delete,
+            _RANKED,
+            threat=bugged,
         ),
     ]
 }

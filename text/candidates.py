@@ -95,3 +95,13 @@ def _edit(word: str, kind: str, rng: Rng) -> str | None:
     if word[i].isupper():
         letter = letter.upper()
     return word[:i] + letter + word[i if kind == "insert" else i + 1 :]
+
+
+@dataclass(frozen=True)
+class Union:
+    """The options of several sources, one after another."""
+
+    sources: tuple[Candidates, ...]
+
+    def options(self, word: str) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(option for source in self.sources for option in source.options(word)))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from carom.common.errors import CaromError
 from carom.common.problem import Batch, describe
 from carom.common.rng import Rng
-from carom.text.candidates import CharacterEdits, WordNet, is_word, match_case, options_of
+from carom.text.candidates import CharacterEdits, Union, WordNet, is_word, match_case, options_of
 from carom.text.space import WordBudget, Words, changes, edits
 from carom.text.words import split_words
 
@@ -128,7 +128,15 @@ def test_character_edits_are_those_of_deepwordbug():
         CharacterEdits(("swop",))
 
 
-@pytest.mark.parametrize("source", [WordNet(), CharacterEdits()])
+def test_sources_can_be_united():
+    both = Union((WordNet(), CharacterEdits(("delete",))))
+    assert options_of(both, "film") == (
+        *options_of(WordNet(), "film"),
+        *options_of(CharacterEdits(("delete",)), "film"),
+    )
+
+
+@pytest.mark.parametrize("source", [WordNet(), CharacterEdits(), Union((WordNet(), CharacterEdits()))])
 def test_the_control_changes_as_many_words_for_options_of_theirs(sentences, source):
     budget, clean = WordBudget(0.4, source), batch(sentences)
     like = spend(budget, sentences)

@@ -275,8 +275,8 @@ def test_parameters_that_make_no_sense_are_refused(parameters):
 
 
 def test_ranking_keeps_the_order_of_what_ties():
-    assert ranked([0.1, 0.5, 0.5 + 1e-7, 0.2, 0.5 - 1e-7]) == [1, 2, 4, 3, 0]
-    assert ranked([-torch.inf, -torch.inf, 1.0]) == [2, 0, 1]
+    assert ranked([0.1, 0.5, 0.5 + 1e-7, 0.2, 0.5 - 1e-7], 1e-6) == [1, 2, 4, 3, 0]
+    assert ranked([-torch.inf, -torch.inf, 1.0], 1e-6) == [2, 0, 1]
 
 
 def test_odds_do_not_saturate():

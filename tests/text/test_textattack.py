@@ -1,0 +1,99 @@
+"""The same texts, the same outcomes and the same number of queries as TextAttack 0.3.11, sentence by sentence.
+
+Same model, same candidates, same stop words, same search. The models compute in float64 and TextAttack sees their
+probabilities to nine digits: it takes any gain, be it the rounding noise between two batches of the same words.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+import torch
+
+from carom.common.problem import Batch, Goal, Problem, Status
+from carom.common.rng import Rng
+from carom.text import reviews
+from carom.text.attacks import ATTACKS
+from carom.text.candidates import WordNet, options_of
+from carom.text.models import load_model
+from carom.text.space import UNKNOWN, WordBudget
+from carom.text.words import STOP_WORDS
+
+SENTENCES = 200
+
+pytestmark = [
+    pytest.mark.peers,
+    pytest.mark.skipif(importlib.util.find_spec("textattack") is None, reason="textattack is not installed"),
+]
+
+
+@pytest.fixture(scope="module")
+def textattack(tmp_path_factory):
+    """The library, which cannot be imported without NLTK's stop words: it is given ours."""
+    folder = tmp_path_factory.mktemp("nltk")
+    (folder / "corpora" / "stopwords").mkdir(parents=True)
+    (folder / "corpora" / "stopwords" / "english").write_text("\n".join(sorted(STOP_WORDS)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TA_CACHE_DIR", str(folder))
+        import nltk
+
+        patch.setattr(nltk.data, "path", [str(folder), *nltk.data.path])
+        patch.setattr(nltk, "download", lambda *_, **__: False)
+        import textattack
+
+        yield textattack
+
+
+@pytest.fixture(scope="module", params=["zoo:text-cnn", "zoo:text-bilstm"])
+def model(request):
+    model = load_model(request.param)
+    model.module.double()
+    return model
+
+
+@pytest.mark.parametrize("name", ["greedy-unk", "greedy-delete", "pwws"])
+def test_texts_outcomes_and_queries_are_those_of_textattack(textattack, model, name):
+    from textattack.constraints.pre_transformation import RepeatModification, StopwordModification
+    from textattack.goal_functions import UntargetedClassification
+    from textattack.models.wrappers import ModelWrapper
+    from textattack.search_methods import GreedyWordSwapWIR
+    from textattack.transformations.word_swaps import WordSwap
+
+    class Wrapper(ModelWrapper):
+        def __init__(self):
+            self.model = model.module
+
+        def __call__(self, texts):
+            with torch.inference_mode():
+                return model(list(texts)).logits.softmax(1).round(decimals=9).clone()
+
+    class Synonyms(WordSwap):
+        def _get_replacement_words(self, word):
+            return list(options_of(WordNet(), word))
+
+    ranking = {"greedy-unk": "unk", "greedy-delete": "delete", "pwws": "weighted-saliency"}[name]
+    peer = textattack.Attack(
+        UntargetedClassification(Wrapper()),
+        [RepeatModification(), StopwordModification(stopwords=STOP_WORDS)],
+        Synonyms(),
+        GreedyWordSwapWIR(ranking, unk_token=UNKNOWN),
+    )
+    texts, labels, ids = (column[:SENTENCES] for column in reviews.load("rotten-tomatoes", "test"))
+    batch = Batch(texts, torch.from_numpy(labels), ids)
+    ours = ATTACKS[name].build()(Problem(model, Goal(batch.labels), WordBudget(1.0)), batch, Rng.of(0, ids))
+
+    different = {}
+    for i, text in enumerate(texts):
+        result = peer.attack(text, int(labels[i]))
+        theirs = (
+            type(result).__name__.removesuffix("AttackResult"),
+            result.perturbed_result.attacked_text.text,
+            result.num_queries,
+        )
+        skipped = ours.status[i] == Status.SKIPPED
+        outcome = "Skipped" if skipped else "Successful" if ours.success[i] else "Failed"
+        mine = (outcome, ours.inputs[i], int(ours.cost.queries[i]))
+        if mine != theirs:
+            different[ids[i]] = (mine, theirs)
+    assert not different
