@@ -136,8 +136,8 @@ ATTACKS: dict[str, AttackInfo] = {
         _info(
             "textbugger",
             "WordNet synonyms or misspellings, words ranked by leaving each out",
-            "Li et al. 2019, TextBugger: generating adversarial text against real-world applications (synonyms in place "
-            "of neighbouring vectors; neither spaces nor look-alike characters)",
+            "Li et al. 2019, TextBugger: generating adversarial text against real-world applications (synonyms for "
+            "neighbouring vectors; neither spaces nor look-alike characters)",
             greedy_delete,
             _RANKED,
             threat=bugged,
