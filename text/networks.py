@@ -148,19 +148,21 @@ class Linear(nn.Module):
 
 
 class PooledBert(TokenNetwork):
-    """A frozen BERT-like encoder, the mean of its output over the tokens, and a head that is trained.
+    """A frozen BERT-like encoder, the means of its last `layers` layers over the tokens, and a head that is trained.
 
     MiniLM: Wang et al., NeurIPS 2020; pooled as in Sentence-BERT: Reimers and Gurevych, EMNLP 2019. The encoder's
     weights come from `folder`, in the layout of Hugging Face, and are no part of this module's state.
     """
 
-    def __init__(self, folder: Path, classes: int = 2, dropout: float = 0.2) -> None:
+    def __init__(self, folder: Path, layers: int = 4, classes: int = 2, dropout: float = 0.2) -> None:
         super().__init__()
         from transformers import AutoModel
 
+        self.layers = layers
         self.encoder = AutoModel.from_pretrained(folder, local_files_only=True)
         self.encoder.requires_grad_(False)
-        dim = self.encoder.config.hidden_size
+        self.embedding = self.encoder.get_input_embeddings()
+        dim = layers * self.encoder.config.hidden_size
         self.head = nn.Sequential(nn.Linear(dim, 64), nn.ReLU(), nn.Dropout(dropout), nn.Linear(64, classes))
         self.register_state_dict_post_hook(_without_encoder)
         self.register_load_state_dict_post_hook(_encoder_may_miss)
@@ -170,23 +172,20 @@ class PooledBert(TokenNetwork):
         self.encoder.eval()  # it is never trained: no dropout
         return self
 
-    @property
-    def embedding(self) -> nn.Embedding:
-        return self.encoder.get_input_embeddings()
-
     def from_embeddings(self, embeddings: Tensor, mask: Tensor) -> Tensor:
         return self.head(self.pool(embeddings, mask))
 
     def pool(self, embeddings: Tensor, mask: Tensor) -> Tensor:
-        """float[N, d]: the sentence vector, before the head."""
-        states = self.encoder(inputs_embeds=embeddings, attention_mask=mask.long()).last_hidden_state
+        """float[N, layers * d]: the sentence vector, before the head."""
+        read = self.encoder(inputs_embeds=embeddings, attention_mask=mask.long(), output_hidden_states=True)
+        states = torch.cat(read.hidden_states[-self.layers :], 2)
         return (states * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True)
 
 
 def _without_encoder(module: nn.Module, state: dict[str, Tensor], prefix: str, _: Any) -> None:
-    for name in [name for name in state if name.startswith(f"{prefix}encoder.")]:
+    for name in [name for name in state if name.startswith((f"{prefix}encoder.", f"{prefix}embedding."))]:
         del state[name]
 
 
 def _encoder_may_miss(module: nn.Module, keys: Any) -> None:
-    keys.missing_keys[:] = [name for name in keys.missing_keys if "encoder." not in name]
+    keys.missing_keys[:] = [name for name in keys.missing_keys if "encoder." not in name and "embedding." not in name]

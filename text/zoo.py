@@ -161,6 +161,7 @@ def _train_words(recipe: Recipe, progress: Progress | None) -> Body:
     """For the networks over words: from word vectors, on sentences and pieces of reviews together."""
     corpus, sentences = _corpus(recipe.half)
     network = recipe.build()
+    assert isinstance(network, TokenNetwork)
     network.embedding.weight.data.copy_(word_vectors(recipe.half))
     every = torch.arange(len(corpus.labels))
     indices = torch.cat([every[:sentences].repeat(REPEATED), every[sentences:]])
@@ -178,6 +179,7 @@ def _train_linear(recipe: Recipe, progress: Progress | None) -> Body:
         rows = np.random.default_rng(recipe.seed).choice(rows, len(rows))
     estimator = LogisticRegression(C=3, max_iter=1000).fit(features[rows], labels[rows])
     linear = recipe.build()
+    assert isinstance(linear, Linear)
     # scikit-learn gives the difference of the two logits.
     linear.head.weight.data.copy_(torch.from_numpy(np.concatenate([-estimator.coef_, estimator.coef_]) / 2))
     linear.head.bias.data.copy_(torch.from_numpy(np.concatenate([-estimator.intercept_, estimator.intercept_]) / 2))
@@ -215,6 +217,7 @@ def _tree(seed: int) -> Any:
 def _train_head(recipe: Recipe, progress: Progress | None) -> Body:
     """The head alone: what the frozen encoder makes of the training sentences is computed once."""
     network = recipe.build()
+    assert isinstance(network, PooledBert)
     vectors, labels = _sentence_vectors(recipe.half)
 
     def sample(indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -25,8 +25,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "assets" / "vocabulary.txt.gz")
     options = parser.parse_args()
 
-    counts = {name: Counter() for name in ("rotten-tomatoes", "imdb")}
-    documents, held_by = 0, Counter()
+    counts: dict[str, Counter[str]] = {name: Counter() for name in ("rotten-tomatoes", "imdb")}
+    documents = 0
+    held_by: Counter[str] = Counter()
     for name, count in counts.items():
         for text in reviews.load(name, "train")[0]:
             words = [word for word, _ in tokens(text)]

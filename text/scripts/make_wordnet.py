@@ -16,7 +16,7 @@ MARKER = re.compile(r"\(\w+\)$")  # syntactic markers of adjectives: galore(ip)
 
 def synsets(path: Path, phrases: set[str]) -> list[str]:
     """The lemmas of every synset that are single words or among `phrases`, separated by spaces, each set once."""
-    found = {}
+    found: dict[str, None] = {}
     with path.open(encoding="utf-8") as lines:
         for line in lines:
             if line.startswith(" "):  # the licence
