@@ -228,3 +228,15 @@ def test_rates_and_extractors_that_do_not_fit(hub):
 
     with pytest.raises(CaromError, match="other features than carom can compute"):
         load_model(module, processor=Louder())
+
+
+def test_a_study_refuses_data_at_another_rate():
+    from carom.common.data import Dataset
+    from carom.common.threats import Linf
+    from carom.common.transfer import Plan
+
+    model = load_model(Energy(), sample_rate=8000, classes=["a", "b"])
+    stored = WAVEFORM.encode(sounds(1))
+    data = Dataset("clips", "audio", WAVEFORM, stored, torch.tensor([0]), ["x"], ("a", "b"))
+    with pytest.raises(CaromError, match=r"sample_rate 8000.*sample_rate 16000.*Convert the data"):
+        Plan("audio", (model,), (model,), (), data, Linf(0.01), "linf 0.01")
