@@ -92,9 +92,10 @@ def raise_all(bad: Sequence[BadInput]) -> None:
 
 
 def hub_dataset(rest: str, split: str) -> tuple[Any, str]:
-    """(the `datasets` table, its split) of `hf:name:split[:500]`, `hf:name@revision:split` or a folder on disk.
+    """(the table, its split) of `hf:name[/config]:split[:500]`, `hf:name@revision:split` or a folder on disk.
 
-    A folder is one that `save_to_disk` wrote, or holds files that `load_dataset` reads.
+    A folder is one that `save_to_disk` wrote, or holds files that `load_dataset` reads. `hf:glue/sst2` is the data set
+    sst2 of glue, or, where there is none, configuration sst2 of the data set glue.
     """
     import datasets
 
@@ -113,12 +114,26 @@ def hub_dataset(rest: str, split: str) -> tuple[Any, str]:
         if folder.is_dir():
             return datasets.load_dataset(str(folder), split=split), split
         name, mark, revision = name.partition("@")
-        return datasets.load_dataset(name, split=split, revision=revision if mark else None), split
+        return _from_hub(name, split, revision if mark else None), split
     except (OSError, ValueError, RuntimeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise CaromError(
             f"hf:{rest}: {reason}. Check the name, the split and the network; write hf:NAME:SPLIT or hf:./folder:SPLIT."
         ) from error
+
+
+def _from_hub(name: str, split: str, revision: str | None) -> Any:
+    import datasets
+
+    parts = name.split("/")
+    if len(parts) == 3:
+        return datasets.load_dataset(f"{parts[0]}/{parts[1]}", parts[2], split=split, revision=revision)
+    try:
+        return datasets.load_dataset(name, split=split, revision=revision)
+    except FileNotFoundError:
+        if len(parts) != 2:
+            raise
+    return datasets.load_dataset(parts[0], parts[1], split=split, revision=revision)
 
 
 def _rows(table: Any, split: str) -> Any:
