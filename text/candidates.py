@@ -43,8 +43,10 @@ def match_case(word: str, like: str) -> str:
 
 @dataclass(frozen=True)
 class WordNet:
-    """Words that share a synset with the word, whatever the part of speech: Ren et al. 2019 without their named
-    entities; `WordSwapWordNet` of TextAttack 0.3.11 without its change of case."""
+    """Words that share a synset with the word, whatever the part of speech, in the word's own case.
+
+    The candidates of Ren et al. 2019, without named entities, and of TextAttack's `WordSwapWordNet`.
+    """
 
     def options(self, word: str) -> tuple[str, ...]:
         return tuple(match_case(synonym, word) for synonym in synonyms(word))

@@ -183,9 +183,13 @@ class TokenModel(TextModel):
         try:
             with torch.enable_grad():
                 loss = margin(self.read(codes).cpu(), goal).sum()
-                (grad,) = torch.autograd.grad(loss, answers[0])
         finally:
             hook.remove()
+        if not answers:
+            raise CaromError(f"model {self.name} does not call the layer it embeds with: name another with embedding=.")
+        if not loss.requires_grad:  # nothing of the embedding reaches the answer
+            return torch.zeros_like(answers[0], device="cpu")
+        (grad,) = torch.autograd.grad(loss, answers[0], materialize_grads=True)
         return grad.cpu()
 
     def embed_words(self, words: Sequence[str]) -> Tensor:

@@ -249,6 +249,19 @@ def test_the_embedding_is_found_or_named():
         load_model(module, embedding="tabel", **shared)
 
 
+def test_layers_that_lead_nowhere():
+    encoder = WordEncoder(["film", "good"])
+    words = [[(0, 4)]]
+    model = load_model(Odd(9), tokenizer=encoder, classes=CLASSES, embedding="other")
+    with pytest.raises(CaromError, match="does not call the layer"):
+        model.word_gradient(["good"], Goal(torch.tensor([0])), words)
+    network = WordCnn(len(encoder))
+    network.head.forward = lambda x: torch.zeros(len(x), 2)
+    model = load_model(network, tokenizer=encoder, classes=CLASSES)
+    (grad,) = model.word_gradient(["good"], Goal(torch.tensor([0])), words)
+    assert not grad.any()
+
+
 def test_the_wrong_number_of_classes_is_named():
     encoder = WordEncoder(["film", "good"])
     model = load_model(Odd(4, classes=3), tokenizer=encoder, classes=CLASSES)
