@@ -40,6 +40,36 @@ class LogMel(nn.Module):
         return ((power @ self.mel + FLOOR).log().transpose(1, 2) + 3.0) / 3.0
 
 
+class SpecAugment(nn.Module):
+    """Other voices from the same spectrogram, in training only: float[N, bands, T] of the same shape.
+
+    A stripe of bands and a stripe of frames set to zero, the mean (Park et al., "SpecAugment", 2019), after a shift
+    by up to `shift` bands, which is roughly a longer or shorter vocal tract.
+    """
+
+    def __init__(self, shift: int = 3, bands: int = 8, frames: int = 16):
+        super().__init__()
+        self.shift, self.bands, self.frames = shift, bands, frames
+
+    def forward(self, mel: Tensor) -> Tensor:
+        if not self.training:
+            return mel
+        count, bands, frames = mel.shape
+        band = torch.arange(bands, device=mel.device)
+        shift = torch.randint(-self.shift, self.shift + 1, (count, 1), device=mel.device)
+        mel = mel.gather(1, (band + shift).clamp(0, bands - 1)[..., None].expand_as(mel))
+        mel = mel.masked_fill(_stripe(count, bands, self.bands, mel.device)[:, :, None], 0)
+        return mel.masked_fill(_stripe(count, frames, self.frames, mel.device)[:, None], 0)
+
+
+def _stripe(count: int, size: int, widest: int, device: torch.device) -> Tensor:
+    """bool[count, size]: in each row one run of True, up to `widest` long."""
+    width = torch.randint(0, widest + 1, (count, 1), device=device)
+    start = torch.rand(count, 1, device=device) * (size - width)
+    place = torch.arange(size, device=device)
+    return (place >= start) & (place < start + width)
+
+
 class MfccStatistics(nn.Module):
     """What a tree can ask about a word, wherever in the clip it lies: float[N, L] -> float[N, size].
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from carom.audio.frontends import LogMel
+from carom.audio.frontends import LogMel, SpecAugment
 
 
 class M5(nn.Module):
@@ -57,6 +57,12 @@ class MelCnn(nn.Module):
         return self.head(self.dropout(image.mean((2, 3))))
 
 
+def stem(channels: int) -> nn.Module:
+    """One convolution that halves time and frequency: [N, 1, 40, 100] -> [N, channels, 20, 50]."""
+    convolution = nn.Conv2d(1, channels, 5, 2, 2, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(channels), nn.ReLU(), nn.Dropout2d(0.1))
+
+
 class AttentionGru(nn.Module):
     """One convolution on the log-mel spectrogram, two bidirectional GRU layers and attention over time.
 
@@ -66,8 +72,7 @@ class AttentionGru(nn.Module):
     def __init__(self, classes: int = 10, width: int = 64, channels: int = 8):
         super().__init__()
         self.front = LogMel()
-        convolution = nn.Conv2d(1, channels, 5, 2, 2, bias=False)
-        self.stem = nn.Sequential(convolution, nn.BatchNorm2d(channels), nn.ReLU(), nn.Dropout2d(0.1))
+        self.stem = stem(channels)
         self.gru = nn.GRU(20 * channels, width, 2, batch_first=True, bidirectional=True, dropout=0.3)
         self.attention = nn.Linear(2 * width, 1)
         self.dropout = nn.Dropout(0.3)
@@ -102,24 +107,32 @@ class Block(nn.Module):
 
 
 class KeywordTransformer(nn.Module):
-    """Patches of a few whole log-mel frames as tokens, after Berg et al., "Keyword transformer" (2021).
+    """Pairs of convolved log-mel frames, 40 ms each, as tokens of a transformer trained with SpecAugment.
 
-    The head reads the mean of the tokens; there is no class token.
+    After Berg et al., "Keyword transformer" (2021), with a convolution before the patches (Xiao et al., "Early
+    convolutions help transformers see better", 2021) and the mean of the tokens in place of a class token.
     """
 
-    def __init__(self, classes: int = 10, width: int = 64, depth: int = 4, frames: int = 4, dropout: float = 0.1):
+    def __init__(
+        self,
+        classes: int = 10,
+        width: int = 64,
+        depth: int = 4,
+        heads: int = 4,
+        channels: int = 8,
+        dropout: float = 0.1,
+    ):
         super().__init__()
-        self.frames = frames
-        self.front = LogMel()
-        self.embed = nn.Linear(40 * frames, width)
-        self.position = nn.Parameter(0.02 * torch.randn(100 // frames, width))
-        self.blocks = nn.Sequential(*(Block(width, 4, dropout) for _ in range(depth)))
+        self.front = nn.Sequential(LogMel(), SpecAugment())
+        self.stem = stem(channels)
+        self.embed = nn.Linear(2 * 20 * channels, width)
+        self.position = nn.Parameter(0.02 * torch.randn(25, width))
+        self.blocks = nn.Sequential(*(Block(width, heads, dropout) for _ in range(depth)))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, classes)
 
     def forward(self, wave: Tensor) -> Tensor:
-        patches = (
-            self.front(wave).transpose(1, 2).unflatten(1, (-1, self.frames)).flatten(2)
-        )  # [N, 100 / frames, 40 * frames]
+        image = self.stem(self.front(wave)[:, None])  # [N, channels, 20, 50]
+        patches = image.flatten(1, 2).transpose(1, 2).unflatten(1, (25, 2)).flatten(2)  # [N, 25, 2 * 20 * channels]
         tokens = self.blocks(self.embed(patches) + self.position)
         return self.head(self.norm(tokens).mean(1))
