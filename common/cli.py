@@ -233,7 +233,11 @@ def demo(
 )
 @click.option("--seed", "seeds", type=int, multiple=True, help="Repeat for several.  [default: 0]")
 @click.option("--controls", type=click.IntRange(min=1), help="Random draws for the control.  [default: 5]")
-@click.option("--batch", type=click.IntRange(min=1), help="Examples at once; never changes results.  [default: 64]")
+@click.option(
+    "--batch",
+    type=click.IntRange(min=1),
+    help="Examples at once: for speed. Results agree up to float32's last digit.  [default: 64]",
+)
 @click.option("--device", help="auto (a GPU when there is one), cpu, cuda, cuda:1.  [default: auto]")
 @click.option("--store", help="Folder of finished work, shared by runs.  [default: .carom/store]")
 @click.option("--out", help="Run folder.  [default: runs/DATE-TIME]")

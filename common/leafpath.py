@@ -300,7 +300,7 @@ class SoftLeafPath:
 
     ascent: Ascent
     temperature: float = 0.2
-    chunk: int = 64  # examples relaxed at once: bounds memory, never changes results
+    chunk: int = 64  # examples relaxed at once: bounds memory, changes sums in their last digit
 
     def __call__(self, problem: Problem, batch: Batch, rng: Rng) -> Result:
         if not isinstance(problem.model, TreeModel):
