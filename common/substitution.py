@@ -357,9 +357,10 @@ class Lockstep:
             send(i, None)
         while waiting:
             asked, waiting = waiting, {}
-            for i, answer in self._lean({i: a for i, a in asked.items() if isinstance(a, Lean)}).items():
-                send(i, answer)
-            for i, answer in self._ask({i: a for i, a in asked.items() if isinstance(a, Ask)}).items():
+            answers: dict[int, Any] = {}
+            answers |= self._lean({i: a for i, a in asked.items() if isinstance(a, Lean)})
+            answers |= self._ask({i: a for i, a in asked.items() if isinstance(a, Ask)})
+            for i, answer in answers.items():
                 send(i, answer)
         return [found[i] for i in range(len(searches))]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
@@ -14,7 +15,7 @@ from carom.text.words import split_words
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
-class Candidates(Protocol):
+class Candidates(Hashable, Protocol):
     """A frozen dataclass, so that its fields name it in the store."""
 
     def options(self, word: str) -> tuple[str, ...]:

@@ -267,9 +267,8 @@ class FeatureModel(TextModel):
         family: Family | str,
         classes: Sequence[str],
     ) -> None:
-        holder = body
+        holder = nn.Module() if isinstance(body, TreeEnsemble) else body
         if isinstance(body, TreeEnsemble):
-            holder = nn.Module()
             for key, tensor in body.tensors().items():
                 holder.register_buffer(key, tensor)
         digest = digest_of(holder, encoder_facts(encoder))
@@ -376,8 +375,9 @@ def wrap(thing: Any, facts: Mapping[str, Any]) -> Model:
 def _hub(spec: Spec, facts: Mapping[str, Any]) -> Model:
     model = load_pretrained("AutoModelForSequenceClassification", spec)
     tokenizer = facts.get("tokenizer") or load_processor("AutoTokenizer", spec)
-    if model.config.pad_token_id is None:  # decoders look for it to find the last token
-        model.config.pad_token_id = HubTokens(tokenizer, 1).pad_id
+    config: Any = model.config
+    if config.pad_token_id is None:  # decoders look for it to find the last token
+        config.pad_token_id = HubTokens(tokenizer, 1).pad_id
     return _module(model, {**facts, "tokenizer": tokenizer})
 
 
@@ -465,8 +465,9 @@ def _embedding(module: nn.Module, encoder: Any, path: str | None) -> nn.Module |
             raise UnknownName(
                 f"layer of {_called(module)}", path, [n for n, _ in module.named_modules() if n]
             ) from None
-    if hasattr(module, "get_input_embeddings"):
-        return module.get_input_embeddings()
+    find = getattr(module, "get_input_embeddings", None)
+    if callable(find):
+        return find()
     own = getattr(module, "embedding", None)
     if isinstance(own, nn.Embedding):
         return own
@@ -554,11 +555,12 @@ def _zoo(spec: Spec, facts: Mapping[str, Any]) -> Model:
     known_facts({**spec.parameters, **facts}, ("name",), f"zoo:{spec.rest}")
     recipe = zoo.RECIPES[spec.rest]
     body = load_body(recipe)
-    shared = {"name": recipe.name, "family": recipe.family, "classes": CLASS_NAMES}
+    shared: dict[str, Any] = {"name": recipe.name, "family": recipe.family, "classes": CLASS_NAMES}
+    encoder: Any = zoo.encoder(recipe.name)
     if isinstance(body, TreeEnsemble | Linear):
-        return FeatureModel(body, zoo.encoder(recipe.name), **shared)
+        return FeatureModel(body, encoder, **shared)
     assert isinstance(body, TokenNetwork)
-    return TokenModel(body, zoo.encoder(recipe.name), embedding=body.embedding, **shared)
+    return TokenModel(body, encoder, embedding=body.embedding, **shared)
 
 
 _LOADERS: dict[str, Callable[[Spec, Mapping[str, Any]], Model]] = {
