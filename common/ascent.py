@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
+
 from carom.common.estimators import Backprop, Estimator
 from carom.common.objectives import Objective, cross_entropy
 from carom.common.oracle import Oracle
@@ -13,7 +15,6 @@ from carom.common.problem import Batch, Problem, Result, Status
 from carom.common.rng import Rng
 from carom.common.threats import Ball, confine
 from carom.common.updates import Chain
-from torch import Tensor
 
 
 @dataclass(frozen=True)

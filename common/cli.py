@@ -148,18 +148,24 @@ def _finish(run: Any, json_too: bool, fail_above: Sequence[str]) -> None:
 
 def _unmet(run: Any, gate: str) -> list[str]:
     """The cells between different models that exceed a gate METRIC=X."""
+    metric, limit = _gate(gate)
+    return [
+        f"{row['source']} -> {row['target']} ({row['attack']}): {metric} {row[metric]:.3f} > {limit:g}"
+        for outcome in run.outcomes
+        for row in outcome.rows()
+        if row["source"] != row["target"] and row[metric] is not None and row[metric] > limit
+    ]
+
+
+def _gate(gate: str) -> tuple[str, float]:
+    """The metric and the limit of METRIC=X."""
     from carom.common.specs import number
+    from carom.common.transfer import MEASURES
 
     metric, equals, limit = gate.partition("=")
-    rows = [row for outcome in run.outcomes for row in outcome.rows()]
-    known = {k for row in rows for k, v in row.items() if isinstance(v, float)}
-    if not equals or metric not in known:
-        raise CaromError(f"--fail-above {gate}: write METRIC=X with a metric of {', '.join(sorted(known))}.")
-    return [
-        f"{row['source']} -> {row['target']} ({row['attack']}): {metric} {row[metric]:.3f} > {number(limit):g}"
-        for row in rows
-        if row["source"] != row["target"] and row[metric] is not None and row[metric] > number(limit)
-    ]
+    if not equals or metric not in MEASURES:
+        raise CaromError(f"--fail-above {gate}: write METRIC=X with a metric of {', '.join(MEASURES)}.")
+    return metric, number(limit)
 
 
 fail_above_option = click.option(
@@ -274,6 +280,8 @@ def run_command(
     from carom.common.store import Store
     from carom.common.study import make_study, read_study
 
+    for gate in fail_above:
+        _gate(gate)  # before anything is computed
     values = read_study(study, modality_names()) if study is not None else {"modalities": {}}
     parts = values["modalities"]
     of_modality = {

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
+from torch import Tensor
+
 from carom.common.errors import CaromError
 from carom.common.problem import Batch, take
 from carom.common.rng import Rng
 from carom.common.spaces import Inputs, Space
-from torch import Tensor
 
 
 def digest_inputs(inputs: Inputs) -> str:

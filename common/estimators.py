@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+from torch import Tensor
+
 from carom.common.objectives import Objective
 from carom.common.oracle import Oracle
 from carom.common.rng import Rng
-from torch import Tensor
 
 
 class Transform(Protocol):

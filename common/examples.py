@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from torch import Tensor
+
 from carom.common.modality import get_modality
 from carom.common.report import Example
 from carom.common.transfer import Transfer
-from torch import Tensor
 
 OUTCOMES = ("transferred", "source only", "failed")
 

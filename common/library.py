@@ -11,6 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from torch import Tensor
+
 from carom.common.data import Dataset
 from carom.common.errors import CaromError, UnknownName
 from carom.common.modality import AttackInfo, Modality, get_modality, modality_names
@@ -25,7 +27,6 @@ from carom.common.store import Store, write_atomically
 from carom.common.threats import Threat
 from carom.common.transfer import Executor, Plan, Progress, Transfer, evaluate, inline
 from carom.common.units import Chosen
-from torch import Tensor
 
 ONLY_KIND = {"torchvision": "image", "torchaudio": "audio"}
 

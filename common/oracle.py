@@ -9,10 +9,18 @@ from torch import Tensor
 
 from carom.common.objectives import Objective
 from carom.common.problem import Batch, Cost, Goal, Problem, Result, Status
-from carom.common.spaces import Inputs
+from carom.common.spaces import Inputs, Space
+from carom.common.threats import Threat
 
 Ask = Callable[[Tensor], tuple[Tensor, Tensor]]
 """x[k*N, ...] -> (loss[k*N], logits[k*N, C]), differentiable: k copies of the batch, stacked one after another."""
+
+
+def within(threat: Threat, space: Space, x: Tensor, x0: Tensor) -> Tensor:
+    """x rounded to its stored form; examples that rounding would carry out of the budget are rounded towards x0."""
+    nearest = space.round(x)
+    fits = threat.allows(nearest, x0).view(-1, *[1] * (x.dim() - 1))
+    return torch.where(fits, nearest, space.round(x, toward=x0))
 
 
 class Oracle:
@@ -81,7 +89,4 @@ class Oracle:
 
     def store(self, x: Tensor) -> Tensor:
         """x as it will be read back, no farther from the clean inputs than the threat allows."""
-        space, threat, x0 = self.problem.model.space, self.problem.threat, self.batch.inputs
-        nearest = space.round(x)
-        fits = threat.allows(nearest, x0).view(-1, *[1] * (x.dim() - 1))
-        return torch.where(fits, nearest, space.round(x, toward=x0))
+        return within(self.problem.threat, self.problem.model.space, x, self.batch.inputs)

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from carom.common.errors import CaromError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from carom.common.errors import CaromError
 
 Strict = ConfigDict(extra="forbid", validate_default=True)
 

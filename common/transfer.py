@@ -28,6 +28,12 @@ LEAST_WHITE_BOX = 0.9  # below this the attack, not the target, may be what fail
 MOST_CONTROL = 0.1  # above this the budget alone breaks the source
 LEAST_SELF_EXCESS = 0.05  # below this relative transfer divides by nothing
 
+MEASURES = (
+    *("transfer", "control", "excess", "relative", "conditional", "same_mistake", "swapped", "white_box"),
+    *("white_box_control", "targeted", "targeted_control"),
+)
+"""The rates of a cell."""
+
 Progress = Callable[[int, int, str], None]
 """(units finished, units in all, what the current one is)"""
 

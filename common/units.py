@@ -20,6 +20,7 @@ from carom.common.data import Dataset
 from carom.common.errors import CaromError
 from carom.common.modality import AttackInfo
 from carom.common.models import Model
+from carom.common.oracle import within
 from carom.common.problem import Attack, Goal, Problem, Result, describe
 from carom.common.rng import Rng
 from carom.common.spaces import Inputs
@@ -225,13 +226,10 @@ class Swapped:
 
 def _stored(craft: Craft, x: Inputs) -> Inputs:
     """Inputs of a control as they are saved: in the space, on its lattice, within the budget."""
-    data, space, threat = craft.data, craft.data.space, craft.threat
+    space = craft.data.space
     x = space.clamp(x)
     if isinstance(x, Tensor):
-        x0 = data.batch().inputs
-        nearest = space.round(x)
-        fits = threat.allows(nearest, x0).view(-1, *[1] * (x.dim() - 1))
-        x = torch.where(fits, nearest, space.round(x, toward=x0))
+        x = within(craft.threat, space, x, craft.data.batch().inputs)
     return space.encode(x)
 
 
@@ -255,10 +253,10 @@ class Judge:
         logits = self.target.predict(data.batch(), batch)
         if not bool(logits.isfinite().all()):
             at = data.ids[int((~logits.isfinite().all(1)).nonzero()[0])]
-            raise CaromError(
-                f"model {self.target.name} answers {at} with a number that is not finite. Check its weights and "
-                "preprocessing; carom cannot rank such answers."
-            )
+            said = f"model {self.target.name} answers {at} with a number that is not finite"
+            if isinstance(self.artefact, Clean):
+                raise CaromError(f"{said}. Check its weights and preprocessing; carom cannot rank such answers.")
+            raise ValueError(said)  # this unit fails and is named; the rest of the study goes on
         own = logits.gather(1, data.labels[:, None]).squeeze(1)
         rival = logits.scatter(1, data.labels[:, None], -torch.inf).amax(1)
         rows = pa.table({"id": list(data.ids), "answer": logits.argmax(1).tolist(), "margin": (own - rival).tolist()})

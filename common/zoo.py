@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from carom.common.training import Progress
-from carom.common.trees import TreeEnsemble
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
+
+from carom.common.errors import CaromError
+from carom.common.store import write_atomically
+from carom.common.training import Progress
+from carom.common.trees import TreeEnsemble
 
 Body = nn.Module | TreeEnsemble
 """What a checkpoint holds: a network, or the arrays of a decision tree or forest."""
@@ -59,6 +62,11 @@ def read_card(recipe: Recipe) -> dict[str, Any]:
 
 def load_body(recipe: Recipe) -> Body:
     """The trained body of `recipe`, in eval mode, its weights as fp32."""
+    if not recipe.checkpoint.exists():
+        raise CaromError(
+            f"{recipe.checkpoint}: the checkpoint of zoo:{recipe.name} is missing. Install carom again, or make it: "
+            f"carom train zoo:{recipe.name} --out {recipe.folder}"
+        )
     return restore(recipe.build(), load_file(recipe.checkpoint))
 
 
@@ -106,7 +114,6 @@ def train_and_save(recipe: Recipe, folder: Path | None = None, progress: Progres
         "torch": torch.__version__.split("+")[0],
     }
     folder = folder or recipe.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / recipe.checkpoint.name).write_bytes(data)
-    (folder / recipe.card.name).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    write_atomically(folder / recipe.checkpoint.name, data)
+    write_atomically(folder / recipe.card.name, (json.dumps(card, indent=2) + "\n").encode())
     return card

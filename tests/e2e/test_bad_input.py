@@ -113,7 +113,7 @@ CASES: dict[str, tuple[Callable[[Path], None], tuple[str, ...], str]] = {
     "empty text": (_texts(b'text,label\n"a fine film",1\n"",0\n'), TEXT, "data.csv"),
     "a megabyte of text": (_texts(b"text,label\nfine,1\n" + b"word " * 210_000 + b",0\n"), TEXT, "data.csv"),
     "not UTF-8": (_texts(b"text,label\nfine \xff\xfe film,1\n"), TEXT, "data.csv"),
-    "no such column": (_texts(b"review,label\nfine film,1\n"), TEXT, "data.csv"),
+    "no such column": (_texts(b"colour,label\nfine film,1\n"), TEXT, "data.csv"),
     "label outside the classes": (
         _texts(b"text,label\nfine film,7\nsad film,0\n"),
         (*TEXT[:-1], "folder:data.csv?classes=negative,positive"),
