@@ -26,11 +26,14 @@ class LogMel(nn.Module):
     do not influence each other here.
     """
 
+    window: Tensor  # [WINDOW]
+    mel: Tensor  # [FFT / 2 + 1, bands]
+
     def __init__(self, bands: int = 40):
         super().__init__()
         mel = melscale_fbanks(FFT // 2 + 1, 20.0, SAMPLE_RATE / 2, bands, SAMPLE_RATE)
         self.register_buffer("window", torch.hann_window(WINDOW), persistent=False)
-        self.register_buffer("mel", mel, persistent=False)  # [FFT / 2 + 1, bands]
+        self.register_buffer("mel", mel, persistent=False)
 
     def forward(self, wave: Tensor) -> Tensor:
         margin = (WINDOW - HOP) // 2  # centres frame t on samples 160 t to 160 t + 159
@@ -78,11 +81,14 @@ class MfccStatistics(nn.Module):
     its parts, is decided softly by their energy, so that the statistics are differentiable in the waveform.
     """
 
+    dct: Tensor  # [bands, cepstra]
+    centres: Tensor  # [parts]
+
     def __init__(self, cepstra: int = 13, parts: int = 5, bands: int = 40):
         super().__init__()
         self.size = cepstra * (parts + 2)
         self.log_mel = LogMel(bands)
-        self.register_buffer("dct", create_dct(cepstra, bands, "ortho"), persistent=False)  # [bands, cepstra]
+        self.register_buffer("dct", create_dct(cepstra, bands, "ortho"), persistent=False)
         self.register_buffer("centres", (torch.arange(parts) + 0.5) / parts, persistent=False)
 
     def forward(self, wave: Tensor) -> Tensor:

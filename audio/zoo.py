@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.tree import DecisionTreeClassifier
-from torch import Tensor
+from torch import Tensor, nn
 
 from carom.audio import keywords
 from carom.audio.frontends import MfccStatistics
@@ -78,7 +78,9 @@ def train_network(schedule: Schedule, recipe: Recipe, progress: Progress | None)
     def sample(indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         return augment(data.waves[indices], data.lengths[indices], generator), data.labels[indices]
 
-    return fit(recipe.build(), sample, chosen(data, recipe.half), schedule, recipe.seed, progress)
+    network = recipe.build()
+    assert isinstance(network, nn.Module)
+    return fit(network, sample, chosen(data, recipe.half), schedule, recipe.seed, progress)
 
 
 @torch.inference_mode()

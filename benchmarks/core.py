@@ -27,11 +27,12 @@ from torch.nn import functional as F
 from carom.common.ascent import Ascent
 from carom.common.data import Dataset
 from carom.common.library import get_attack, load_data, load_model
-from carom.common.models import Model, TorchModel
 from carom.common.modality import get_modality
-from carom.common.problem import Batch, Goal, Problem
+from carom.common.models import Model, TorchModel
+from carom.common.problem import Goal, Problem
 from carom.common.rng import Rng
 from carom.common.run import pick_device
+from carom.common.spaces import Box
 from carom.common.threats import Linf
 
 NETWORKS = {
@@ -42,9 +43,12 @@ EPS = {"image": 8 / 255, "audio": 0.002}
 EXAMPLES = {"image": 64, "audio": 32, "text": 24}
 
 
-def bare_loop(model: TorchModel, x0: Tensor, labels: Tensor, start: Tensor, eps: float, size: float, decay: float) -> Tensor:
+def bare_loop(
+    model: TorchModel, x0: Tensor, labels: Tensor, start: Tensor, eps: float, size: float, decay: float
+) -> Tensor:
     """Ten steps of forward, backward and update: what no implementation can avoid."""
-    low, high = model.space.low, model.space.high  # type: ignore[attr-defined]
+    assert isinstance(model.space, Box)
+    low, high = model.space.low, model.space.high
     x, memory = start, torch.zeros_like(x0)
     for _ in range(10):
         x = x.detach().requires_grad_()
@@ -63,7 +67,9 @@ def clock(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def side_by_side(ours: Callable[[], Any], floor: Callable[[], Any], repeats: int, device: torch.device) -> tuple[float, float]:
+def side_by_side(
+    ours: Callable[[], Any], floor: Callable[[], Any], repeats: int, device: torch.device
+) -> tuple[float, float]:
     """Median seconds of each, run in turns after one warm-up each."""
     times: tuple[list[float], list[float]] = ([], [])
     for repeat in range(repeats + 1):
@@ -75,7 +81,9 @@ def side_by_side(ours: Callable[[], Any], floor: Callable[[], Any], repeats: int
     return statistics.median(times[0]), statistics.median(times[1])
 
 
-def gradient_row(modality: str, name: str, attack: str, data: Dataset, repeats: int, device: torch.device) -> dict[str, Any]:
+def gradient_row(
+    modality: str, name: str, attack: str, data: Dataset, repeats: int, device: torch.device
+) -> dict[str, Any]:
     model = load_model(f"zoo:{name}").to(device)
     assert isinstance(model, TorchModel)
     # Without padding: masking it is part of ours only.
@@ -115,15 +123,13 @@ def text_row(name: str, data: Dataset, repeats: int, device: torch.device) -> di
     attack = get_attack("greedy-unk", "text")
     rng = Rng.of(0, batch.ids)
     sent: list[list[str]] = []
-    call = type(model).__call__
-
-    class Recorder(type(model)):  # type: ignore[misc]
-        def __call__(self, inputs: Any, lengths: Tensor | None = None) -> Any:
-            sent.append(list(inputs))
-            return call(self, inputs, lengths)
-
     plain = type(model)
-    model.__class__ = Recorder
+
+    def recorded(self: Model, inputs: Any, lengths: Tensor | None = None) -> Any:
+        sent.append(list(inputs))
+        return plain.__call__(self, inputs, lengths)
+
+    model.__class__ = type("Recorder", (plain,), {"__call__": recorded})
     attack(problem, batch, rng)
     model.__class__ = plain
     rows = [list(part) for part in sent]

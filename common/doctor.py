@@ -7,6 +7,7 @@ import os
 import platform
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from carom.common.modality import get_modality, modality_names
@@ -25,12 +26,12 @@ def examine() -> list[dict[str, Any]]:
 
     check("python", platform.python_version)
     for package in PACKAGES:
-        check(package, lambda package=package: _imported(package))  # type: ignore[misc]
+        check(package, partial(_imported, package))
     check("device", _device)
     check("threads", lambda: f"{len(os.sched_getaffinity(0))} CPU cores" if hasattr(os, "sched_getaffinity") else "?")
     check("working folder can be written", _writable)
     for name in modality_names():
-        check(f"modality {name}", lambda name=name: _modality(name))  # type: ignore[misc]
+        check(f"modality {name}", partial(_modality, name))
     check("extra: textattack", lambda: _imported("textattack"), needed=False)
     return checks
 

@@ -19,6 +19,9 @@ Shape = tuple[int, int, int]
 class Normalise(nn.Module):
     """(x - mean) / std for each channel. The constants are the architecture's, so checkpoints do not store them."""
 
+    mean: Tensor  # float[1, C, 1, 1], as is std
+    std: Tensor
+
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         for name, values in (("mean", mean), ("std", std)):

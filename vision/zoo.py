@@ -95,7 +95,9 @@ def _train_network(recipe: Recipe, progress: Progress | None, schedule: Schedule
     def sample(indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         return augment(images[indices], generator, erase, noise), labels[indices]
 
-    return fit(recipe.build(), sample, _indices(recipe.half), schedule, recipe.seed, progress)
+    network = recipe.build()
+    assert isinstance(network, nn.Module)
+    return fit(network, sample, _indices(recipe.half), schedule, recipe.seed, progress)
 
 
 def _train_trees(recipe: Recipe, progress: Progress | None, grow: Callable[[int], Any]) -> Body:

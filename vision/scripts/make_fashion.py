@@ -13,6 +13,7 @@ import gzip
 import math
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +47,7 @@ def main() -> None:
     parser.add_argument("--target", type=Path, default=TARGET)
     arguments = parser.parse_args()
     rng = np.random.default_rng(SEED)
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for split, (original, per_class) in SPLITS.items():
         images = read_idx(arguments.source / f"{original}-images-idx3-ubyte.gz")
         labels = read_idx(arguments.source / f"{original}-labels-idx1-ubyte.gz")
