@@ -28,7 +28,7 @@ from carom.common.ascent import Ascent
 from carom.common.data import Dataset
 from carom.common.library import get_attack, load_data, load_model
 from carom.common.modality import get_modality
-from carom.common.models import Model, TorchModel
+from carom.common.models import TorchModel
 from carom.common.problem import Goal, Problem
 from carom.common.rng import Rng
 from carom.common.run import pick_device
@@ -125,11 +125,11 @@ def text_row(name: str, data: Dataset, repeats: int, device: torch.device) -> di
     sent: list[list[str]] = []
     plain = type(model)
 
-    def recorded(self: Model, inputs: Any, lengths: Tensor | None = None) -> Any:
-        sent.append(list(inputs))
-        return plain.__call__(self, inputs, lengths)
+    def recorded(self: Any, codes: Any) -> Any:
+        sent.append(list(codes))
+        return plain.read(self, codes)
 
-    model.__class__ = type("Recorder", (plain,), {"__call__": recorded})
+    model.__class__ = type("Recorder", (plain,), {"read": recorded})
     attack(problem, batch, rng)
     model.__class__ = plain
     rows = [list(part) for part in sent]
@@ -137,7 +137,7 @@ def text_row(name: str, data: Dataset, repeats: int, device: torch.device) -> di
     def floor() -> None:
         with model.frozen(), torch.no_grad():
             for part in rows:
-                model(part)
+                model.read(part)
 
     seconds, least = side_by_side(lambda: attack(problem, batch, rng), floor, repeats, device)
     return row("greedy-unk text", name, seconds, least, 0.0)

@@ -11,6 +11,7 @@ makes the forest differentiable, every split a sigmoid, and a gradient attack cl
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -248,13 +249,19 @@ class Level:
 
 
 class SoftForest(Model):
-    """A forest whose splits are sigmoids: the probability of a leaf is the product of the gates on its way."""
+    """A forest whose splits are sigmoids: the probability of a leaf is the product of the gates on its way.
+
+    It computes in float64, front end and all: sums over many gates would otherwise depend, in their last digit, on how
+    many examples are summed at once, and an attack's steps would carry that into what is stored.
+    """
 
     access = Access.LABEL | Access.SCORE | Access.GRADIENT
 
     def __init__(self, model: TreeModel, temperature: float) -> None:
         super().__init__(model.name, model.modality, model.family, model.space, model.classes, model.digest)
-        self.model = model
+        self.model = copy.copy(model)
+        if model.front_end is not None:
+            self.model.front_end = copy.deepcopy(model.front_end).double()
         self.device = model.device
         ensemble, scale = model.ensemble, temperature * _spread(model.ensemble)
         tree = torch.arange(ensemble.trees, device=ensemble.left.device)
@@ -262,16 +269,16 @@ class SoftForest(Model):
         while len(tree):
             inner = ensemble.left[tree, node] != LEAF
             leaves, splits = (~inner).nonzero().squeeze(1), inner.nonzero().squeeze(1)
-            value = ensemble.value[tree[leaves], node[leaves]]
+            value = ensemble.value[tree[leaves], node[leaves]].double()
             tree, node = tree[splits], node[splits]
             feature = ensemble.feature[tree, node]
-            sharpness = 1 / scale[feature]
-            self.levels.append(Level(leaves, value, splits, feature, ensemble.threshold[tree, node], sharpness))
+            sharpness, threshold = 1 / scale[feature].double(), ensemble.threshold[tree, node].double()
+            self.levels.append(Level(leaves, value, splits, feature, threshold, sharpness))
             node = torch.cat([ensemble.left[tree, node], ensemble.right[tree, node]])
             tree = torch.cat([tree, tree])
 
     def __call__(self, inputs: Tensor, lengths: Tensor | None = None) -> Output:
-        x = self.model.features(inputs)
+        x = self.model.features(inputs.double()).double()
         reach = x.new_ones(len(x), self.model.ensemble.trees)  # [N, W]: how much of x arrives at each node
         shares = x.new_zeros(len(x), self.model.ensemble.classes)
         for level in self.levels:
@@ -300,13 +307,13 @@ class SoftLeafPath:
 
     ascent: Ascent
     temperature: float = 0.2
-    chunk: int = 64  # examples relaxed at once: bounds memory, changes sums in their last digit
+    chunk: int = 64  # examples relaxed at once: bounds memory
 
     def __call__(self, problem: Problem, batch: Batch, rng: Rng) -> Result:
         if not isinstance(problem.model, TreeModel):
             raise CaromError(f"soft-leaf-path relaxes the splits of trees; {problem.model.name} has none to read.")
-        soft = SoftForest(problem.model, self.temperature)
         with problem.model.frozen():
+            soft = SoftForest(problem.model, self.temperature)
             return join([self._part(problem, soft, batch.take(rows), rows, rng) for rows in _chunks(batch, self.chunk)])
 
     def _part(self, problem: Problem, soft: SoftForest, part: Batch, rows: Tensor, rng: Rng) -> Result:
