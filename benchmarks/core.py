@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from carom.common.allocator import keep_freed_memory
 from carom.common.ascent import Ascent
 from carom.common.data import Dataset
 from carom.common.library import get_attack, load_data, load_model
@@ -160,6 +161,7 @@ def row(name: str, model: str, seconds: float, least: float, parity: float) -> d
 @click.option("--modality", "-m", "only", multiple=True, help="Only this modality (may be repeated).")
 def main(as_json: bool, repeats: int, device: str, only: tuple[str, ...]) -> None:
     """Time the attack loop beside its floor."""
+    keep_freed_memory()  # as the command line does; both sides gain
     torch.set_num_threads(1)
     where, rows = pick_device(device), []
     for modality, (spec, names) in NETWORKS.items():

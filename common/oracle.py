@@ -19,7 +19,10 @@ Ask = Callable[[Tensor], tuple[Tensor, Tensor]]
 def within(threat: Threat, space: Space, x: Tensor, x0: Tensor) -> Tensor:
     """x rounded to its stored form; examples that rounding would carry out of the budget are rounded towards x0."""
     nearest = space.round(x)
-    fits = threat.allows(nearest, x0).view(-1, *[1] * (x.dim() - 1))
+    fits = threat.allows(nearest, x0)
+    if bool(fits.all()):
+        return nearest
+    fits = fits.view(-1, *[1] * (x.dim() - 1))
     return torch.where(fits, nearest, space.round(x, toward=x0))
 
 

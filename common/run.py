@@ -125,7 +125,7 @@ class Run:
         return {
             "version": version("carom"),
             "modalities": {o.plan.modality: o.summary() for o in self.outcomes},
-            "report": None if self.folder is None else str((self.folder / "report.html").resolve()),
+            "report": None if self.folder is None else str(self.folder / "report.html"),
             "seconds": round(self.seconds, 1),
             "seed": self.study.seeds[0],
             "seeds": list(self.study.seeds),

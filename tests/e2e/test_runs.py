@@ -53,10 +53,14 @@ def test_same_command_twice_gives_the_same_bytes_and_computes_nothing_twice(
     assert artefacts(Path("a")) == artefacts(Path("b"))
 
 
-def test_batch_size_changes_nothing(carom: Any, stable: Any, artefacts: Any) -> None:
+SOUNDS = ("--modality", "audio", "-s", "zoo:audio-gru", "-s", "zoo:audio-forest", "--limit", "23", "-q")
+
+
+@pytest.mark.parametrize("study", [SMALL, SOUNDS], ids=["image", "audio"])
+def test_batch_size_changes_nothing(carom: Any, stable: Any, artefacts: Any, study: tuple[str, ...]) -> None:
     results = []
     for batch in ("1", "7", "64"):
-        answer = carom("run", *SMALL, "--batch", batch, "--store", f"s{batch}", "--out", f"r{batch}", "--json")
+        answer = carom("run", *study, "--batch", batch, "--store", f"s{batch}", "--out", f"r{batch}", "--json")
         assert answer.code == 0, answer.err
         tensors = {n: b for n, b in artefacts(Path(f"s{batch}")).items() if n.endswith("safetensors")}
         results.append((stable(answer.json), tensors))
