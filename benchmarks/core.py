@@ -2,12 +2,14 @@
 
     python -m carom.benchmarks.core --json
 
-The floor of image and audio rows is a loop of forward, backward, sign step and projection on the same module and the
-same inputs, with frozen weights and nothing else; ours does the same steps and also counts, guards against gradients
-that are not finite, rounds to the stored form and asks once more whether that fools the model. For text the floor is
-the forward passes alone of the very rows that the search sends through the model. Both run in turns, in one process,
-on one thread; the median of the repeats is printed. `parity` is the largest difference between the two perturbations
-before rounding (image, audio), or whether the rows were the same (text).
+The floor of image and audio rows is a loop of forward, backward, update and projection on the same module, inputs and
+start, with frozen weights and nothing else. `ratio` is our loop over it: the same steps, which also draws the random
+start, counts, and guards against gradients that are not finite. `whole_ratio` is the whole attack over it, which also
+rounds to the stored form within the budget and asks once more whether that fools the model: one forward pass in eleven.
+For text the floor is the forward passes of the very rows that the search sends through the model, already tokenised.
+
+All run in turns, in one process, on one thread; medians are printed. `parity` is the largest difference between our
+perturbation and the bare loop's before rounding; text rows are the same by construction, so theirs is 0.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -35,6 +37,7 @@ from carom.common.rng import Rng
 from carom.common.run import pick_device
 from carom.common.spaces import Box
 from carom.common.threats import Linf
+from carom.text.models import TextModel
 
 NETWORKS = {
     "image": ("builtin:fashion-mnist", ("image-resnet", "image-gru", "image-vit")),
@@ -68,18 +71,16 @@ def clock(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def side_by_side(
-    ours: Callable[[], Any], floor: Callable[[], Any], repeats: int, device: torch.device
-) -> tuple[float, float]:
+def side_by_side(runs: Sequence[Callable[[], Any]], repeats: int, device: torch.device) -> list[float]:
     """Median seconds of each, run in turns after one warm-up each."""
-    times: tuple[list[float], list[float]] = ([], [])
+    times: list[list[float]] = [[] for _ in runs]
     for repeat in range(repeats + 1):
-        for run, spent in zip((ours, floor), times, strict=True):
+        for run, spent in zip(runs, times, strict=True):
             began = clock(device)
             run()
             if repeat:
                 spent.append(clock(device) - began)
-    return statistics.median(times[0]), statistics.median(times[1])
+    return [statistics.median(spent) for spent in times]
 
 
 def gradient_row(
@@ -105,51 +106,55 @@ def gradient_row(
         return bare_loop(model, batch.inputs, batch.labels, start, threat.eps, ascent.size, decay)
 
     def ours() -> Any:
+        return ascent.climb(Oracle(problem, batch), rng.fold("restart", 0))
+
+    def whole() -> Any:
         return ascent(problem, batch, rng)
 
     with model.frozen():
         unrounded, _ = ascent.climb(Oracle(problem, batch), rng.fold("restart", 0))
         difference = float((unrounded - floor()).abs().max())
-        seconds, least = side_by_side(ours, floor, repeats, device)
-    return row(f"{attack}-10 {modality}", name, seconds, least, difference)
+        seconds, least, whole_seconds = side_by_side((ours, floor, whole), repeats, device)
+    return row(f"{attack}-10 {modality}", name, seconds, least, whole_seconds, difference)
 
 
 def text_row(name: str, data: Dataset, repeats: int, device: torch.device) -> dict[str, Any]:
     """Greedy substitution against the forward passes of its own rows."""
     model = load_model(f"zoo:{name}")
+    assert isinstance(model, TextModel)
     modality = get_modality("text")
     batch = data.batch()
     threat = modality.threats["words"](float(modality.defaults.eps))
     problem = Problem(model, Goal(batch.labels), threat)
     attack = get_attack("greedy-unk", "text")
     rng = Rng.of(0, batch.ids)
-    sent: list[list[str]] = []
+    rows: list[list[Any]] = []
     plain = type(model)
 
-    def recorded(self: Any, codes: Any) -> Any:
-        sent.append(list(codes))
+    def recorded(self: TextModel, codes: Any) -> Any:
+        rows.append(list(codes))
         return plain.read(self, codes)
 
     model.__class__ = type("Recorder", (plain,), {"read": recorded})
     attack(problem, batch, rng)
     model.__class__ = plain
-    rows = [list(part) for part in sent]
 
     def floor() -> None:
         with model.frozen(), torch.no_grad():
             for part in rows:
                 model.read(part)
 
-    seconds, least = side_by_side(lambda: attack(problem, batch, rng), floor, repeats, device)
-    return row("greedy-unk text", name, seconds, least, 0.0)
+    seconds, least = side_by_side((lambda: attack(problem, batch, rng), floor), repeats, device)
+    return row("greedy-unk text", name, seconds, least, seconds, 0.0)
 
 
-def row(name: str, model: str, seconds: float, least: float, parity: float) -> dict[str, Any]:
+def row(name: str, model: str, seconds: float, least: float, whole: float, parity: float) -> dict[str, Any]:
     return {
         "name": f"{name} {model}",
         "ours_seconds": round(seconds, 4),
         "floor_seconds": round(least, 4),
         "ratio": round(seconds / least, 3),
+        "whole_ratio": round(whole / least, 3),
         "parity": parity,
     }
 
@@ -178,7 +183,7 @@ def main(as_json: bool, repeats: int, device: str, only: tuple[str, ...]) -> Non
     else:
         from carom.common.console import print_table
 
-        print_table(("name", "ours_seconds", "floor_seconds", "ratio", "parity"), rows)
+        print_table(("name", "ours_seconds", "floor_seconds", "ratio", "whole_ratio", "parity"), rows)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from carom.common.data import Dataset
 from carom.common.errors import CaromError, UnknownName
-from carom.common.modality import AttackInfo, Modality, get_modality, modality_names
+from carom.common.modality import AttackInfo, Modality, get_modality, load_data_of, load_model_of, modality_names
 from carom.common.models import Model
 from carom.common.problem import Access, Attack, Cost, describe
 from carom.common.registry import attacks_of, choose_attack
@@ -60,7 +60,7 @@ def load_model(source: Any, modality: str | None = None, **facts: Any) -> Model:
     """
     if isinstance(source, Model):
         return source
-    return modality_of(source, modality).load_model(source, **facts)
+    return load_model_of(modality_of(source, modality), source, facts)
 
 
 def load_data(
@@ -80,7 +80,7 @@ def load_data(
                 raise UnknownName("built-in data set", parsed.rest, known)
             raise _ask_modality(repr(spec))
         modality = owners[0]
-    return get_modality(modality).load_data(spec, split=split, limit=limit, **facts)
+    return load_data_of(get_modality(modality), spec, split, limit, facts)
 
 
 def get_attack(name: str, modality: str | None = None, **parameters: Any) -> Attack:

@@ -13,10 +13,11 @@ from importlib.metadata import entry_points
 from typing import Any, Protocol
 
 from carom.common.data import Dataset
-from carom.common.errors import UnknownName
+from carom.common.errors import CaromError, UnknownName
 from carom.common.models import Model
 from carom.common.problem import Access, Attack
 from carom.common.spaces import Inputs, Space
+from carom.common.specs import call_with, parse
 from carom.common.threats import Threat
 from carom.common.zoo import Recipe
 
@@ -118,3 +119,38 @@ def get_modality(name: str) -> Modality:
         if point.name == name:
             return point.load()
     raise UnknownName("modality", name, modality_names())
+
+
+def _added(group: str, spec: Any) -> Callable[..., Any] | None:
+    """What another installed package answers this spec with: its entry point of the spec's kind."""
+    kind = spec.partition(":")[0] if isinstance(spec, str) else None
+    for point in entry_points(group=group):
+        if point.name == kind:
+            return point.load()
+    return None
+
+
+def load_model_of(modality: Modality, source: Any, facts: Mapping[str, Any]) -> Model:
+    """A model by spec or object. An entry point KIND in `carom.models` answers KIND:REST: a function of `rest` and
+    the spec's parameters that returns a Model, or an object that the modality can wrap with the given facts.
+    """
+    added = _added("carom.models", source)
+    if added is None:
+        return modality.load_model(source, **facts)
+    spec = parse(source)
+    made = call_with(added, {"rest": spec.rest, **spec.parameters}, source)
+    return made if isinstance(made, Model) else modality.load_model(made, **{"name": source, **facts})
+
+
+def load_data_of(modality: Modality, spec: str, split: str, limit: int | None, facts: Mapping[str, Any]) -> Dataset:
+    """Data by spec. An entry point KIND in `carom.datasets` answers KIND:REST: a function of `rest`, `split` and the
+    spec's parameters that returns a Dataset, of which `limit` examples are kept.
+    """
+    added = _added("carom.datasets", spec)
+    if added is None:
+        return modality.load_data(spec, split=split, limit=limit, **facts)
+    parsed = parse(spec)
+    made = call_with(added, {"rest": parsed.rest, "split": split, **parsed.parameters}, spec)
+    if not isinstance(made, Dataset):
+        raise CaromError(f"{spec}: the package that answers it gave {type(made).__name__}, not a carom Dataset.")
+    return made.sample(limit)

@@ -21,13 +21,14 @@ SECOND = -7723592293110705685  # 0x94D049BB133111EB
 
 def _shift(x: Tensor, bits: int) -> Tensor:
     """Logical right shift: torch's own is arithmetic."""
-    return (x >> bits) & ((1 << (64 - bits)) - 1)
+    return (x >> bits).bitwise_and_((1 << (64 - bits)) - 1)
 
 
 def _mix(x: Tensor) -> Tensor:
-    x = (x ^ _shift(x, 30)) * FIRST
-    x = (x ^ _shift(x, 27)) * SECOND
-    return x ^ _shift(x, 31)
+    """A new tensor, mixed in place: whole waveforms are drawn at once, and memory is what takes the time."""
+    x = (x ^ _shift(x, 30)).mul_(FIRST)
+    x = x.bitwise_xor_(_shift(x, 27)).mul_(SECOND)
+    return x.bitwise_xor_(_shift(x, 31))
 
 
 def _hash(*parts: object) -> int:
@@ -65,7 +66,7 @@ class Rng:
 
     def uniform(self, *shape: int) -> Tensor:
         """float32[N, *shape] in [0, 1)."""
-        return _shift(self.bits(*shape), 40).float() / (1 << 24)
+        return _shift(self.bits(*shape), 40).float().div_(1 << 24)
 
     def signs(self, *shape: int) -> Tensor:
         """float32[N, *shape] of -1 and 1."""

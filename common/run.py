@@ -19,7 +19,7 @@ import torch
 
 from carom.common.data import Dataset
 from carom.common.errors import CaromError, UnknownName
-from carom.common.modality import Modality, get_modality
+from carom.common.modality import Modality, get_modality, load_data_of, load_model_of
 from carom.common.models import Model
 from carom.common.registry import choose_attack
 from carom.common.specs import number, parse
@@ -78,7 +78,7 @@ def plan_of(study: Study, name: str) -> Plan:
     threat = modality.threats[part.threat](number(part.eps))
     chosen = tuple(choose_attack(modality, spec, part.threat) for spec in dict.fromkeys(part.attacks))
     facts = {"on_error": part.on_error, **part.data.facts}
-    data = modality.load_data(part.data.spec, split=part.split, limit=part.limit, **facts)
+    data = load_data_of(modality, part.data.spec, part.split, part.limit, facts)
     device, loaded = pick_device(study.device), {}
     for named in [*part.sources, *part.targets]:
         key = json.dumps([named.spec, named.facts], sort_keys=True, default=str)
@@ -104,7 +104,7 @@ def load_named(modality: Modality, named: Named, data: Dataset) -> Model:
     facts = {name: None if value == "none" else value for name, value in named.facts.items()}
     if parse(named.spec).kind in ("py", "safetensors"):
         facts.setdefault("classes", list(data.classes))
-    return modality.load_model(named.spec, **facts)
+    return load_model_of(modality, named.spec, facts)
 
 
 @dataclass
