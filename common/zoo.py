@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from carom.common.errors import CaromError
@@ -92,9 +93,10 @@ def train_and_save(recipe: Recipe, folder: Path | None = None, progress: Progres
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the same sums in the same order, whatever machine shares its cores
     try:
-        torch.manual_seed(recipe.seed)
-        tensors = halve(recipe.train(recipe, progress))
-        accuracy = recipe.evaluate(recipe, restore(recipe.build(), tensors))
+        with threadpool_limits(1):  # numpy's and scipy's too
+            torch.manual_seed(recipe.seed)
+            tensors = halve(recipe.train(recipe, progress))
+            accuracy = recipe.evaluate(recipe, restore(recipe.build(), tensors))
     finally:
         torch.set_num_threads(threads)
     data = save(tensors, metadata={"carom": recipe.name})
