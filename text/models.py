@@ -24,6 +24,7 @@ from carom.common.loading import (
     Fact,
     class_names,
     digest_of_object,
+    dispatch,
     family_of,
     fitted_classes,
     is_estimator,
@@ -35,7 +36,6 @@ from carom.common.loading import (
     load_skops,
     need,
     scores_of,
-    separate,
 )
 from carom.common.models import FrozenModule, FunctionModel, Model, digest_of
 from carom.common.objectives import margin
@@ -51,7 +51,6 @@ from carom.text.reviews import CLASSES as CLASS_NAMES
 from carom.text.space import Sentence, Words
 from carom.text.words import Span
 
-KINDS = ("zoo", "hf", "safetensors", "sklearn", "py")
 KNOWN = ("name", "family", "classes", "tokenizer", "limit", "embedding", "answers", "trusted")
 """The facts that a user may state, as keywords or as parameters of the spec."""
 
@@ -343,17 +342,7 @@ def load_model(source: Any, **facts: Any) -> Model:
     the tokens, where it cannot be found. For functions from list[str], what they answer: `answers="probabilities"`
     (the default) or "logits". `name` and `family` override what Carom picks.
     """
-    if isinstance(source, Model):
-        return source
-    if isinstance(source, str):
-        source = parse(source, KINDS)
-    if not isinstance(source, Spec):
-        known_facts(facts, KNOWN, _called(source))
-        return wrap(source, facts)
-    source, stated = separate(source, KNOWN)
-    facts = {"name": f"{source.kind}:{source.rest}", **stated, **facts}
-    known_facts(facts, KNOWN, facts["name"])
-    return _LOADERS[source.kind](source, facts)
+    return dispatch(source, facts, _LOADERS, KNOWN, wrap)
 
 
 def wrap(thing: Any, facts: Mapping[str, Any]) -> Model:
