@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from carom.common.errors import CaromError
 from carom.common.estimators import Backprop, Estimator
-from carom.common.objectives import Objective, cross_entropy
+from carom.common.objectives import Objective, cross_entropy, margin
 from carom.common.oracle import Oracle
 from carom.common.problem import Batch, Problem, Result, Status
 from carom.common.rng import Rng
+from carom.common.steps import Step, Surgery, Transform, prepared
 from carom.common.threats import Ball, confine
 from carom.common.updates import Chain
 
 
+def rows_of(state: Any, rows: Tensor) -> Any:
+    """Some examples of what an update or an estimator remembers: tensors with a row each, in tuples of any depth."""
+    if isinstance(state, Tensor):
+        return state[rows]
+    return tuple(rows_of(part, rows) for part in state) if isinstance(state, tuple) else state
+
+
 @dataclass(frozen=True)
 class Ascent:
-    """Climb an objective inside a ball: objective x gradient estimator x update rule x threat.
+    """Climb an objective inside a ball: objective x gradient estimator x transform x surgery x update rule x threat.
 
     Every example makes all its steps, whether or not the attacked model is fooled before: the further steps are what
-    transfers. With restarts, each example keeps its best run: one that succeeds, then the highest objective.
+    transfers. With `stop`, examples whose stored form reaches the goal leave the batch, which is what a white-box or
+    query attack wants. With restarts, each example keeps its best run: one that succeeds, then the largest margin.
+
+    A `surgery` changes how the model passes gradients; the objective, the transform and the surgery may hold what they
+    need of one batch by a method `prepared` (carom.common.steps).
     """
 
     steps: int = 10
@@ -30,8 +45,29 @@ class Ascent:
     update: Chain = field(default_factory=Chain)
     objective: Objective = cross_entropy
     gradient: Estimator = field(default_factory=Backprop)
+    transform: Transform | None = None
+    surgery: Surgery | None = None
     random_start: bool = False
     restarts: int = 1
+    stop: bool = False
+
+    def __post_init__(self) -> None:
+        if self.stop and any(hasattr(part, "prepared") for part in (self.objective, self.transform)):
+            raise CaromError("stop=true drops examples along the way, which this objective or transform cannot follow.")
+
+    @property
+    def passes(self) -> int:
+        """Gradients of the model per step and example."""
+        return self.gradient.passes * (1 if self.transform is None else self.transform.copies)
+
+    def costing(self, gradients: int) -> Ascent | None:
+        """The same attack with as many steps as fit into a number of gradients per example; None if not one does.
+
+        Steps that add up to a multiple of the radius still do: an attack of ten steps of a tenth becomes one of five
+        steps of a fifth.
+        """
+        steps = gradients // self.passes
+        return replace(self, steps=steps, size=min(1.0, self.size * self.steps / steps)) if steps else None
 
     def __call__(self, problem: Problem, batch: Batch, rng: Rng) -> Result:
         oracle = Oracle(problem, batch)
@@ -43,28 +79,53 @@ class Ascent:
 
     def climb(self, oracle: Oracle, rng: Rng) -> tuple[Tensor, Tensor]:
         """One run: (x[N, ...] before rounding, status[N])."""
-        threat, space, batch = oracle.problem.threat, oracle.problem.model.space, oracle.batch
-        assert isinstance(threat, Ball), "Ascent needs a threat with steps and a projection"
-        x0, mask = batch.inputs, batch.mask()
-        size = (self.size * threat.radius(x0)).view(-1, *[1] * (x0.dim() - 1))
-        x = x0
-        if self.random_start:
-            x = space.clamp(x0 + confine(threat.start(x0, rng.fold("start")) - x0, mask))
-        state: Any = self.update.init(x)
-        finite = torch.ones(len(x0), dtype=torch.bool, device=x0.device)
-        moved = torch.zeros_like(finite)
-        for step in range(self.steps):
-            grad, _ = self.gradient(oracle, self.objective, x, rng.fold("step", step))
-            grad = confine(grad, mask)
-            # Kept on the device: nothing here waits for the host.
-            largest = grad.flatten(1).abs().amax(1)
-            finite &= largest.isfinite()
-            moved |= largest > 0
-            direction, state = self.update.apply(grad, state)
-            x = space.clamp(threat.project(x + size * threat.step(direction), x0))
-        status = torch.full((len(x0),), Status.DONE.value, device=x0.device)
-        status = torch.where(moved | (self.steps == 0), status, Status.NO_GRADIENT.value)
-        return x, torch.where(finite, status, Status.BAD_GRADIENT.value)
+        with self._first(oracle, rng) as first:
+            x = first.clean
+            if self.random_start:
+                start = first.ball.start(x, rng.fold("start")) - x
+                x = oracle.problem.model.space.clamp(x + confine(start, oracle.batch.mask()))
+            live = Live(first, x, self.update.init(x))
+            settled = Settled(live)
+            for index in range(first.steps):
+                step = live.at(index, self.update)
+                grad, live.memory, logits = self.gradient(step, live.x, live.memory)
+                if self.stop:
+                    reached = self._reached(step, live.x, logits)
+                    if bool(reached.any()):
+                        untouched = index == 0 and not self.random_start
+                        settled.take(live, reached, Status.SKIPPED if untouched else Status.DONE)
+                        step, grad = live.at(index, self.update), grad[~reached]
+                        if not len(live.x):
+                            break
+                live.climb(step, grad, self.update)
+            return settled.all(live)
+
+    @contextlib.contextmanager
+    def _first(self, oracle: Oracle, rng: Rng) -> Iterator[Step]:
+        """The step before the first, with what objective, transform and surgery are for this batch."""
+        x0, threat = oracle.batch.inputs, oracle.problem.threat
+        assert isinstance(threat, Ball), "a climb needs a threat with steps and a projection"
+        length = (self.size * threat.radius(x0)).view(-1, *[1] * (x0.dim() - 1))
+        with contextlib.ExitStack() as stack:
+            objective = stack.enter_context(prepared(self.objective, oracle, rng.fold("objective")))
+            transform = stack.enter_context(prepared(self.transform, oracle, rng.fold("transform")))
+            announce = None if self.surgery is None else stack.enter_context(self.surgery(oracle))
+            yield Step(oracle, objective, x0, length, -1, self._affordable(oracle), rng, transform, announce)
+
+    def _affordable(self, oracle: Oracle) -> int:
+        """How many steps the query budget allows, where answers are paid for."""
+        limit, price = oracle.problem.budget.queries, self.gradient.queries
+        return self.steps if limit is None or not price else min(self.steps, limit // price)
+
+    def _reached(self, step: Step, x: Tensor, logits: Tensor | None) -> Tensor:
+        """bool[N]: whose stored form reaches the goal. Only those are asked about whose x itself does."""
+        goal = step.oracle.goal()
+        likely = goal.achieved(step.oracle.logits(x, pays=False) if logits is None else logits)
+        rows = likely.nonzero().squeeze(1)
+        if not len(rows):
+            return likely
+        part = step.oracle.take(rows)
+        return likely.index_put((rows,), part.goal().achieved(part.logits(part.store(x[rows]), pays=False)))
 
     def _best_of_restarts(self, oracle: Oracle, rng: Rng, x: Tensor, status: Tensor) -> tuple[Tensor, Tensor]:
         rank, shape = self._rank(oracle, x, status), (-1, *[1] * (x.dim() - 1))
@@ -76,9 +137,71 @@ class Ascent:
             status, rank = torch.where(better, other_status, status), torch.where(better, other_rank, rank)
         return x, status
 
-    def _rank(self, oracle: Oracle, x: Tensor, status: Tensor) -> Tensor:
-        """float64[N]: success outweighs any objective; runs that broke come last."""
+    @staticmethod
+    def _rank(oracle: Oracle, x: Tensor, status: Tensor) -> Tensor:
+        """float64[N]: success outweighs any margin; runs that broke come last."""
         logits = oracle.logits(oracle.store(x), pays=False)
         goal = oracle.goal()
-        rank = self.objective(logits, goal).double().clamp(-1e6, 1e6) + 1e7 * goal.achieved(logits)
-        return torch.where(status == Status.DONE, rank.nan_to_num(-1e9), -1e9)
+        rank = margin(logits, goal).double().clamp(-1e6, 1e6) + 1e7 * goal.achieved(logits)
+        return torch.where(status <= Status.SKIPPED, rank.nan_to_num(-1e9), -1e9)
+
+
+@dataclass
+class Live:
+    """The examples that are still climbing: M of the N of the batch."""
+
+    first: Step  # what does not change from step to step
+    x: Tensor  # [M, ...]
+    state: Any  # of the update rule
+    memory: Any = None  # of the gradient estimator
+
+    def __post_init__(self) -> None:
+        self.rows = torch.arange(len(self.x), device=self.x.device)
+        self.finite = torch.ones_like(self.rows, dtype=torch.bool)
+        self.moved = torch.zeros_like(self.finite)
+
+    def at(self, index: int, update: Chain) -> Step:
+        rng = self.first.rng.fold("step", index)
+        return replace(self.first, index=index, rng=rng, momentum=update.momentum(self.state))
+
+    def climb(self, step: Step, grad: Tensor, update: Chain) -> None:
+        """One step. All is kept on the device: nothing here waits for the host."""
+        grad = confine(grad, step.oracle.batch.mask())
+        largest = grad.flatten(1).abs().amax(1)
+        self.finite &= largest.isfinite()
+        self.moved |= largest > 0
+        direction, self.state = update.apply(grad, self.state)
+        self.x = step.moved(self.x, direction)
+
+    def status(self) -> Tensor:
+        """int64[M]: how a climb that made all its steps ended."""
+        status = torch.full_like(self.rows, Status.DONE.value)
+        if self.first.steps:
+            status = torch.where(self.moved, status, Status.NO_GRADIENT.value)
+        return torch.where(self.finite, status, Status.BAD_GRADIENT.value)
+
+    def keep(self, rows: Tensor) -> None:
+        self.first, self.x, self.rows = self.first.take(rows), self.x[rows], self.rows[rows]
+        self.finite, self.moved = self.finite[rows], self.moved[rows]
+        self.state, self.memory = rows_of(self.state, rows), rows_of(self.memory, rows)
+
+
+class Settled:
+    """Where the examples that left early ended, to be put together with those that climbed to the end."""
+
+    def __init__(self, live: Live) -> None:
+        self.x: Tensor | None = None
+        self.status = torch.zeros_like(live.rows)
+
+    def take(self, live: Live, which: Tensor, status: Status) -> None:
+        """Move the examples bool[M] out of the climb."""
+        self.x = live.first.clean.clone() if self.x is None else self.x
+        self.x[live.rows[which]] = live.x[which]
+        self.status[live.rows[which]] = status.value
+        live.keep((~which).nonzero().squeeze(1))
+
+    def all(self, live: Live) -> tuple[Tensor, Tensor]:
+        """(x[N, ...], status[N])"""
+        if self.x is None:
+            return live.x, live.status()
+        return self.x.index_copy(0, live.rows, live.x), self.status.index_copy(0, live.rows, live.status())

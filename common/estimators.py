@@ -1,53 +1,76 @@
-"""Gradient estimators: how an attack obtains the direction in which its objective grows."""
+"""Gradient estimators: from which points, and from what of the model, an attack learns where its objective grows."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from carom.common.objectives import Objective
-from carom.common.oracle import Oracle
-from carom.common.rng import Rng
+from carom.common.steps import Step
 
 
-class Transform(Protocol):
-    """A differentiable random view of inputs: (x[N, ...], one stream per example) -> x[N, ...]."""
+class Estimate(NamedTuple):
+    """What an estimator says of one step."""
 
-    def __call__(self, x: Tensor, rng: Rng) -> Tensor: ...
+    grad: Tensor  # like x
+    memory: Any = None  # tensors with one row an example, or tuples of such; given back at the next step
+    logits: Tensor | None = None  # of x itself, where they were computed on the way
 
 
 class Estimator(Protocol):
-    """(oracle, objective, x[N, ...], rng) -> (gradient like x, logits[N, C] of the (first) forward pass)."""
+    """Gradients for the steps of a climb. What is remembered travels beside it, never in it."""
 
-    def __call__(self, oracle: Oracle, objective: Objective, x: Tensor, rng: Rng) -> tuple[Tensor, Tensor]: ...
+    @property
+    def passes(self) -> int:
+        """Gradients of the model per step and example, before the copies that a transform asks for."""
+
+    @property
+    def queries(self) -> int:
+        """Answers that the attacker pays for, per step and example: 0 where gradients are seen."""
+
+    def __call__(self, step: Step, x: Tensor, memory: Any) -> Estimate:
+        """`memory` is None at the first step."""
 
 
 @dataclass(frozen=True)
 class Backprop:
     """The gradient itself."""
 
-    def __call__(self, oracle: Oracle, objective: Objective, x: Tensor, rng: Rng) -> tuple[Tensor, Tensor]:
-        grad, _, logits = oracle.gradient(objective, x)
-        return grad, logits
+    passes = 1
+    queries = 0
+
+    def __call__(self, step: Step, x: Tensor, memory: Any) -> Estimate:
+        grad, logits = step.gradient(x)
+        return Estimate(grad, None, logits if step.transform is None else None)
 
 
 @dataclass(frozen=True)
 class Average:
-    """The mean gradient over `copies` random views (expectation over transformation, Athalye et al. 2018).
+    """The mean gradient over `samples` views of the ascent's transform (expectation over transformation, Athalye et al.
+    2018, section 4.1.3), or over the repeated answers of a surgery that is random."""
 
-    All copies go through the model as one batch.
-    """
+    samples: int = 10
+    queries = 0
 
-    transform: Transform
-    copies: int = 1
+    @property
+    def passes(self) -> int:
+        return self.samples
 
-    def __call__(self, oracle: Oracle, objective: Objective, x: Tensor, rng: Rng) -> tuple[Tensor, Tensor]:
-        x = x.detach().requires_grad_()
-        with torch.enable_grad():
-            views = torch.cat([self.transform(x, rng.fold("view", i)) for i in range(self.copies)])
-        grad, _, logits = oracle.gradient(objective, views, self.copies)
-        (back,) = torch.autograd.grad(views, x, grad / self.copies)
-        return back, logits[: len(x)]
+    def __call__(self, step: Step, x: Tensor, memory: Any) -> Estimate:
+        grad, _ = step.gradient(torch.cat([x] * self.samples), self.samples)
+        return Estimate(grad.view(self.samples, *x.shape).mean(0))
+
+
+@dataclass(frozen=True)
+class Nesterov:
+    """The gradient where the accumulated momentum leads (NI-FGSM, Lin et al. 2020, eq. 6)."""
+
+    decay: float = 1.0
+    passes = 1
+    queries = 0
+
+    def __call__(self, step: Step, x: Tensor, memory: Any) -> Estimate:
+        ahead = x if step.momentum is None else x + self.decay * step.length * step.momentum
+        return Estimate(step.gradient(ahead).grad)

@@ -64,6 +64,19 @@ class AttackInfo:
     cost: str  # per example: "steps forward and backward"
     targeted: bool = True  # can be aimed at a class
     threat: Callable[[Threat], Threat] = field(default=lambda threat: threat)  # the threat it implies, if it fixes one
+    models: str = "any"  # of which build: see MODELS
+
+
+MODELS = {
+    "any": "every model that grants the access",
+    "layers": "networks with inner layers of the form [N, C, H, W] or [N, tokens, C]",
+    "residual": "residual or densely connected networks",
+    "relu": "networks with ReLU modules",
+    "attention": "vision transformers",
+    "members": "ensembles",
+    "trees": "decision trees and ensembles of them",
+}
+"""What an attack may ask of a model's build, beyond access."""
 
 
 class LoadModel(Protocol):

@@ -24,6 +24,7 @@ class Model:
     """The base of all models: facts, and a call from inputs to `Output`."""
 
     access = Access.LABEL | Access.SCORE
+    passes = 1  # forward passes that one answer costs: more where several networks answer together
 
     def __init__(
         self, name: str, modality: str, family: Family | str, space: Space, classes: Sequence[str], digest: str

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,8 +16,8 @@ from carom.common.problem import Batch, Cost, Goal, Problem, Result, Status
 from carom.common.spaces import Inputs, Space
 from carom.common.threats import Threat
 
-Ask = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""x[k*N, ...] -> (loss[k*N], logits[k*N, C]), differentiable: k copies of the batch, stacked one after another."""
+if TYPE_CHECKING:
+    from carom.common.models import Model
 
 
 def within(threat: Threat, space: Space, x: Tensor, x0: Tensor) -> Tensor:
@@ -26,6 +30,10 @@ def within(threat: Threat, space: Space, x: Tensor, x0: Tensor) -> Tensor:
     return torch.where(fits, nearest, space.round(x, toward=x0))
 
 
+MEMORY = 2**30
+"""Bytes that a backward pass over stacked copies of a batch may keep of its forward pass."""
+
+
 class Oracle:
     """Asks the model of one problem about one batch and keeps count."""
 
@@ -34,8 +42,29 @@ class Oracle:
         self.batch = batch
         zeros = torch.zeros(len(batch), dtype=torch.long, device=batch.labels.device)
         self.forward, self.backward, self.queries = zeros, zeros.clone(), zeros.clone()
+        self._rows: Tensor | None = None  # of the counters: which examples these are
+        self._kept: int | None = None  # bytes that one pass over the batch keeps for its backward pass
+        self._measures = False
+
+    def take(self, rows: Tensor) -> Oracle:
+        """The same problem about some of the examples, on the same counters."""
+        part = Oracle(replace(self.problem, goal=self.problem.goal.take(rows)), self.batch.take(rows))
+        part.forward, part.backward, part.queries = self.forward, self.backward, self.queries
+        part._rows = rows if self._rows is None else self._rows[rows]
+        return part
+
+    def of(self, model: Model) -> Oracle:
+        """The same question to another model, on the same counters."""
+        other = copy.copy(self)
+        other.problem, other._kept = replace(self.problem, model=model), None
+        return other
 
     def _count(self, counter: Tensor, rows: Tensor | None, times: int = 1) -> None:
+        times *= self.problem.model.passes
+        if rows is None:
+            rows = self._rows
+        elif self._rows is not None:
+            rows = self._rows[rows]
         if rows is None:
             counter += times
         else:
@@ -50,16 +79,21 @@ class Oracle:
             self._count(self.queries, rows)
         return logits
 
-    def gradient(self, objective: Objective, x: Tensor, copies: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+    def gradient(
+        self, objective: Objective, x: Tensor, copies: int = 1, through: Callable[[Tensor], Tensor] | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """(d sum(loss) / dx, loss, logits) at x[copies*N, ...]: one forward and one backward row each.
 
-        A model whose answer does not follow from x by differentiable steps has a gradient of zero.
+        `through` is applied to x before the model. A model whose answer does not follow from x by differentiable
+        steps has a gradient of zero.
         """
         goal = self.problem.goal.repeat(copies) if copies > 1 else self.problem.goal
         lengths = None if self.batch.lengths is None else self.batch.lengths.repeat(copies)
         x = x.detach().requires_grad_()
         with torch.enable_grad():
-            logits = self.problem.model(x, lengths).logits.float()
+            views = x if through is None else through(x)
+            with self._measured() if self._measures and copies == 1 else contextlib.nullcontext():
+                logits = self.problem.model(views, lengths).logits.float()
             loss = objective(logits, goal)
             grad = torch.zeros_like(x)
             if loss.requires_grad:
@@ -67,6 +101,24 @@ class Oracle:
         self._count(self.forward, None, copies)
         self._count(self.backward, None, copies)
         return grad, loss.detach(), logits.detach()
+
+    def copies_at_once(self) -> int:
+        """How many stacked copies of the batch one backward pass may hold: 1 until a first pass has been measured."""
+        self._measures = self._kept is None
+        return 1 if self._kept is None else max(1, MEMORY // max(1, self._kept))
+
+    @contextlib.contextmanager
+    def _measured(self) -> Iterator[None]:
+        """Adds up what the forward pass inside keeps for its backward pass."""
+        kept: dict[int, int] = {}
+
+        def pack(tensor: Tensor) -> Tensor:
+            kept[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
+            return tensor.detach()
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            yield
+        self._kept, self._measures = sum(kept.values()), False
 
     def _lengths(self, rows: Tensor | None) -> Tensor | None:
         lengths = self.batch.lengths

@@ -28,6 +28,8 @@ class Access(Flag):
     GRADIENT = auto()  # derivatives with respect to the input, or to word embeddings
     LEAVES = auto()  # the splits of a tree or forest
     FEATURES = auto()  # inner activations
+    MEMBERS = auto()  # the networks of an ensemble, one by one
+    EXAMPLES = auto()  # not of a model: other labelled examples of the task, `Problem.others`
 
     def words(self) -> list[str]:
         return [flag.name.lower() for flag in Access if flag in self and flag.name]
@@ -129,6 +131,7 @@ class Problem:
     goal: Goal
     threat: Threat
     budget: Budget = field(default_factory=Budget)
+    others: Batch | None = None  # clean examples the attacker has besides; none of them is under attack
 
 
 class Status(IntEnum):

@@ -34,6 +34,11 @@ class Chain:
             following.append(new)
         return grad, tuple(following)
 
+    def momentum(self, state: tuple[Any, ...]) -> Tensor | None:
+        """What the chain's Momentum has accumulated; None without one, and before the first step."""
+        held = [old for update, old in zip(self.updates, state, strict=True) if isinstance(update, Momentum)]
+        return held[0] if held and isinstance(held[0], Tensor) else None
+
 
 def chain(*updates: Update) -> Chain:
     return Chain(updates)
@@ -61,9 +66,9 @@ class Momentum:
 
     decay: float = 1.0
 
-    def init(self, x: Tensor) -> float:
-        return 0.0
+    def init(self, x: Tensor) -> None:
+        return None
 
-    def apply(self, grad: Tensor, state: Any) -> tuple[Tensor, Tensor]:
-        total = grad if isinstance(state, float) else self.decay * state + grad
+    def apply(self, grad: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+        total = grad if state is None else self.decay * state + grad
         return total, total

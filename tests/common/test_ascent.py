@@ -18,6 +18,7 @@ from carom.common.oracle import Oracle
 from carom.common.problem import Batch, Goal, Problem, Status
 from carom.common.rng import Rng
 from carom.common.spaces import Box
+from carom.common.steps import Step
 from carom.common.threats import L2, Linf
 from carom.common.updates import Chain, L1Normalise, Momentum, chain
 
@@ -218,29 +219,78 @@ def test_momentum_and_l1_by_hand():
 class Scaled:
     """Every view is the input times a random number of its own."""
 
-    def __call__(self, x, rng):
-        return x * (1 + rng.uniform(1))
+    copies: int = 1
+
+    def __call__(self, x, rng, copy):
+        return x * (1 + rng.uniform(1)) * (1 + copy[:, None])
+
+
+def step_of(line, batch, objective=margin, transform=None):
+    oracle = Oracle(Problem(model_of(line), Goal(batch.labels), Linf(0.1)), batch)
+    length = torch.full((N, 1), 0.1)
+    return Step(oracle, objective, batch.inputs, length, 0, 1, Rng.of(3, IDS), transform), oracle
 
 
 def test_average_is_the_mean_gradient_over_views(line, batch):
     """Of a linear model, d/dx of the mean over views is w times the mean scale, per example; each view costs one
     forward and one backward."""
-    oracle = Oracle(Problem(model_of(line), Goal(batch.labels), Linf(0.1)), batch)
-    rng = Rng.of(3, IDS)
-    grad, logits = Average(Scaled(), copies=4)(oracle, margin, batch.inputs, rng)
-    scales = torch.stack([1 + rng.fold("view", i).uniform(1) for i in range(4)])
+    step, oracle = step_of(line, batch, transform=Scaled(copies=2))
+    estimate = Average(samples=3)(step, batch.inputs, None)
+    scales = torch.stack([(1 + step.rng.fold("view", i).uniform(1)) * (1 + i // 3) for i in range(6)])
     away = (1 - 2 * batch.labels)[:, None]
-    assert torch.allclose(grad, (scales.mean(0) * away * line.w).float(), atol=1e-5)
-    assert torch.allclose(logits, line(batch.inputs * scales[0]).float(), atol=1e-5)
-    assert oracle.forward.tolist() == oracle.backward.tolist() == [4] * N
+    assert torch.allclose(estimate.grad, (scales.mean(0) * away * line.w).float(), atol=1e-5)
+    assert oracle.forward.tolist() == oracle.backward.tolist() == [6] * N
+
+
+def test_copies_are_chunked_by_memory_without_changing_anything(line, batch, monkeypatch):
+    """One copy is measured, then as many at once as fit."""
+    x, sizes = torch.cat([batch.inputs, batch.inputs + 1, batch.inputs - 1]), []
+    grads = []
+    for memory in (1, 2**30):
+        monkeypatch.setattr("carom.common.oracle.MEMORY", memory)
+        step, oracle = step_of(line, batch, cross_entropy, Scaled(copies=5))
+        whole, rows = oracle.gradient, []
+        monkeypatch.setattr(oracle, "gradient", lambda o, x, *a, w=whole, r=rows: (r.append(len(x)), w(o, x, *a))[1])
+        answer = step.gradient(x, samples=3)
+        grads.append(answer.grad)
+        sizes.append(rows)
+        assert answer.logits.shape == (3 * N, 2)
+    assert sizes == [[N] * 15, [N, 14 * N]]
+    assert torch.allclose(*grads, atol=1e-6)
 
 
 def test_backprop_is_the_gradient_of_each_examples_own_loss(line, batch):
-    oracle = Oracle(Problem(model_of(line), Goal(batch.labels), Linf(0.1)), batch)
-    grad, _ = Backprop()(oracle, cross_entropy, batch.inputs, Rng.of(0, IDS))
+    step, _ = step_of(line, batch, cross_entropy)
+    estimate = Backprop()(step, batch.inputs, None)
     share = line(batch.inputs).softmax(1).gather(1, batch.labels[:, None])
     away = (1 - 2 * batch.labels)[:, None]
-    assert torch.allclose(grad, ((1 - share) * away * line.w).float(), atol=1e-5)
+    assert torch.allclose(estimate.grad, ((1 - share) * away * line.w).float(), atol=1e-5)
+    assert torch.equal(estimate.logits, line(batch.inputs).float())
+
+
+def test_dropping_solved_examples_loses_none_and_saves_gradients(line, batch):
+    """The same examples are solved, by a prefix of the same steps."""
+    wide, labels = batch.inputs, batch.labels
+    costs, found = [], []
+    for stop in (False, True):
+        attack = replace(mi_fgsm(steps=8), stop=stop)
+        result = run(attack, line, Batch(wide, labels, IDS), Linf(0.5))
+        costs.append(result.cost.backward)
+        found.append(result.success)
+    assert found[0].any()
+    assert not (found[0] & ~found[1]).any()
+    assert (costs[1] <= 8).all()
+    assert (costs[1][found[1]] < 8).any()
+    assert costs[0].eq(8).all()
+
+
+def test_the_cost_of_an_attack_sets_its_steps():
+    attack = replace(bim(steps=10), transform=Scaled(copies=5), gradient=Average(4))
+    assert attack.passes == 20
+    assert attack.costing(19) is None
+    assert attack.costing(100).steps == 5
+    assert attack.costing(100).size == pytest.approx(0.2)
+    assert attack.costing(400).size == pytest.approx(0.05)
 
 
 def test_unknown_objectives_are_refused():
