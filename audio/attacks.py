@@ -60,6 +60,7 @@ SQUARE = AttackInfo(
     BALLS,
     square,
     "at most `queries` forward",
+    random=True,
 )
 
 ATTACKS: dict[str, AttackInfo] = {info.name: info for info in [*GRADIENT_ATTACKS, SOFT_LEAF_PATH, SQUARE]}

@@ -85,6 +85,7 @@ GRADIENT_ATTACKS = [
         BALLS,
         pgd,
         "steps * restarts forward and backward",
+        random=True,
     ),
     AttackInfo(
         "mi-fgsm",
@@ -115,4 +116,5 @@ LEAF_PATH = AttackInfo(
     ("linf", "l2"),
     leaf_path,
     "at most steps * width queries",
+    models="trees",
 )

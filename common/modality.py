@@ -65,6 +65,7 @@ class AttackInfo:
     targeted: bool = True  # can be aimed at a class
     threat: Callable[[Threat], Threat] = field(default=lambda threat: threat)  # the threat it implies, if it fixes one
     models: str = "any"  # of which build: see MODELS
+    random: bool = False  # whether its outcome depends on the seed
 
 
 MODELS = {

@@ -122,9 +122,10 @@ class FrozenModule:
                 m.training = mode
 
 
-FEWEST_ROWS = 4
-"""Fewer rows than this are computed beside copies of themselves: a CPU takes other kernels for one to three rows, whose
-sums differ in the last digit, and what is stored would depend on the batch size. Costs count examples, not copies."""
+ROWS_TOGETHER = 4
+"""Rows are computed in multiples of this many, beside copies of the first where some are missing: a CPU takes other
+kernels for what is left over, whose sums differ in the last digit, and what is stored would depend on the batch size.
+Costs count examples, not copies."""
 
 
 class TorchModel(Model):
@@ -153,10 +154,10 @@ class TorchModel(Model):
 
     def __call__(self, inputs: Tensor, lengths: Tensor | None = None) -> Output:
         check_shape(self, inputs)
-        rows, copies = len(inputs), -(-FEWEST_ROWS // max(1, len(inputs)))
-        if rows and copies > 1 and inputs.device.type == "cpu":
-            inputs = torch.cat([inputs] * copies)
-            lengths = None if lengths is None else torch.cat([lengths] * copies)
+        rows, missing = len(inputs), -len(inputs) % ROWS_TOGETHER
+        if missing and inputs.device.type == "cpu":
+            inputs = torch.cat([inputs, inputs[:1].expand(missing, *inputs.shape[1:])])
+            lengths = None if lengths is None else torch.cat([lengths, lengths[:1].expand(missing)])
         answer = self.module(inputs, lengths) if self.takes_lengths else self.module(inputs)
         return Output(getattr(answer, "logits", answer)[:rows])
 

@@ -56,5 +56,7 @@ def describe_attack(modality: str, info: AttackInfo) -> dict[str, Any]:
         "threats": list(info.threats),
         "cost": info.cost,
         "targeted": info.targeted,
+        "models": info.models,
+        "random": info.random,
         "parameters": {p.name: p.default for p in inspect.signature(info.build).parameters.values()},
     }

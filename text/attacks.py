@@ -100,6 +100,7 @@ ATTACKS: dict[str, AttackInfo] = {
             "Yoo et al. 2020, Searching for a search method (baseline)",
             greedy_random,
             "options queries",
+            random=True,
         ),
         _info(
             "pwws",

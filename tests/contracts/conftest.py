@@ -28,7 +28,7 @@ from carom.common.threats import Threat
 from carom.common.trees import TreeEnsemble
 
 CLASSES = ("a", "b", "c")
-SMALL = {"queries": 40, "steps": 5}
+SMALL = {"queries": 40, "steps": 5, "samples": 3}
 """Parameters that only cost time, where an attack has them."""
 
 
@@ -97,6 +97,17 @@ class Spectrum(nn.Module):
 
 
 @dataclass(frozen=True)
+class Victim:
+    """What a toy model grants, and which of carom.common.modality.MODELS it stands for."""
+
+    access: Access
+    models: tuple[str, ...] = ("any",)
+
+    def suits(self, info: AttackInfo) -> bool:
+        return (info.needs & ~Access.EXAMPLES) in self.access and info.models in self.models
+
+
+@dataclass(frozen=True)
 class World:
     """One modality in miniature."""
 
@@ -105,7 +116,7 @@ class World:
     eps: dict[str, float]  # per kind of threat: enough to fool the toy models, too little for noise to
     others: dict[str, tuple[float, ...]]  # further budgets, among them some that are no multiple of a stored step
     none: dict[str, float]  # the budget that allows nothing
-    victims: dict[str, Access]
+    victims: dict[str, Victim]
     draw: Callable[[int, str], Batch]
     build: Callable[[str], Model]
 
@@ -151,11 +162,37 @@ def draw_images(n: int, split: str) -> Batch:
     return Batch(PIXELS.round(x), labels, ids)
 
 
+class InDouble(nn.Module):
+    """A network of carom.vision in float64, its last layer solved for."""
+
+    def __init__(self, body: nn.Module, batch: Batch) -> None:
+        super().__init__()
+        self.body, self.head = body.double().eval(), body.head
+        hidden: list[Tensor] = []
+        handle = self.head.register_forward_pre_hook(lambda _, given: hidden.append(given[0]))
+        with torch.no_grad():
+            self(batch.inputs)
+            handle.remove()
+            solve(self.head, hidden[0], batch.labels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x.double())
+
+
 def build_image(name: str) -> Model:
+    from carom.vision.networks import Normalise, ResNet, ViT
+
     train = draw_images(300, "train")
     if name in ("tree", "forest"):
         return tree_model("image", name, PIXELS, train)
     torch.manual_seed(0)
+    shape, normalise = (1, 6, 6), Normalise((0.5,), (0.2,))
+    if name == "conv":
+        conv = ResNet(shape, len(CLASSES), normalise, widths=(12, 16))
+        return torch_model("image", InDouble(conv, train).train(), "cnn", PIXELS)
+    if name == "vit":
+        vit = ViT(shape, len(CLASSES), normalise, patch=2, dim=24, depth=2, heads=2)
+        return torch_model("image", InDouble(vit, train).train(), "transformer", PIXELS)
     hidden = nn.Linear(36, 32)
     nn.init.normal_(hidden.weight, std=0.5)
     module = Double(nn.Sequential(nn.Flatten(), hidden, nn.Tanh()), 32)
@@ -288,7 +325,13 @@ def worlds() -> dict[str, World]:
             eps={"linf": 0.1, "l2": 0.5},
             others={"linf": (0.4 / 255, 1.6 / 255, 0.37, 3.0), "l2": (0.001, 0.0123, 1.7, 9.0)},
             none={"linf": 0.0, "l2": 0.0},
-            victims={"mlp": GRADIENT, "tree": LEAVES, "forest": LEAVES},
+            victims={
+                "mlp": Victim(GRADIENT),
+                "conv": Victim(GRADIENT, ("layers", "residual", "relu")),
+                "vit": Victim(GRADIENT, ("attention",)),
+                "tree": Victim(LEAVES, ("any", "trees")),
+                "forest": Victim(LEAVES, ("any", "trees")),
+            },
             draw=draw_images,
             build=build_image,
         ),
@@ -298,7 +341,7 @@ def worlds() -> dict[str, World]:
             eps={"linf": 0.1, "l2": 0.6, "snr": 9.0},
             others={"linf": (0.4 / 32768, 1.6 / 32768, 0.3), "l2": (2e-5, 0.0123, 3.0), "snr": (70.0, 21.7, 3.0)},
             none={"linf": 0.0, "l2": 0.0, "snr": float("inf")},
-            victims={"mlp": GRADIENT, "gru": GRADIENT, "forest": LEAVES},
+            victims={"mlp": Victim(GRADIENT), "gru": Victim(GRADIENT), "forest": Victim(LEAVES)},
             draw=draw_sounds,
             build=build_audio,
         ),
@@ -308,7 +351,7 @@ def worlds() -> dict[str, World]:
             eps={"words": 0.35},
             others={"words": (0.01, 0.15, 0.5, 1.0)},
             none={"words": 0.0},
-            victims={"mlp": Access.LABEL | Access.SCORE | Access.GRADIENT},
+            victims={"mlp": Victim(Access.LABEL | Access.SCORE | Access.GRADIENT)},
             draw=draw_texts,
             build=build_text,
         ),
@@ -336,6 +379,10 @@ class Case:
 
     def __str__(self) -> str:
         return f"{self.world.modality}-{self.info.name}-{self.kind}-{self.victim}"
+
+    @property
+    def grants(self) -> Access:
+        return self.world.victims[self.victim].access
 
     @property
     def climbs(self) -> bool:
@@ -380,7 +427,9 @@ class Case:
         **parameters: Any,
     ) -> Result:
         batch = self.batch() if batch is None else batch
-        problem = Problem(model or self.model(), self.goal(batch, targeted), self.threat(eps), Budget(queries))
+        others = self.world.draw(16, "others") if Access.EXAMPLES in self.info.needs else None
+        goal = self.goal(batch, targeted)
+        problem = Problem(model or self.model(), goal, self.threat(eps), Budget(queries), others)
         return self.attack(**parameters)(problem, batch, Rng.of(seed, batch.ids))
 
     def stored(self, result: Result) -> Any:
@@ -412,23 +461,23 @@ def cases() -> list[Case]:
         if (world := worlds().get(name)) is not None
         for kind in info.threats
         if kind in world.eps
-        for victim, access in world.victims.items()
-        if info.needs in access and not (info.name == "leaf-path" and victim not in ("tree", "forest"))
+        for victim, stands in world.victims.items()
+        if stands.suits(info)
     ]
 
 
 CHOICES: dict[str, Callable[[Case], bool]] = {
     "case": lambda case: True,
-    "torch_case": lambda case: Access.GRADIENT in case.world.victims[case.victim],
+    "torch_case": lambda case: Access.GRADIENT in case.grants,
     "gradient_case": lambda case: case.climbs,
-    "score_case": lambda case: Access.SCORE in case.info.needs and Access.GRADIENT in case.world.victims[case.victim],
+    "score_case": lambda case: Access.SCORE in case.info.needs and Access.GRADIENT in case.grants,
     "tensor_case": lambda case: isinstance(case.world.space, Box),
     "padded_case": lambda case: case.batch().lengths is not None,
     "targeted_case": lambda case: case.info.targeted,
     "edge_case": lambda case: isinstance(case.world.space, Box) and case.info.name in ("fgsm", "mi-fgsm", "pgd"),
     "absolute_case": lambda case: case.kind in ("linf", "l2"),
     "leaf_case": lambda case: Access.LEAVES in case.info.needs and case.model().front_end is None,
-    "front_case": lambda case: isinstance(case.model(), TreeModel) and case.info.name != "leaf-path",
+    "front_case": lambda case: isinstance(case.model(), TreeModel) and case.info.models != "trees",
 }
 """What a test asks for by the name of its argument."""
 

@@ -11,7 +11,8 @@ from torch import nn
 from carom.common.problem import Batch, Budget, Goal, Problem, Status
 from carom.common.rng import Rng
 from carom.common.threats import Linf
-from carom.vision.attacks import ATTACKS, Squares, square
+from carom.vision.attacks import ATTACKS
+from carom.vision.attacks.query import Squares, square
 from carom.vision.models import load_model
 from carom.vision.space import PIXELS
 

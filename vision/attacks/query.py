@@ -1,20 +1,16 @@
-"""The image attacks: the shared gradient and tree attacks, and Square."""
+"""Attacks on images that only see answers: scores, or the predicted class."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from carom.common.attacks import GRADIENT_ATTACKS, LEAF_PATH, SOFT_LEAF_PATH
 from carom.common.modality import AttackInfo
 from carom.common.problem import Access
 from carom.common.rng import Rng
 from carom.common.search import RandomSearch, shrinking
-from carom.common.threats import L2, Linf
-
-THREATS = {"linf": Linf, "l2": L2}
 
 
 @dataclass(frozen=True)
@@ -58,9 +54,7 @@ SQUARE = AttackInfo(
     ("linf",),
     square,
     "at most `queries` forward",
+    random=True,
 )
 
-ATTACKS: dict[str, AttackInfo] = {
-    info.name: replace(info, threats=tuple(kind for kind in info.threats if kind in THREATS))
-    for info in [*GRADIENT_ATTACKS, LEAF_PATH, SOFT_LEAF_PATH, SQUARE]
-}
+INFOS = [SQUARE]
