@@ -1,0 +1,17 @@
+"""The image attacks. Each module holds one kind and lists its entries of the registry as `INFOS`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from carom.common.attacks import GRADIENT_ATTACKS, LEAF_PATH, SOFT_LEAF_PATH
+from carom.common.modality import AttackInfo
+from carom.common.threats import L2, Linf
+from carom.vision.attacks import query
+
+THREATS = {"linf": Linf, "l2": L2}
+
+ATTACKS: dict[str, AttackInfo] = {
+    info.name: replace(info, threats=tuple(kind for kind in info.threats if kind in THREATS))
+    for info in [*GRADIENT_ATTACKS, LEAF_PATH, SOFT_LEAF_PATH, *query.INFOS]
+}
