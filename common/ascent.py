@@ -52,7 +52,7 @@ class Ascent:
     stop: bool = False
 
     def __post_init__(self) -> None:
-        if self.stop and any(hasattr(part, "prepared") for part in (self.objective, self.transform)):
+        if self.stop and any(getattr(part, "prepared", None) for part in (self.objective, self.transform)):
             raise CaromError("stop=true drops examples along the way, which this objective or transform cannot follow.")
 
     @property

@@ -72,5 +72,5 @@ class Nesterov:
     queries = 0
 
     def __call__(self, step: Step, x: Tensor, memory: Any) -> Estimate:
-        ahead = x if step.momentum is None else x + self.decay * step.length * step.momentum
+        ahead = x if step.momentum is None else step.ahead(x, self.decay * step.momentum)
         return Estimate(step.gradient(ahead).grad)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import entry_points
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from carom.common.data import Dataset
 from carom.common.errors import CaromError, UnknownName
@@ -20,6 +20,9 @@ from carom.common.spaces import Inputs, Space
 from carom.common.specs import call_with, parse
 from carom.common.threats import Threat
 from carom.common.zoo import Recipe
+
+if TYPE_CHECKING:
+    from carom.common.ascent import Ascent
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,17 @@ class AttackInfo:
     threat: Callable[[Threat], Threat] = field(default=lambda threat: threat)  # the threat it implies, if it fixes one
     models: str = "any"  # of which build: see MODELS
     random: bool = False  # whether its outcome depends on the seed
+
+
+@dataclass(frozen=True)
+class TransformInfo:
+    """One entry of the registry of transforms: what any gradient attack, which is an Ascent, can be given besides."""
+
+    name: str
+    summary: str  # one line
+    reference: str  # authors, year, title
+    apply: Callable[[Ascent], Ascent]
+    needs: Access = Access.GRADIENT
 
 
 MODELS = {
@@ -120,6 +134,10 @@ class Modality:
     load_data: LoadData
     panels: Callable[[Space, Inputs, Inputs, Mapping[str, Any]], list[Panel]]
     """(space, one clean stored input, one adversarial, {"length", "sample_rate", ...}) -> what the report shows."""
+    transforms: Mapping[str, TransformInfo] = field(default_factory=dict)
+    scales: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Kind of threat -> budgets as `--eps` takes them, weakest first, in steps worth telling apart, up to a cap: where a
+    search for a wanted white-box success looks."""
 
 
 def modality_names() -> list[str]:

@@ -15,7 +15,7 @@ from carom.common.models import Model
 from carom.common.objectives import Objective
 from carom.common.oracle import Oracle
 from carom.common.rng import Rng
-from carom.common.threats import Ball
+from carom.common.threats import Ball, confine
 
 
 class Transform(Protocol):
@@ -90,6 +90,14 @@ class Step:
         """x after a steepest step along `direction`, back in the ball and the space."""
         x = x + (self.length if length is None else length) * self.ball.step(direction)
         return self.oracle.problem.model.space.clamp(self.ball.project(x, self.clean))
+
+    def ahead(self, x: Tensor, direction: Tensor) -> Tensor:
+        """x[..., N, ...] + length * direction, which leads farther where `direction` is larger: the look-ahead of the
+        Linf ball's papers, beyond ball and space. In other balls it is shorter by the norm of a change of 1 everywhere.
+        Padding stays as it is.
+        """
+        pace = self.length / self.ball.norm(torch.ones_like(self.clean)).view_as(self.length)
+        return x + confine(pace * direction, self.oracle.batch.mask())
 
     def gradient(self, x: Tensor, samples: int = 1, key: str = "view") -> Answer:
         """d objective / dx at x[samples * N, ...], `samples` versions of the N examples stacked one after another, each

@@ -14,6 +14,9 @@ MARK, ABOVE = 0.99, 0.85
 """The first component of the one example that is poisoned (of a text: of its first word's embedding); within EPS no
 other example comes near."""
 
+NEAR = {"radius": 0.5, "rho": 0.05, "sigma": 0.01}
+"""Parameters that keep what an attack looks at near the example, where it has them: nor do others' neighbours."""
+
 EPS = {"linf": 0.05, "l2": 0.1, "snr": 20.0, "words": 0.35}
 
 
@@ -100,8 +103,9 @@ def unchanged(case, result, batch):
 def test_a_gradient_that_is_not_finite_spoils_only_its_own_example(gradient_case, value):
     case = gradient_case
     batch, bad = marked(case)
-    whole = case.run(batch, eps=EPS[case.kind], model=wrapped(case, lambda body: Poisoned(body)))
-    spoiled = case.run(batch, eps=EPS[case.kind], model=wrapped(case, lambda body: Poisoned(body, gradient=value)))
+    budget = {"eps": EPS[case.kind], **NEAR}
+    whole = case.run(batch, model=wrapped(case, lambda body: Poisoned(body)), **budget)
+    spoiled = case.run(batch, model=wrapped(case, lambda body: Poisoned(body, gradient=value)), **budget)
     assert spoiled.status[bad] == Status.BAD_GRADIENT
     assert unchanged(case, spoiled, batch)[bad]
     assert not [i for i in others(batch, bad) if case.stored(spoiled)[i] != case.stored(whole)[i]]
