@@ -30,4 +30,9 @@ MODALITY = Modality(
     load_model=load_model,
     load_data=load_data,
     panels=panels,
+    scales={
+        "snr": [str(60 - decibels) for decibels in range(61)],  # to noise as loud as the sound
+        "linf": [f"{k}/32768" for k in sorted({round(2 ** (k / 4)) for k in range(53)})],  # to a quarter of full scale
+        "l2": [f"{0.01 * 1.15**k:.3g}" for k in range(60)],
+    },
 )

@@ -13,7 +13,7 @@ from carom.common.attacks import BALLS, GRADIENT_ATTACKS, SOFT_LEAF_PATH
 from carom.common.modality import AttackInfo
 from carom.common.problem import Access
 from carom.common.rng import Rng
-from carom.common.search import RandomSearch, shrinking
+from carom.common.search import Everywhere, RandomSearch, Turn, shrinking
 from carom.common.threats import L2, Linf
 
 THREATS = {"linf": Linf, "l2": L2, "snr": SNR}
@@ -22,7 +22,7 @@ PERIODS = (2.3, 80.0)  # samples: from 7 kHz to 200 Hz at 16 kHz
 
 
 @dataclass(frozen=True)
-class Tones:
+class Tones(Everywhere):
     """Square Attack along time: segments of the sound that shrink, each given one more tone of random pitch and phase.
 
     One sign per segment, as squares have on images, would be a constant offset, which no front end of speech hears.
@@ -34,10 +34,10 @@ class Tones:
     def first(self, shape: torch.Size, rng: Rng) -> Tensor:
         return 1e-3 * rng.signs(shape[1])  # drowned by the first tone
 
-    def next(self, pattern: Tensor, progress: float, rng: Rng, lengths: Tensor | None) -> Tensor:
-        samples = pattern.shape[1]
+    def next(self, pattern: Tensor, turn: Turn) -> Tensor:
+        samples, rng, lengths = pattern.shape[1], turn.rng, turn.lengths
         sounding = torch.full((len(pattern),), samples, device=pattern.device) if lengths is None else lengths
-        size = (shrinking(self.p, progress) * sounding).round().long().clamp_min(SHORTEST)[:, None]
+        size = (shrinking(self.p, turn.progress) * sounding).round().long().clamp_min(SHORTEST)[:, None]
         start = rng.fold("start").integers((sounding[:, None] - size + 1).clamp_min(1), 1)
         place = (torch.arange(samples, device=pattern.device) - start).float()
         share = place / size

@@ -105,7 +105,7 @@ class Ascent:
         """The step before the first, with what objective, transform and surgery are for this batch."""
         x0, threat = oracle.batch.inputs, oracle.problem.threat
         assert isinstance(threat, Ball), "a climb needs a threat with steps and a projection"
-        length = (self.size * threat.radius(x0)).view(-1, *[1] * (x0.dim() - 1))
+        length = (self.size * threat.bounded(x0)).view(-1, *[1] * (x0.dim() - 1))
         with contextlib.ExitStack() as stack:
             objective = stack.enter_context(prepared(self.objective, oracle, rng.fold("objective")))
             transform = stack.enter_context(prepared(self.transform, oracle, rng.fold("transform")))
@@ -118,14 +118,7 @@ class Ascent:
         return self.steps if limit is None or not price else min(self.steps, limit // price)
 
     def _reached(self, step: Step, x: Tensor, logits: Tensor | None) -> Tensor:
-        """bool[N]: whose stored form reaches the goal. Only those are asked about whose x itself does."""
-        goal = step.oracle.goal()
-        likely = goal.achieved(step.oracle.logits(x, pays=False) if logits is None else logits)
-        rows = likely.nonzero().squeeze(1)
-        if not len(rows):
-            return likely
-        part = step.oracle.take(rows)
-        return likely.index_put((rows,), part.goal().achieved(part.logits(part.store(x[rows]), pays=False)))
+        return step.oracle.reached(x, step.oracle.logits(x, pays=False) if logits is None else logits)
 
     def _best_of_restarts(self, oracle: Oracle, rng: Rng, x: Tensor, status: Tensor) -> tuple[Tensor, Tensor]:
         rank, shape = self._rank(oracle, x, status), (-1, *[1] * (x.dim() - 1))

@@ -201,8 +201,8 @@ def demo(
 ) -> None:
     """Transfer between CNN, RNN, transformer and trees in images, audio and text: offline, on models that ship here.
 
-    Prints one matrix a modality (excess transfer, with 95 % intervals) and the path of the report. The work is kept in
-    OUT/store: the same command again finds it there.
+    Prints one matrix a modality (excess transfer, with 95 % intervals) and the path of the report, which compares the
+    modalities at equal white-box success as well. The work is kept in OUT/store: the same command again finds it there.
     """
     from carom.common.modality import modality_names
     from carom.common.run import command_line, execute
@@ -212,6 +212,9 @@ def demo(
     values = {
         "modalities": {m: {"limit": limit} if limit else {} for m in names},
         "seeds": [seed],
+        "match": [0.5, 0.9],
+        "match_limit": 128,  # with fewer examples and draws than the matrices, to stay below two minutes
+        "match_controls": 2,
         "batch": batch,
         "device": device,
         "store": str(out / "store"),
@@ -239,6 +242,12 @@ def demo(
 @click.option(
     "--on-error", type=click.Choice(["raise", "skip"]), help="Bad files: stop (default), or name and skip them."
 )
+@click.option(
+    "--match",
+    metavar="LEVELS",
+    help="Also compare at the budgets where the white-box success of each source is this: 0.5,0.9.",
+)
+@click.option("--match-limit", type=click.IntRange(min=1), help="Examples for that comparison.  [default: all]")
 @click.option("--seed", "seeds", type=int, multiple=True, help="Repeat for several.  [default: 0]")
 @click.option("--controls", type=click.IntRange(min=1), help="Random draws for the control.  [default: 5]")
 @click.option(
@@ -279,6 +288,7 @@ def run_command(
 
     from carom.common.modality import modality_names
     from carom.common.run import command_line, execute, plan_of, resolve
+    from carom.common.specs import number
     from carom.common.store import Store
     from carom.common.study import make_study, read_study
 
@@ -299,7 +309,10 @@ def run_command(
         raise CaromError("which modality? Pass --modality image, audio or text, or a STUDY.toml (see `carom init`).")
     if modality is not None:
         parts = {modality: {**parts.get(modality, {}), **given}}
-    settings = {k: flags[k] for k in ("controls", "batch", "device", "store", "out") if flags[k] is not None}
+    names = ("controls", "batch", "device", "store", "out", "match_limit")
+    settings = {k: flags[k] for k in names if flags[k] is not None}
+    if flags["match"] is not None:
+        settings["match"] = [number(level) for level in flags["match"].split(",")]
     if seeds:
         settings["seeds"] = list(seeds)
     wanted = make_study({**values, **settings, "modalities": parts}, str(study or "flags"))

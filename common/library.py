@@ -15,6 +15,7 @@ from torch import Tensor
 
 from carom.common.data import Dataset
 from carom.common.errors import CaromError, UnknownName
+from carom.common.matching import Matching, scale_of
 from carom.common.modality import AttackInfo, Modality, get_modality, load_data_of, load_model_of, modality_names
 from carom.common.models import Model
 from carom.common.problem import Access, Attack, Cost, describe
@@ -227,6 +228,7 @@ def transfer(
     threat: Threat | str | None = None,
     eps: float | str | None = None,
     targeted: bool = False,
+    match: Sequence[float] = (),
     seeds: Sequence[int] = (0,),
     controls: int = 5,
     store: Store | Path | str | None = None,
@@ -238,6 +240,8 @@ def transfer(
     """Craft on every source, measure on every target: T, its control, E, R, their intervals and warnings.
 
     Every attack runs on each source that grants what it needs. With a `store`, what is there is not computed again.
+    `match=(0.5, 0.9)` measures all of it once more where each source's white-box success is .5 and .9: the modality's
+    scale of budgets of the threat's kind is searched, and the cells say what was reached (`Transfer.matched_rows`).
     """
     if executor not in ("inline", inline) and isinstance(executor, str):
         raise UnknownName("executor", executor, ["inline"])
@@ -249,8 +253,12 @@ def transfer(
     budget, label = threat_of(modality, threat, eps)
     kind = label.split()[0] if threat is None or isinstance(threat, str) else None
     chosen = tuple(_choose(modality, a, kind) for a in attacks)
+    if match and kind is None:
+        raise CaromError("match searches a scale of budgets: name the kind of threat, for example threat='linf'.")
     plan = Plan(
-        modality.name, source_models, target_models, chosen, data, budget, label, tuple(seeds), controls, targeted
+        *(modality.name, source_models, target_models, chosen, data, budget, label, tuple(seeds), controls, targeted),
+        eps=None if kind is None else number(label.split()[1]),
+        matching=Matching(tuple(match), scale_of(modality, kind)) if match and kind is not None else None,
     )
     if store is None:
         store = tempfile.mkdtemp(prefix="carom-")

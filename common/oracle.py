@@ -59,6 +59,12 @@ class Oracle:
         other.problem, other._kept = replace(self.problem, model=model), None
         return other
 
+    def towards(self, targets: Tensor) -> Oracle:
+        """The same question with the classes int64[N] to aim at, on the same counters."""
+        other = copy.copy(self)
+        other.problem = replace(self.problem, goal=Goal(self.problem.goal.labels, targets))
+        return other
+
     def _count(self, counter: Tensor, rows: Tensor | None, times: int = 1) -> None:
         times *= self.problem.model.passes
         if rows is None:
@@ -102,6 +108,23 @@ class Oracle:
         self._count(self.backward, None, copies)
         return grad, loss.detach(), logits.detach()
 
+    def gradients(self, objectives: Objective, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(d losses / dx [N, K, ...], losses float[N, K], logits) at x[N, ...], for an objective with K losses an example:
+        one forward and K backward rows each."""
+        x = x.detach().requires_grad_()
+        with torch.enable_grad():
+            logits = self.problem.model(x, self.batch.lengths).logits.float()
+            losses = objectives(logits, self.problem.goal)
+            grads = torch.zeros(*losses.shape, *x.shape[1:], dtype=x.dtype, device=x.device)
+            if losses.requires_grad:
+                for k, loss in enumerate(losses.unbind(1)):
+                    grads[:, k] = torch.autograd.grad(
+                        loss.sum(), x, retain_graph=k + 1 < losses.shape[1], materialize_grads=True
+                    )[0]
+        self._count(self.forward, None)
+        self._count(self.backward, None, losses.shape[1])
+        return grads, losses.detach(), logits.detach()
+
     def copies_at_once(self) -> int:
         """How many stacked copies of the batch one backward pass may hold: 1 until a first pass has been measured."""
         self._measures = self._kept is None
@@ -126,6 +149,15 @@ class Oracle:
 
     def goal(self, rows: Tensor | None = None) -> Goal:
         return self.problem.goal if rows is None else self.problem.goal.take(rows)
+
+    def reached(self, x: Tensor, logits: Tensor) -> Tensor:
+        """bool[N]: whose stored form reaches the goal, given the logits of x. Only those are asked about whose x does."""
+        likely = self.problem.goal.achieved(logits)
+        rows = likely.nonzero().squeeze(1)
+        if not len(rows):
+            return likely
+        part = self.take(rows)
+        return likely.index_put((rows,), part.goal().achieved(part.logits(part.store(x[rows]), pays=False)))
 
     def cost(self) -> Cost:
         return Cost(self.forward.cpu(), self.backward.cpu(), self.queries.cpu())

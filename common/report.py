@@ -25,8 +25,9 @@ from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from carom.common.modality import Panel, Picture, Sound, WordDiff
+from carom.common.report_families import families_view
 from carom.common.report_values import amount, flatten, interval, listing, plain, plural, rate, scale_css, visible
-from carom.common.report_views import MEASURES, Key, Numbers, families_view, modality_view
+from carom.common.report_views import MEASURES, Key, Numbers, modality_view
 from carom.common.store import write_atomically
 
 PER_CELL = 6

@@ -1,6 +1,6 @@
-"""What the report says of a study: heat maps, white-box success, what to be wary of, and families side by side.
+"""What the report says of each modality: heat maps, white-box success and what to be wary of.
 
-Nothing here is averaged over modalities. The measures are those of `carom.common.transfer`.
+The measures are those of `carom.common.transfer`. What is said across modalities is in `report_families`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from carom.common.problem import Family
+from carom.common.report_families import Row, family_order, heat_map_groups, mean_of
 from carom.common.report_values import DASH, amount, interval, listing, plural, rate, shade, short, span
 from carom.common.transfer import LEAST_EXAMPLES, LEAST_WHITE_BOX, MOST_CONTROL
 
@@ -20,10 +20,6 @@ MEASURES = (
     ("control", "Control N"),
     ("relative", "Relative R"),
 )
-
-Row = Mapping[str, Any]
-"""One cell of a study: source, target, attack, threat, seed and what was measured."""
-
 
 Key = tuple[str, str, str, str]
 """Modality, source, target and attack: a cell of a heat map and its examples."""
@@ -70,11 +66,6 @@ def modality_view(name: str, part: Row, number: Numbers) -> dict[str, Any]:
 
 def _distinct(values: Iterable[Any]) -> list[Any]:
     return list(dict.fromkeys(values))
-
-
-def family_order(family: str) -> int:
-    known = [f.value for f in Family]
-    return known.index(family) if family in known else len(known)
 
 
 def _runs(modality: str, cells: Sequence[Row]) -> list[dict[str, Any]]:
@@ -127,36 +118,6 @@ def _cautions(runs: Sequence[Row], cells: Sequence[Row]) -> list[str]:
             f"{LEAST_EXAMPLES} examples (as few as {min(c['n'] for c in few)}): the intervals are wide."
         )
     return said
-
-
-def heat_map_groups(cells: Sequence[Row]) -> list[list[Row]]:
-    """The cells as heat maps: within one each source has one attack, and all have one threat.
-
-    A source's second attack goes into the next map; a source whose only attack differs from the others' shares theirs.
-    """
-    maps: list[tuple[Any, dict[str, str], list[Row]]] = []
-    for c in cells:
-        for threat, attacks, of in maps:
-            if threat == c["threat"] and attacks.setdefault(c["source"], c["attack"]) == c["attack"]:
-                of.append(c)
-                break
-        else:
-            maps.append((c["threat"], {c["source"]: c["attack"]}, [c]))
-    return [of for _, _, of in maps]
-
-
-def mean_of(cells: Sequence[Row], measure: str) -> tuple[float | None, float | None, float | None]:
-    """(value, low, high), each averaged over the cells in which it is defined.
-
-    The average of the bounds is at least as wide as a 95% interval of the average over the same examples, whatever
-    the dependence between the cells.
-    """
-
-    def mean(name: str) -> float | None:
-        known = [c[name] for c in cells if c.get(name) is not None]
-        return sum(known) / len(known) if known else None
-
-    return mean(measure), mean(f"{measure}_low"), mean(f"{measure}_high")
 
 
 HIGH, TOP, GAP = 54, 60, 8  # pixels: a row, the labels above the columns, the space between families
@@ -251,31 +212,3 @@ def _heat_map(
 def span_of_counts(values: Iterable[int]) -> str:
     known = sorted(set(values))
     return DASH if not known else str(known[0]) if len(known) == 1 else f"{known[0]} to {known[-1]}"
-
-
-def families_view(modalities: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """E and R by source family and target family, one column a heat map; the cells of one model with itself are out."""
-    maps = [(m["title"], of) for m in modalities for of in m["maps"]]
-    blocks: dict[tuple[str, str], list[dict[str, Any] | None]] = {}
-    for column, (_, of) in enumerate(maps):
-        grouped: dict[tuple[str, str], list[Row]] = {}
-        for c in of["cells"]:
-            if c["source"] != c["target"]:
-                grouped.setdefault((c["source_family"], c["target_family"]), []).append(c)
-        for pair, cells in grouped.items():
-            value, low, high = mean_of(cells, "excess")
-            blocks.setdefault(pair, [None] * len(maps))[column] = {
-                "excess": (rate(value), interval(low, high)),
-                "relative": (rate(mean_of(cells, "relative")[0]), interval(*mean_of(cells, "relative")[1:])),
-                "bar": None if None in (value, low, high) else (value, low, high),
-                "pairs": len({(c["source"], c["target"]) for c in cells}),
-                "span": span(c["excess"] for c in cells),
-            }
-    successes = {m["title"]: [r["white_box"] for r in m["runs"] if r["white_box"] is not None] for m in modalities}
-    means = [sum(w) / len(w) for w in successes.values() if w]
-    return {
-        "maps": maps,
-        "rows": sorted(blocks.items(), key=lambda row: [family_order(f) for f in row[0]]),
-        "successes": [(title, span(w), len(w)) for title, w in successes.items()],
-        "apart": max(means) - min(means) if len(means) > 1 else None,
-    }

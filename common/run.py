@@ -19,13 +19,14 @@ import torch
 
 from carom.common.data import Dataset
 from carom.common.errors import CaromError, UnknownName
+from carom.common.matching import Matching, scale_of
 from carom.common.modality import Modality, get_modality, load_data_of, load_model_of
 from carom.common.models import Model
 from carom.common.registry import choose_attack
 from carom.common.specs import number, parse
 from carom.common.store import Store, write_atomically
 from carom.common.study import ModalityStudy, Named, Study, make_study
-from carom.common.transfer import Plan, Progress, Transfer, evaluate
+from carom.common.transfer import Plan, Progress, Transfer, evaluate, table_of
 
 PACKAGES = ("carom", "torch", "torchvision", "torchaudio", "transformers", "numpy", "scikit-learn", "pyarrow")
 
@@ -77,6 +78,10 @@ def plan_of(study: Study, name: str) -> Plan:
         raise UnknownName(f"threat for {name}", part.threat, modality.threats)
     threat = modality.threats[part.threat](number(part.eps))
     chosen = tuple(choose_attack(modality, spec, part.threat) for spec in dict.fromkeys(part.attacks))
+    matching = None
+    if study.match:
+        scale = scale_of(modality, part.threat)
+        matching = Matching(tuple(study.match), scale, study.match_limit, study.match_controls)
     facts = {"on_error": part.on_error, **part.data.facts}
     data = load_data_of(modality, part.data.spec, part.split, part.limit, facts)
     device, loaded = pick_device(study.device), {}
@@ -96,6 +101,8 @@ def plan_of(study: Study, name: str) -> Plan:
         seeds=tuple(study.seeds),
         controls=study.controls,
         targeted=part.targeted,
+        eps=number(part.eps),
+        matching=matching,
     )
 
 
@@ -150,10 +157,13 @@ class Run:
         }
         for name, value in (("study", study), ("manifest", manifest), ("result", summary)):
             write_atomically(self.folder / f"{name}.json", json.dumps(value, indent=2, allow_nan=False).encode())
-        cells = [{"modality": o.plan.modality, **row} for o in self.outcomes for row in o.rows()]
-        if cells:
+        parts = [
+            (name, [*part["cells"], *(part["matched"] or {}).get("cells", [])])
+            for name, part in summary["modalities"].items()
+        ]
+        if cells := [{"modality": name, **row} for name, rows in parts for row in rows]:
             sink = pa.BufferOutputStream()
-            pq.write_table(pa.Table.from_pylist(cells), sink, compression="zstd")
+            pq.write_table(table_of(cells), sink, compression="zstd")
             write_atomically(self.folder / "cells.parquet", sink.getvalue().to_pybytes())
         write_run_report(self.outcomes, self.folder / "report.html", {**summary, "manifest": manifest}, self.study)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -15,14 +15,47 @@ from carom.common.rng import Rng
 from carom.common.threats import Ball, confine
 
 
+@dataclass(frozen=True)
+class Turn:
+    """What a proposal may know of the question that it prepares, for M examples."""
+
+    progress: float  # from 0 to 1 over the query budget
+    place: Tensor  # int64[M]: how far each example is in the proposal's own order
+    rng: Rng  # of this question
+    seed: Rng  # of the whole search: for an order that is drawn once
+    lengths: Tensor | None = None  # where padding begins
+
+
 class Proposal(Protocol):
-    """How a search moves. Patterns are directions shaped like the inputs; the threat turns them into inputs."""
+    """How a search moves. A pattern is shaped like the inputs. The threat turns it into inputs: it `fills` the whole
+    radius along the pattern, or takes the pattern as the perturbation itself, projected."""
 
-    def first(self, shape: torch.Size, rng: Rng) -> Tensor:
-        """The pattern that is tried first."""
+    @property
+    def fills(self) -> bool: ...
 
-    def next(self, pattern: Tensor, progress: float, rng: Rng, lengths: Tensor | None) -> Tensor:
-        """A changed pattern; `progress` runs from 0 to 1 over the query budget; `lengths` say where padding begins."""
+    def first(self, shape: torch.Size, rng: Rng) -> Tensor | None:
+        """The pattern that is tried first; None starts from the clean input, which needs no question."""
+
+    def next(self, pattern: Tensor, turn: Turn) -> Tensor:
+        """A changed pattern."""
+
+    def follow(self, place: Tensor, rose: Tensor) -> Tensor:
+        """The next place in the order, given bool[M]: whether the last proposal was kept."""
+
+    def within(self, threat: Ball) -> Proposal:
+        """The proposal for this kind of ball."""
+
+
+class Everywhere:
+    """What proposals do unless they say otherwise: fill the radius, count their turns, serve every ball."""
+
+    fills = True
+
+    def follow(self, place: Tensor, rose: Tensor) -> Tensor:
+        return place + 1
+
+    def within(self, threat: Ball) -> Any:
+        return self
 
 
 SQUARE_SCHEDULE = (0.001, 0.005, 0.02, 0.1, 0.2, 0.4, 0.6, 0.8)
@@ -47,7 +80,9 @@ class RandomSearch:
     objective: Objective = margin
 
     def __call__(self, problem: Problem, batch: Batch, rng: Rng) -> Result:
-        oracle = Oracle(problem, batch)
+        oracle, threat = Oracle(problem, batch), problem.threat
+        assert isinstance(threat, Ball), "RandomSearch needs a threat that can extend a direction"
+        propose = self.propose.within(threat)
         limit = self.queries if problem.budget.queries is None else min(self.queries, problem.budget.queries)
         with problem.model.frozen():
             if limit < 1:
@@ -55,21 +90,27 @@ class RandomSearch:
             clean = oracle.logits(batch.inputs)
             best = self.objective(clean, problem.goal)
             done = problem.goal.achieved(clean)
-            status = torch.where(done, Status.SKIPPED.value, Status.DONE.value)
+            leave = done & (not self.keep_going)
+            status = torch.where(leave, Status.SKIPPED.value, Status.DONE.value)
             status = torch.where(best.isfinite(), status, Status.BAD_GRADIENT.value)
-            x, pattern = batch.inputs, self.propose.first(batch.inputs.shape, rng.fold("first"))
-            # The first pattern is where the search starts, however it compares with the clean input.
-            value = torch.full_like(best, -torch.inf)
-            live = (status == Status.DONE) | (self.keep_going & done)
+            x, pattern = batch.inputs, propose.first(batch.inputs.shape, rng.fold("first"))
+            # A first pattern is where the search starts, however it compares with the clean input.
+            value, begun = torch.full_like(best, -torch.inf), pattern is None
+            if pattern is None:
+                pattern, value = torch.zeros_like(x), best
+            place = torch.zeros_like(batch.labels)
+            live = status == Status.DONE
             for query in range(1, limit):
                 rows = live.nonzero().squeeze(1)
                 if not len(rows):
                     break
                 mine = pattern[rows]
-                if query > 1:
+                if begun:
                     lengths = None if batch.lengths is None else batch.lengths[rows]
-                    mine = self.propose.next(mine, query / limit, rng[rows].fold("query", query), lengths)
-                tried = self._realise(oracle, mine, rows)
+                    streams = rng[rows]
+                    turn = Turn(query / limit, place[rows], streams.fold("query", query), streams, lengths)
+                    mine = propose.next(mine, turn)
+                tried = _realise(oracle, threat, mine, rows, propose.fills)
                 logits = oracle.logits(tried, rows)
                 goal = oracle.goal(rows)
                 reached = self.objective(logits, goal)
@@ -79,15 +120,17 @@ class RandomSearch:
                 value = value.index_copy(0, rows[rises], reached[rises])
                 x = x.index_copy(0, rows[better], tried[better])
                 best = best.index_copy(0, rows[better], reached[better])
+                if begun:
+                    place = place.index_copy(0, rows, propose.follow(place[rows], rises))
+                begun = True
                 if not self.keep_going:
                     live = live.index_copy(0, rows, ~(goal.achieved(logits) & better))
             return oracle.finish(x, status)
 
-    @staticmethod
-    def _realise(oracle: Oracle, pattern: Tensor, rows: Tensor) -> Tensor:
-        """The stored inputs that patterns of some rows stand for."""
-        threat, space = oracle.problem.threat, oracle.problem.model.space
-        assert isinstance(threat, Ball), "RandomSearch needs a threat that can extend a direction"
-        part = oracle.batch.take(rows)
-        x = space.clamp(threat.extend(confine(pattern, part.mask()), part.inputs))
-        return Oracle(oracle.problem, part).store(x)
+
+def _realise(oracle: Oracle, threat: Ball, pattern: Tensor, rows: Tensor, fills: bool) -> Tensor:
+    """The stored inputs that patterns of some rows stand for."""
+    part = oracle.batch.take(rows)
+    pattern, x0 = confine(pattern, part.mask()), part.inputs
+    x = threat.extend(pattern, x0) if fills else threat.project(x0 + pattern, x0)
+    return Oracle(oracle.problem, part).store(oracle.problem.model.space.clamp(x))

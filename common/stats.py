@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,3 +81,57 @@ def holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
         adjusted[i] = largest
     return adjusted
+
+
+def spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Rank correlation, ties at their mean rank. None for fewer than three pairs or where one side is all equal."""
+    if len(first) < 3:
+        return None
+    a, b = (_ranks(np.asarray(side, dtype=np.float64)) for side in (first, second))
+    if not (np.ptp(a) and np.ptp(b)):
+        return None
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+def _ranks(values: Array) -> Array:
+    below = (values[:, None] > values).sum(1)
+    return below + ((values[:, None] == values).sum(1) + 1) / 2
+
+
+def relabellings(pairs: Sequence[tuple[str, str]]) -> list[list[int]]:
+    """Every renaming of the names that maps this set of ordered pairs onto itself, as the places the pairs move to; the
+    first leaves all as they are."""
+    names, place = sorted({name for pair in pairs for name in pair}), {pair: i for i, pair in enumerate(pairs)}
+    found = []
+    for order in permutations(names):
+        new = dict(zip(names, order, strict=True))
+        moved = [(new[a], new[b]) for a, b in pairs]
+        if all(pair in place for pair in moved):
+            found.append([place[pair] for pair in moved])
+    return found
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Whether two tables put the same ordered pairs of names into the same order."""
+
+    pairs: int
+    rho: float | None
+    relabellings: int  # the smallest possible p-value is 1 over this
+    p: float | None
+
+
+def agreement(first: Mapping[tuple[str, str], float], second: Mapping[tuple[str, str], float]) -> Agreement:
+    """Spearman's rho over the pairs that both tables hold, and how often renaming one table's names gives one as high.
+
+    Pairs that share a name are not independent, so names are permuted, sources and targets alike, not pairs (the
+    quadratic assignment procedure; Mantel 1967, Krackhardt 1988). All renamings are tried; p counts the given one.
+    """
+    pairs = sorted(first.keys() & second.keys())
+    a, b = [first[pair] for pair in pairs], [second[pair] for pair in pairs]
+    rho = spearman(a, b)
+    if rho is None:
+        return Agreement(len(pairs), None, 0, None)
+    moves = relabellings(pairs)
+    drawn = [spearman([a[i] for i in move], b) or 0.0 for move in moves]
+    return Agreement(len(pairs), rho, len(moves), sum(other >= rho - 1e-9 for other in drawn) / len(moves))

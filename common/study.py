@@ -6,7 +6,7 @@ import difflib
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -68,6 +68,10 @@ class Study(BaseModel):
     store: str = ".carom/store"
     out: str | None = None
     examples: int = Field(default=2, ge=0)  # shown in the report, per cell
+    # Compared once more at the budgets where each source's white-box success is this; on how many examples and draws.
+    match: list[Annotated[float, Field(gt=0, lt=1)]] = Field(default_factory=list)
+    match_limit: int | None = Field(default=None, ge=1)
+    match_controls: int | None = Field(default=None, ge=1, le=100)
 
 
 SETTINGS = tuple(name for name in Study.model_fields if name != "modalities")

@@ -33,7 +33,7 @@ def confine(change: Tensor, mask: Tensor | None) -> Tensor:
     return change if mask is None else change * mask
 
 
-def _column(value: Tensor, like: Tensor) -> Tensor:
+def column(value: Tensor, like: Tensor) -> Tensor:
     """float[N] -> float[N, 1, ...], to broadcast over the inputs."""
     return value.view(-1, *[1] * (like.dim() - 1))
 
@@ -49,15 +49,24 @@ class Ball:
             raise CaromError(f"a budget of {self.eps} is no size: give 0 or more, say 8/255.")
 
     def radius(self, x0: Tensor) -> Tensor:
-        """float[N]: the largest allowed norm, per example."""
+        """float[N]: the largest allowed norm, per example; infinite where only the smallest change is asked for."""
         return torch.full((len(x0),), self.eps, device=x0.device, dtype=x0.dtype)
+
+    def bounded(self, x0: Tensor) -> Tensor:
+        """The radius, for those who mean to use it up."""
+        if math.isinf(self.eps) and self.radius(x0).isinf().any():
+            raise CaromError(
+                f"{type(self).__name__.lower()} {self.eps} bounds nothing, and this spends a budget: give it one, or "
+                "choose an attack that looks for the smallest change (deepfool, ddn, fmn, fab, cw)."
+            )
+        return self.radius(x0)
 
     def norm(self, change: Tensor) -> Tensor:
         """float[N]"""
         raise NotImplementedError
 
-    def project(self, x: Tensor, x0: Tensor) -> Tensor:
-        """The nearest point of the ball."""
+    def project(self, x: Tensor, x0: Tensor, radius: Tensor | None = None) -> Tensor:
+        """The nearest point of the ball, or of one with other radii float[N]."""
         raise NotImplementedError
 
     def step(self, grad: Tensor) -> Tensor:
@@ -83,6 +92,7 @@ class Ball:
 
     def control(self, batch: Batch, rng: Rng, like: Tensor) -> Tensor:
         # Masked before it is scaled: padding must not swallow part of the budget.
+        self.bounded(batch.inputs)
         return self.extend(confine(self.noise(batch.inputs, rng), batch.mask()), batch.inputs)
 
     def swap(self, batch: Batch, rng: Rng, other: Tensor, other0: Tensor) -> Tensor:
@@ -97,8 +107,10 @@ class Linf(Ball):
     def norm(self, change: Tensor) -> Tensor:
         return change.flatten(1).abs().amax(1)
 
-    def project(self, x: Tensor, x0: Tensor) -> Tensor:
-        return x0 + (x - x0).clamp(-self.eps, self.eps)
+    def project(self, x: Tensor, x0: Tensor, radius: Tensor | None = None) -> Tensor:
+        if radius is None:
+            return x0 + (x - x0).clamp(-self.eps, self.eps)
+        return x0 + (x - x0).clamp(-column(radius, x), column(radius, x))
 
     def step(self, grad: Tensor) -> Tensor:
         return grad.sign()
@@ -120,22 +132,23 @@ class L2(Ball):
     def norm(self, change: Tensor) -> Tensor:
         return change.flatten(1).norm(dim=1)
 
-    def project(self, x: Tensor, x0: Tensor) -> Tensor:
+    def project(self, x: Tensor, x0: Tensor, radius: Tensor | None = None) -> Tensor:
         change = x - x0
-        shrink = (self.radius(x0) / self.norm(change).clamp_min(1e-12)).clamp_max(1)
-        return x0 + change * _column(shrink, x)
+        radius = self.radius(x0) if radius is None else radius
+        shrink = (radius / self.norm(change).clamp_min(1e-12)).clamp_max(1)
+        return x0 + change * column(shrink, x)
 
     def step(self, grad: Tensor) -> Tensor:
         # Divided by the largest component first: tiny gradients would underflow when squared.
-        grad = grad / _column(grad.flatten(1).abs().amax(1).clamp_min(1e-30), grad)
-        return grad / _column(self.norm(grad).clamp_min(1e-12), grad)
+        grad = grad / column(grad.flatten(1).abs().amax(1).clamp_min(1e-30), grad)
+        return grad / column(self.norm(grad).clamp_min(1e-12), grad)
 
     def start(self, x0: Tensor, rng: Rng) -> Tensor:
         size = rng.fold("size").uniform() ** (1 / math.prod(x0.shape[1:]))
-        return x0 + _column(self.radius(x0) * size, x0) * self.step(self.noise(x0, rng))
+        return x0 + column(self.radius(x0) * size, x0) * self.step(self.noise(x0, rng))
 
     def extend(self, direction: Tensor, x0: Tensor) -> Tensor:
-        return x0 + _column(self.radius(x0), x0) * self.step(direction)
+        return x0 + column(self.radius(x0), x0) * self.step(direction)
 
     def noise(self, x0: Tensor, rng: Rng) -> Tensor:
         return rng.normal(*x0.shape[1:])

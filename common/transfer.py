@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from carom.common.data import Dataset
 from carom.common.errors import CaromError
+from carom.common.matching import Budget, Match, Matching, Search, search, together
 from carom.common.models import Model
 from carom.common.problem import Access, Status
 from carom.common.stats import Array, Bootstrap, excess, interval, wilson
@@ -89,6 +91,8 @@ class Plan:
     seeds: tuple[int, ...] = (0,)
     controls: int = 5
     targeted: bool = False
+    eps: float | None = None  # the budget as a number, where it has one
+    matching: Matching | None = None
 
     def __post_init__(self) -> None:
         if self.controls < 1:
@@ -129,12 +133,7 @@ class Plan:
         return [c for c in self.attacks if c.info.needs in source.access]
 
     def shards(self) -> list[Dataset]:
-        import torch
-
-        n = len(self.data)
-        if n <= SHARD:
-            return [self.data]
-        return [self.data.take(torch.arange(start, min(start + SHARD, n))) for start in range(0, n, SHARD)]
+        return shards(self.data)
 
     def crafts(self, shard: Dataset) -> Iterable[Craft]:
         for source in self.sources:
@@ -159,19 +158,59 @@ class Plan:
 
     def units(self) -> list[Unit]:
         """Everything to compute, in an order in which each unit finds what it needs; each key once."""
+        return self.units_of(craft for shard in self.shards() for craft in self.crafts(shard))
+
+    def units_of(self, crafts: Iterable[Craft]) -> list[Unit]:
+        """The clean answers, these crafts and what is asked about them."""
         units: dict[str, Unit] = {}
         for shard in self.shards():
             for model in self.models:
                 clean = Judge(model, Clean(shard), shard, f"{model.name} on clean inputs")
                 units.setdefault(clean.key, clean)
-        for shard in self.shards():
-            for craft in self.crafts(shard):
-                units.setdefault(craft.key, craft)
-                for model in self.judged(craft):
-                    attacked, controls, swapped = self.judges(craft, model)
-                    for judge in (attacked, *controls, swapped):
-                        units.setdefault(judge.key, judge)
+        for craft in crafts:
+            units.setdefault(craft.key, craft)
+            for model in self.judged(craft):
+                attacked, controls, swapped = self.judges(craft, model)
+                for judge in (attacked, *controls, swapped):
+                    units.setdefault(judge.key, judge)
         return list(units.values())
+
+    # At equal white-box success: the same sources, targets and attacks, each attack with the budget found for it.
+
+    def for_matching(self) -> Plan:
+        """This plan on the examples and control draws of its matched comparison."""
+        assert self.matching is not None
+        controls = self.controls if self.matching.controls is None else self.matching.controls
+        return replace(self, data=self.data.sample(self.matching.limit), controls=controls)
+
+    def searches(self, store: Store) -> list[Search]:
+        """One search for each attack on each source. Those whose crafts failed at the study's budget are left out."""
+        assert self.matching is not None
+        data, found = self.for_matching().data, []
+        for first in self.crafts(self.shards()[0]):
+            if first.seed == self.seeds[0] and store.has(first.key):
+
+                def craft(budget: Budget, part: Dataset, first: Craft = first) -> Craft:
+                    return replace(first, threat=first.chosen.info.threat(budget.threat), data=part)
+
+                found.append(search(first.source, first.chosen, data, self.matching, store, shards, craft))
+        return found
+
+    def matched_crafts(self, match: Match) -> list[list[Craft]]:
+        """For each seed, the crafts of a match on every shard. To be asked of the plan for matching."""
+        threat = match.chosen.info.threat(match.budget.threat)
+        return [
+            [Craft(match.source, match.chosen, threat, shard, seed, self.targeted) for shard in self.shards()]
+            for seed in self.seeds
+        ]
+
+
+def shards(data: Dataset) -> list[Dataset]:
+    """The data in parts of at most `SHARD` examples."""
+    n = len(data)
+    if n <= SHARD:
+        return [data]
+    return [data.take(torch.arange(start, min(start + SHARD, n))) for start in range(0, n, SHARD)]
 
 
 def _some(names: Sequence[str]) -> str:
@@ -204,6 +243,7 @@ class Transfer:
     store: Store
     failures: list[Failure] = field(default_factory=list)
     seconds: float = 0.0
+    matches: list[Match] = field(default_factory=list)
 
     def _answers(self, judges: Sequence[Judge]) -> Answers | None:
         if not all(self.store.has(j.key) for j in judges):
@@ -245,12 +285,29 @@ class Transfer:
         """One row a cell: source x attack x seed x target. Rates that are not defined are None."""
         bootstrap = Bootstrap.of(len(self.plan.data))
         by_shard = [list(self.plan.crafts(shard)) for shard in self.plan.shards()]
-        cells = []
-        for crafts in zip(*by_shard, strict=True):
-            cells += self._cells_of(crafts, bootstrap)
+        budget = {"matched": None, "threat": self.plan.threat_label, "eps": self.plan.eps}
+        return [cell for crafts in zip(*by_shard, strict=True) for cell in self._cells_of(crafts, bootstrap, budget)]
+
+    def matched_rows(self) -> list[dict[str, Any]]:
+        """The same at the budgets that bring each source to equal white-box success: `matched` says to which, `eps` and
+        `threat` within what, `white_box` what was reached there, and `at_level` whether its interval holds the level.
+        """
+        if not self.matches:
+            return []
+        part = Transfer(self.plan.for_matching(), self.store)
+        bootstrap, cells = Bootstrap.of(len(part.plan.data)), []
+        for match in self.matches:
+            budget = {"matched": match.level, "threat": match.budget.label, "eps": match.budget.eps}
+            for crafts in part.plan.matched_crafts(match):
+                for row in part._cells_of(crafts, bootstrap, budget):
+                    at_level = row["white_box_low"] <= match.level <= row["white_box_high"]
+                    why = None if at_level else match.why(row["white_box"], row["white_box_high"])
+                    cells.append({**row, "at_level": at_level, "why": why})
         return cells
 
-    def _cells_of(self, crafts: tuple[Craft, ...], bootstrap: Bootstrap) -> list[dict[str, Any]]:
+    def _cells_of(
+        self, crafts: Sequence[Craft], bootstrap: Bootstrap, budget: Mapping[str, Any]
+    ) -> list[dict[str, Any]]:
         """The cells of one source, attack and seed, from its craft on every shard."""
         craft, plan = crafts[0], self.plan
         if not all(self.store.has(c.key) for c in crafts):
@@ -282,7 +339,7 @@ class Transfer:
                 "source_family": craft.source.family.value,
                 "target_family": target.family.value,
                 "attack": craft.chosen.label,
-                "threat": plan.threat_label,
+                **budget,
                 "seed": craft.seed,
                 **measure.cell(target_clean, judged[target.digest]),
                 **cost,
@@ -294,7 +351,7 @@ class Transfer:
     def _warnings(self, row: dict[str, Any], craft: Craft, marks: np.ndarray) -> list[str]:
         found = []
         white, null = row["white_box"], row["white_box_control"]
-        if white is not None and white < LEAST_WHITE_BOX:
+        if white is not None and white < LEAST_WHITE_BOX and row["matched"] is None:
             found.append(f"white-box success is only {white:.2f}: low transfer may be the attack's failure")
         # Where the null follows what the attack changed, it is compared with the attack, not with a fixed share.
         most = MOST_CONTROL if isinstance(craft.threat, Ball) else (white or 0) / 2
@@ -312,15 +369,16 @@ class Transfer:
 
     @property
     def cells(self) -> pa.Table:
-        """The cells as a pyarrow table."""
-        return pa.Table.from_pylist(self.rows())
+        """The cells as a pyarrow table; those at equal white-box success have their level in the column `matched`."""
+        return table_of([*self.rows(), *self.matched_rows()])
 
     def to_pandas(self) -> Any:
         return self.cells.to_pandas()
 
-    def matrix(self, measure: str = "excess") -> dict[str, dict[str, float | None]]:
-        """{source: {target: value}}; several attacks on one source are told apart as "source / attack"."""
-        rows = self.rows()
+    def matrix(self, measure: str = "excess", match: float | None = None) -> dict[str, dict[str, float | None]]:
+        """{source: {target: value}}; several attacks on one source are told apart as "source / attack". With `match`,
+        at that level of white-box success."""
+        rows = self.rows() if match is None else [r for r in self.matched_rows() if r["matched"] == match]
         several = len({(r["source"], r["attack"], r["seed"]) for r in rows}) > len({r["source"] for r in rows})
         table: dict[str, dict[str, float | None]] = {}
         for row in rows:
@@ -340,8 +398,24 @@ class Transfer:
             "targeted": self.plan.targeted,
             "models": self.models(),
             "cells": self.rows(),
+            "matched": self._matched(),
             "failures": [{"what": f.what, "error": f.error} for f in self.failures],
             "seconds": round(self.seconds, 2),
+        }
+
+    def _matched(self) -> dict[str, Any] | None:
+        """What `--json` prints of the comparison at equal white-box success; None if it was not asked for."""
+        if self.plan.matching is None:
+            return None
+        plan = self.plan.for_matching()
+        return {
+            "levels": list(self.plan.matching.levels),
+            "weakest": self.plan.matching.scale[0].label,
+            "cap": self.plan.matching.scale[-1].label,
+            "examples": len(plan.data),
+            "controls": plan.controls,
+            "searched": max((match.searched for match in self.matches), default=0),
+            "cells": self.matched_rows(),
         }
 
     def report(self, path: Path | str) -> None:
@@ -369,8 +443,8 @@ class _Measure:
         """Rates over J, the examples that source and target both get right when clean."""
         attacked, controls, swapped = judged
         on_source, source_controls, _ = self.source_judged
-        right_source = self.source_clean.answer == self.labels
-        among = (right_source & (target_clean.answer == self.labels)).astype(np.float64)
+        right = (self.source_clean.answer == self.labels).astype(np.float64)
+        among = right * (target_clean.answer == self.labels)
         n = int(among.sum())
         fooled = (attacked.answer != self.labels).astype(np.float64)
         null = self._null(controls)
@@ -409,8 +483,12 @@ class _Measure:
             "same_mistake": share((attacked.answer == on_source.answer).astype(np.float64), both),
             "swapped": share((swapped.answer != self.labels).astype(np.float64), among),
             "margin_drop": share(target_clean.margin - attacked.margin, among),
-            "white_box": share(source_fooled, right_source.astype(np.float64)),
-            "white_box_control": share(source_null, right_source.astype(np.float64)),
+            "white_box": share(source_fooled, right),
+            **_bounds(
+                "white_box", wilson(float((source_fooled * right).sum()), int(right.sum())) if right.any() else None
+            ),
+            "white_box_n": int(right.sum()),
+            "white_box_control": share(source_null, right),
             "targeted": None,
             "targeted_control": None,
         }
@@ -439,5 +517,23 @@ def evaluate(
 ) -> Transfer:
     """Compute what the store does not hold yet, and hand over the outcome."""
     started = time.perf_counter()
-    failures = executor(plan.units(), store, batch, progress)
-    return Transfer(plan, store, failures, time.perf_counter() - started)
+    outcome = Transfer(plan, store, executor(plan.units(), store, batch, progress))
+    if plan.matching is not None:
+
+        def execute(units: list[Unit]) -> None:
+            if progress is not None:
+                progress(0, 1, "searching budgets of equal white-box success")
+            outcome.failures += executor(units, store, batch, None)
+
+        outcome.matches = list(together(plan.searches(store), execute))
+        part = plan.for_matching()
+        crafts = [c for match in outcome.matches for of_seed in part.matched_crafts(match) for c in of_seed]
+        outcome.failures += executor(part.units_of(crafts) if crafts else [], store, batch, progress)
+    outcome.seconds = time.perf_counter() - started
+    return outcome
+
+
+def table_of(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Rows of a study and of its matched comparison as one table: a column that some rows lack is null there."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return pa.Table.from_pylist([{name: row.get(name) for name in names} for row in rows])

@@ -110,3 +110,23 @@ class Smooth:
             blurred = F.conv1d(lines.reshape(-1, 1, side), weights, padding=width // 2)
             grad = blurred.view(lines.shape).movedim(-1, axis)
         return grad, None
+
+
+@dataclass(frozen=True)
+class Adam:
+    """The mean of past gradients over the root of their mean square, both corrected for their start at zero (Kingma and
+    Ba 2015, Alg. 1). What follows multiplies by the learning rate."""
+
+    mean: float = 0.9
+    square: float = 0.999
+
+    def init(self, x: Tensor) -> tuple[Tensor, Tensor, int]:
+        return torch.zeros_like(x), torch.zeros_like(x), 0
+
+    def apply(self, grad: Tensor, state: tuple[Tensor, Tensor, int]) -> tuple[Tensor, tuple[Tensor, Tensor, int]]:
+        first, second, count = state
+        first = self.mean * first + (1 - self.mean) * grad
+        second = self.square * second + (1 - self.square) * grad.square()
+        count += 1
+        size = (second / (1 - self.square**count)).sqrt() + 1e-8
+        return first / (1 - self.mean**count) / size, (first, second, count)

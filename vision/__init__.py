@@ -30,4 +30,8 @@ MODALITY = Modality(
     load_model=load_model,
     load_data=load_data,
     panels=panels,
+    scales={
+        "linf": [f"{k}/255" for k in range(1, 65)],
+        "l2": [f"{0.1 * 1.1**k:.3g}" for k in range(60)],  # to 28: Linf 64/255 on 12 000 pixels
+    },
 )

@@ -10,7 +10,7 @@ import torch
 from carom.common.models import FunctionModel
 from carom.common.problem import Batch, Budget, Goal, Problem, Status
 from carom.common.rng import Rng
-from carom.common.search import SQUARE_SCHEDULE, RandomSearch, shrinking
+from carom.common.search import SQUARE_SCHEDULE, Everywhere, RandomSearch, shrinking
 from carom.common.spaces import Box
 from carom.common.threats import L2, Linf
 
@@ -20,14 +20,14 @@ D = 10
 
 
 @dataclass(frozen=True)
-class Flips:
+class Flips(Everywhere):
     """One random sign at a time."""
 
     def first(self, shape, rng):
         return rng.signs(*shape[1:])
 
-    def next(self, pattern, progress, rng, lengths):
-        at = rng.fold("at").integers(pattern.shape[1], 1)
+    def next(self, pattern, turn):
+        at = turn.rng.fold("at").integers(pattern.shape[1], 1)
         return torch.where(torch.arange(pattern.shape[1]) == at, -pattern, pattern)
 
 
@@ -114,6 +114,7 @@ def test_what_is_wrong_already_is_skipped_unless_it_is_to_transfer():
     assert result.cost.queries.tolist() == [1] * 12
     further = RandomSearch(Flips(), queries=50, keep_going=True)(problem, batch, Rng.of(0, IDS))
     assert (further.inputs.sum(1) > batch.inputs.sum(1)).all()
+    assert further.status.eq(Status.DONE).all()
 
 
 @pytest.mark.parametrize("limit", [0, 1, 2, 17])
