@@ -122,10 +122,10 @@ class FrozenModule:
                 m.training = mode
 
 
-ROWS_TOGETHER = 4
-"""Rows are computed in multiples of this many, beside copies of the first where some are missing: a CPU takes other
-kernels for what is left over, whose sums differ in the last digit, and what is stored would depend on the batch size.
-Costs count examples, not copies."""
+ROWS_TOGETHER = 16
+"""Rows are computed in multiples of this many, beside copies of the first where some are missing. CPU kernels work on
+blocks of up to 16 rows (a register of AVX-512) and treat what is left over by other code, whose sums differ in the last
+digit: what is stored would depend on the batch size. Costs count examples, not copies."""
 
 
 class TorchModel(Model):
