@@ -10,7 +10,7 @@ from dataclasses import replace
 from carom.common.ascent import Ascent
 from carom.common.errors import UnknownName
 from carom.common.estimators import Nesterov
-from carom.common.leafpath import LeafPath, SoftLeafPath
+from carom.common.leafpath import LeafPath, NearLeaves, TreeClimb
 from carom.common.modality import AttackInfo
 from carom.common.neighbours import Along, Flat, Relevant, Reverse, VarianceTuned
 from carom.common.objectives import Objective, cross_entropy, dlr, logit, margin
@@ -132,17 +132,27 @@ def rap(
     return replace(mi_fgsm(steps, decay, size, loss), gradient=Reverse(inner, radius, late=late))
 
 
+def _climb(steps: int, size: float, decay: float, loss: str) -> Ascent:
+    return Ascent(steps=steps, size=size, update=chain(L1Normalise(), Momentum(decay)), objective=objective(loss))
+
+
 def leaf_path(steps: int = 60, width: int = 8) -> LeafPath:
     """Nearest leaf of another class; on forests greedy over leaves."""
     return LeafPath(steps=steps, width=width)
 
 
+def leaf_path_through(
+    steps: int = 20, size: float = 0.15, temperature: float = 1.0, decay: float = 1.0, loss: str = "margin"
+) -> LeafPath:
+    """MI-FGSM, through the front end, towards each tree's nearest leaves of another class."""
+    return LeafPath(through=TreeClimb(_climb(steps, size, decay, loss), NearLeaves, temperature))
+
+
 def soft_leaf_path(
     steps: int = 10, size: float = 0.25, temperature: float = 0.2, decay: float = 1.0, loss: str = "margin"
-) -> SoftLeafPath:
+) -> TreeClimb:
     """MI-FGSM on the forest with every split a sigmoid."""
-    climb = Ascent(steps=steps, size=size, update=chain(L1Normalise(), Momentum(decay)), objective=objective(loss))
-    return SoftLeafPath(climb, temperature)
+    return TreeClimb(_climb(steps, size, decay, loss), temperature=temperature)
 
 
 BALLS = ("linf", "l2", "snr")
@@ -283,4 +293,14 @@ LEAF_PATH = AttackInfo(
     leaf_path,
     "at most steps * width queries",
     models="trees",
+)
+
+LEAF_PATH_THROUGH = AttackInfo(
+    "leaf-path",
+    "climb through the front end of a forest towards its nearest leaves of another class, by gradients",
+    "after Papernot, McDaniel and Goodfellow 2016, Transferability in machine learning (the climb is ours)",
+    Access.LEAVES,
+    BALLS,
+    leaf_path_through,
+    "steps forward, steps backward of the front end and the leaves",
 )

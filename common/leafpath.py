@@ -5,13 +5,15 @@ structure. `LeafPath` compares all leaves by the change they ask for, which on a
 exact: no smaller perturbation in the threat's norm crosses to another class. On a forest it is a greedy search over
 leaves, in the spirit of Zhang, Zhang and Hsieh (2020), each move checked against the whole forest.
 
-Where a front end stands between input and trees, no leaf box can be written down in input space. There `soft_paths`
-makes the forest differentiable, every split a sigmoid, and a gradient attack climbs through the front end.
+Where a front end stands between input and trees, no leaf box can be written down in input space. There the boxes are
+those of the features: `NearLeaves` votes by how near the leaves of each class are, `SoftForest` makes every split a
+sigmoid, and a gradient attack climbs either through the front end.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -102,14 +104,20 @@ class LeafPath:
 
     Forest: up to `steps` moves, each to the leaf of one tree that most raises the margin of the whole forest, among
     the `width` leaves that promise most. It goes on after the first success, since a larger margin transfers further.
+
+    Trees behind a front end: `through` climbs towards the nearest leaves in the space of the features, which is no
+    exact search: which features a bounded input can reach is not known.
     """
 
     steps: int = 60
     width: int = 8
+    through: TreeClimb | None = None
     chunk: int = 16  # examples whose leaves are compared at once: bounds memory, never changes results
 
     def __call__(self, problem: Problem, batch: Batch, rng: Rng) -> Result:
         model = problem.model
+        if isinstance(model, TreeModel) and model.front_end is not None and self.through is not None:
+            return self.through(problem, batch, rng)
         if not isinstance(model, TreeModel) or model.front_end is not None:
             raise CaromError(
                 f"leaf-path reads the splits of trees over the inputs themselves; {model.name} has none to read. "
@@ -236,20 +244,37 @@ def join(results: list[Result]) -> Result:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Level:
     """The nodes at one depth of all trees, W of them, as the walk from the roots finds them."""
 
     leaves: Tensor  # int64[L]: which of the W are leaves
-    value: Tensor  # float[L, C]
+    number: Tensor  # int64[L]: their numbers in `Leaves`
     splits: Tensor  # int64[S]: which of the W split; their left children, then their right ones, are the next level
     feature: Tensor  # int64[S]
-    threshold: Tensor  # float[S]
-    sharpness: Tensor  # float[S]
+    threshold: Tensor  # float64[S]
 
 
-class SoftForest(Model):
-    """A forest whose splits are sigmoids: the probability of a leaf is the product of the gates on its way.
+@lru_cache(maxsize=16)
+def levels_of(ensemble: TreeEnsemble) -> list[Level]:
+    """The ensemble from the roots down, all trees side by side."""
+    tree = torch.arange(ensemble.trees, device=ensemble.left.device)
+    node, index, levels = torch.zeros_like(tree), leaves_of(ensemble).index, []
+    while len(tree):
+        inner = ensemble.left[tree, node] != LEAF
+        leaves, splits = (~inner).nonzero().squeeze(1), inner.nonzero().squeeze(1)
+        number = index[tree[leaves], node[leaves]]
+        tree, node = tree[splits], node[splits]
+        levels.append(
+            Level(leaves, number, splits, ensemble.feature[tree, node], ensemble.threshold[tree, node].double())
+        )
+        node = torch.cat([ensemble.left[tree, node], ensemble.right[tree, node]])
+        tree = torch.cat([tree, tree])
+    return levels
+
+
+class Differentiable(Model):
+    """A forest made differentiable, over the features that its front end makes of the inputs.
 
     It computes in float64, front end and all: sums over many gates would otherwise depend, in their last digit, on how
     many examples are summed at once, and an attack's steps would carry that into what is stored.
@@ -257,36 +282,81 @@ class SoftForest(Model):
 
     access = Access.LABEL | Access.SCORE | Access.GRADIENT
 
-    def __init__(self, model: TreeModel, temperature: float) -> None:
+    def __init__(self, model: TreeModel) -> None:
         super().__init__(model.name, model.modality, model.family, model.space, model.classes, model.digest)
         self.model = copy.copy(model)
         if model.front_end is not None:
             self.model.front_end = copy.deepcopy(model.front_end).double()
         self.device = model.device
-        ensemble, scale = model.ensemble, temperature * _spread(model.ensemble)
-        tree = torch.arange(ensemble.trees, device=ensemble.left.device)
-        node, self.levels = torch.zeros_like(tree), []
-        while len(tree):
-            inner = ensemble.left[tree, node] != LEAF
-            leaves, splits = (~inner).nonzero().squeeze(1), inner.nonzero().squeeze(1)
-            value = ensemble.value[tree[leaves], node[leaves]].double()
-            tree, node = tree[splits], node[splits]
-            feature = ensemble.feature[tree, node]
-            sharpness, threshold = 1 / scale[feature].double(), ensemble.threshold[tree, node].double()
-            self.levels.append(Level(leaves, value, splits, feature, threshold, sharpness))
-            node = torch.cat([ensemble.left[tree, node], ensemble.right[tree, node]])
-            tree = torch.cat([tree, tree])
 
     def __call__(self, inputs: Tensor, lengths: Tensor | None = None) -> Output:
-        x = self.model.features(inputs.double()).double()
+        shares = self.shares(self.model.features(inputs.double()).double())
+        return Output((shares / shares.sum(1, keepdim=True).clamp_min(1e-12)).clamp_min(1e-6).log())
+
+    def shares(self, x: Tensor) -> Tensor:
+        """Votes float64[N, C] for features float64[N, D]."""
+        raise NotImplementedError
+
+
+class SoftForest(Differentiable):
+    """A forest whose splits are sigmoids: the probability of a leaf is the product of the gates on its way."""
+
+    def __init__(self, model: TreeModel, temperature: float) -> None:
+        super().__init__(model)
+        self.width = temperature * _spread(model.ensemble).double()  # float64[D]: of the gates
+        self.value = leaves_of(model.ensemble).value.double()
+
+    def shares(self, x: Tensor) -> Tensor:
         reach = x.new_ones(len(x), self.model.ensemble.trees)  # [N, W]: how much of x arrives at each node
         shares = x.new_zeros(len(x), self.model.ensemble.classes)
-        for level in self.levels:
-            shares = shares + reach[:, level.leaves] @ level.value
+        for level in levels_of(self.model.ensemble):
+            shares = shares + reach[:, level.leaves] @ self.value[level.number]
             here = reach[:, level.splits]
-            right = here * torch.sigmoid((x[:, level.feature] - level.threshold) * level.sharpness)
+            right = here * torch.sigmoid((x[:, level.feature] - level.threshold) / self.width[level.feature])
             reach = torch.cat([here - right, right], 1)
-        return Output((shares / shares.sum(1, keepdim=True).clamp_min(1e-12)).clamp_min(1e-6).log())
+        return shares
+
+
+class NearLeaves(Differentiable):
+    """A forest in which every tree votes for every class, the less the farther its nearest leaf of that class is: by
+    exp(-distance). The distance to a leaf is what its path asks the features to change, in spreads of their own
+    thresholds, summed over the path; to find the nearest, a feature that is asked twice counts twice.
+    """
+
+    def __init__(self, model: TreeModel, temperature: float) -> None:
+        super().__init__(model)
+        self.leaves = leaves_of(model.ensemble)
+        # Padded paths ask nothing of the extra column.
+        self.scale = temperature * F.pad(_spread(model.ensemble).double(), (0, 1), value=1.0)
+        classes = model.ensemble.classes
+        self.group = self.leaves.tree * classes + self.leaves.value.argmax(1)  # int64[K]: tree and class of each leaf
+        self.groups = model.ensemble.trees * classes
+
+    def shares(self, x: Tensor) -> Tensor:
+        nearest = self._nearest(x.detach())  # int64[N, G]
+        none = nearest == len(self.group)  # classes that a tree has no leaf of
+        nearest = nearest.clamp_max(len(self.group) - 1)
+        feature = self.leaves.feature[nearest] % (x.shape[1] + 1)  # [N, G, P]
+        here = F.pad(x, (0, 1)).gather(1, feature.flatten(1)).view_as(feature)
+        inside = here.clamp(self.leaves.low[nearest].double(), self.leaves.high[nearest].double())
+        away = ((here - inside).abs() / self.scale[feature]).sum(2)
+        return away.neg().exp().masked_fill(none, 0.0).unflatten(1, (self.model.ensemble.trees, -1)).mean(1)
+
+    def _nearest(self, x: Tensor) -> Tensor:
+        """int64[N, G]: the nearest leaf of each tree and class; K where there is none."""
+        count = len(self.group)
+        away = x.new_empty(len(x), count)
+        asked = x.new_zeros(len(x), self.model.ensemble.trees)  # [N, W]: on the way to each node
+        for level in levels_of(self.model.ensemble):
+            away[:, level.number] = asked[:, level.leaves]
+            beyond = (x[:, level.feature] - level.threshold) / self.scale[level.feature]
+            here = asked[:, level.splits]
+            asked = torch.cat([here + beyond.clamp_min(0), here - beyond.clamp_max(0)], 1)
+        group = self.group.expand(len(x), -1)
+        least = away.new_full((len(x), self.groups), torch.inf).scatter_reduce(1, group, away, "amin")
+        number = torch.arange(count, device=x.device).expand(len(x), -1)
+        number = number.masked_fill(away > least.gather(1, group), count)
+        return number.new_full((len(x), self.groups), count).scatter_reduce(1, group, number, "amin")
 
 
 def _spread(ensemble: TreeEnsemble) -> Tensor:
@@ -302,21 +372,22 @@ def _spread(ensemble: TreeEnsemble) -> Tensor:
 
 
 @dataclass(frozen=True)
-class SoftLeafPath:
-    """A gradient attack on the relaxed forest, judged on the forest itself."""
+class TreeClimb:
+    """A gradient attack on a differentiable version of the forest, judged on the forest itself."""
 
     ascent: Ascent
+    version: Callable[[TreeModel, float], Differentiable] = SoftForest
     temperature: float = 0.2
-    chunk: int = 64  # examples relaxed at once: bounds memory
+    chunk: int = 64  # examples at once: bounds memory
 
     def __call__(self, problem: Problem, batch: Batch, rng: Rng) -> Result:
         if not isinstance(problem.model, TreeModel):
             raise CaromError(f"soft-leaf-path relaxes the splits of trees; {problem.model.name} has none to read.")
         with problem.model.frozen():
-            soft = SoftForest(problem.model, self.temperature)
+            soft = self.version(problem.model, self.temperature)
             return join([self._part(problem, soft, batch.take(rows), rows, rng) for rows in _chunks(batch, self.chunk)])
 
-    def _part(self, problem: Problem, soft: SoftForest, part: Batch, rows: Tensor, rng: Rng) -> Result:
+    def _part(self, problem: Problem, soft: Model, part: Batch, rows: Tensor, rng: Rng) -> Result:
         goal = problem.goal.take(rows)
         climber = Oracle(replace(problem, model=soft, goal=goal), part)
         x, status = self.ascent.climb(climber, rng[rows])

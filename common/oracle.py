@@ -109,8 +109,8 @@ class Oracle:
         return grad, loss.detach(), logits.detach()
 
     def gradients(self, objectives: Objective, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(d losses / dx [N, K, ...], losses float[N, K], logits) at x[N, ...], for an objective with K losses an example:
-        one forward and K backward rows each."""
+        """(d losses / dx [N, K, ...], losses float[N, K], logits) at x[N, ...], for an objective with K losses an
+        example: one forward and K backward rows each."""
         x = x.detach().requires_grad_()
         with torch.enable_grad():
             logits = self.problem.model(x, self.batch.lengths).logits.float()
@@ -151,7 +151,7 @@ class Oracle:
         return self.problem.goal if rows is None else self.problem.goal.take(rows)
 
     def reached(self, x: Tensor, logits: Tensor) -> Tensor:
-        """bool[N]: whose stored form reaches the goal, given the logits of x. Only those are asked about whose x does."""
+        """bool[N]: whose stored form reaches the goal, given the logits of x: asked of those whose x itself does."""
         likely = self.problem.goal.achieved(logits)
         rows = likely.nonzero().squeeze(1)
         if not len(rows):

@@ -11,9 +11,9 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
-from carom.common.attacks import leaf_path, soft_leaf_path
+from carom.common.attacks import leaf_path, leaf_path_through, soft_leaf_path
 from carom.common.errors import CaromError
-from carom.common.leafpath import SoftForest, leaves_of, on_lattice
+from carom.common.leafpath import NearLeaves, SoftForest, leaves_of, on_lattice
 from carom.common.models import TorchModel, TreeModel
 from carom.common.objectives import margin
 from carom.common.problem import Batch, Goal, Problem, Status
@@ -188,3 +188,53 @@ def test_the_relaxation_is_climbed_within_the_budget_and_judged_on_the_forest():
     assert torch.equal(result.success, model(result.inputs).logits.argmax(1) != batch.labels)
     assert result.success.float().mean() > 0.3
     assert Linf(0.35).allows(result.inputs, batch.inputs).all()
+
+
+def wrapped(grown, classes):
+    return TreeModel(TreeEnsemble.from_sklearn(grown), name="t", modality="image", space=GRID, classes=classes)
+
+
+def test_near_leaves_measure_what_a_path_asks():
+    """One split at .5: the nearest leaf of the other class is |x - .5| away, in spreads; a leaf's own class is here."""
+    x = torch.tensor([[0.2], [0.5], [0.9]])
+    near = NearLeaves(wrapped(DecisionTreeClassifier(max_depth=1).fit([[0.0], [1.0]], [0, 1]), ("a", "b")), 1.0)
+    shares, away = near.shares(x.double()), (x[:, 0].double() - 0.5).abs() / near.scale[0]
+    assert torch.allclose(shares[:, 0], torch.where(x[:, 0] <= 0.5, 1.0, (-away).exp()))
+    assert torch.allclose(shares[:, 1], torch.where(x[:, 0] > 0.5, 1.0, (-away).exp()))
+
+
+def test_near_leaves_of_a_forest_are_found_among_all():
+    """Against the distance to every leaf, on a forest whose paths ask each feature at most once."""
+    rng = np.random.default_rng(0)
+    grown = [
+        DecisionTreeClassifier(max_depth=1, max_features=1, random_state=k).fit(
+            rng.random((80, 4)), rng.integers(0, 3, 80)
+        )
+        for k in range(5)
+    ]
+    forest = RandomForestClassifier(5, max_depth=1, max_features=4, random_state=0)
+    forest.fit(rng.random((80, 4)), rng.integers(0, 3, 80)).estimators_ = grown
+    near, x = NearLeaves(wrapped(forest, ("a", "b", "c")), 1.0), torch.from_numpy(rng.random((10, 4)))
+    leaves = near.leaves
+    here = torch.nn.functional.pad(x, (0, 1))[:, leaves.feature]
+    away = ((here - here.clamp(leaves.low.double(), leaves.high.double())).abs() / near.scale[leaves.feature]).sum(2)
+    wanted = torch.zeros(10, near.groups, dtype=torch.float64)
+    for group in near.group.unique().tolist():
+        wanted[:, group] = (-away[:, near.group == group].amin(1)).exp()
+    assert torch.allclose(near.shares(x), wanted.view(10, 5, 3).mean(1))
+    assert (wanted == 0).any()  # a stump has leaves of at most two of three classes
+
+
+def test_leaf_path_behind_a_front_end_climbs_towards_leaves():
+    model = grow(1, forest=True)
+    model.front_end = nn.Sequential(nn.Linear(D, D, bias=False))
+    nn.init.eye_(model.front_end[0].weight)
+    batch = batch_of(grow(1, forest=True))
+    problem = Problem(model, Goal(batch.labels), Linf(0.4))
+    result = leaf_path_through()(problem, batch, RUN)
+    noise = [
+        model(GRID.round(GRID.clamp(problem.threat.control(batch, Rng.of(k, IDS), batch.inputs)))) for k in range(5)
+    ]
+    chance = torch.stack([(out.logits.argmax(1) != batch.labels).float().mean() for out in noise]).mean()
+    assert result.success.float().mean() > chance + 0.1
+    assert (result.cost.backward == 20).all()

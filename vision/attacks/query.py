@@ -40,7 +40,7 @@ def _inside(shape: torch.Size, side: int, corner: tuple[Tensor, Tensor]) -> Tens
 
 @dataclass(frozen=True)
 class Squares(Everywhere):
-    """Vertical stripes, then squares of one sign per channel whose area shrinks (Andriushchenko et al. 2020, Alg. 2)."""
+    """Vertical stripes, then squares of one sign per channel that shrink (Andriushchenko et al. 2020, Alg. 2)."""
 
     p: float = 0.8  # share of the pixels in the first squares
 
@@ -63,8 +63,8 @@ class Squares(Everywhere):
 
 @lru_cache(maxsize=64)
 def bump(side: int) -> Tensor:
-    """float[side, side] of norm 1: a hill beside a valley, each falling from its middle in squares (Andriushchenko et al.
-    2020, section 3.3 and supplementary A.2: the pattern that gradients of convolutional networks resemble)."""
+    """float[side, side] of norm 1: a hill beside a valley, each falling from its middle in squares (Andriushchenko et
+    al. 2020, section 3.3 and supplementary A.2: the pattern that gradients of convolutional networks resemble)."""
     upper = side // 2
     halves = []
     for height in (upper, side - upper):
@@ -217,7 +217,9 @@ def signhunter(queries: int = 1000, keep_going: bool = False) -> RandomSearch:
     return RandomSearch(Halves(), queries=queries, keep_going=keep_going)
 
 
-def _info(name: str, summary: str, reference: str, needs: Access, threats: tuple[str, ...], build, **more) -> AttackInfo:  # type: ignore[no-untyped-def]
+def _info(
+    name: str, summary: str, reference: str, needs: Access, threats: tuple[str, ...], build, **more
+) -> AttackInfo:  # type: ignore[no-untyped-def]
     more = {"random": True, "cost": "at most `queries` forward", **more}
     return AttackInfo(name, summary, reference, needs, threats, build, **more)
 
