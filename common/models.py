@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from carom.common.errors import CaromError
+from carom.common.folding import folded, state_of, watched
 from carom.common.problem import Access, Batch, Family, Output
 from carom.common.spaces import Inputs, Space
 from carom.common.trees import TreeEnsemble
@@ -151,6 +152,8 @@ class TorchModel(Model):
         self.shape = shape  # of one input, None where any size goes
         self.takes_lengths = takes_lengths
         self._freeze = FrozenModule(module)
+        self._frozen = 0  # how many contexts deep
+        self._folded: tuple[Hashable, nn.Module | None] | None = None  # of which weights
 
     def __call__(self, inputs: Tensor, lengths: Tensor | None = None) -> Output:
         check_shape(self, inputs)
@@ -158,18 +161,34 @@ class TorchModel(Model):
         if missing and inputs.device.type == "cpu":
             inputs = torch.cat([inputs, inputs[:1].expand(missing, *inputs.shape[1:])])
             lengths = None if lengths is None else torch.cat([lengths, lengths[:1].expand(missing)])
-        answer = self.module(inputs, lengths) if self.takes_lengths else self.module(inputs)
+        given = (inputs, lengths) if self.takes_lengths else (inputs,)
+        answer = self._computed(given)(*given)
         return Output(getattr(answer, "logits", answer)[:rows])
+
+    def _computed(self, given: Sequence[Tensor | None]) -> nn.Module:
+        """What computes the answers: while the model is frozen and nobody watches its modules, the folded network."""
+        if not self._frozen or not len(given[0]) or watched(self.module):  # type: ignore[arg-type]
+            return self.module
+        if self._folded is None or self._folded[0] != state_of(self.module):
+            with torch.no_grad():
+                first = [None if part is None else part[:ROWS_TOGETHER].detach() for part in given]
+                self._folded = state_of(self.module), folded(self.module, first)
+        return self._folded[1] or self.module
 
     def to(self, device: torch.device | str) -> TorchModel:
         self.module.to(device)
+        self._folded = None
         super().to(device)
         return self
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
         with self._freeze():
-            yield
+            self._frozen += 1
+            try:
+                yield
+            finally:
+                self._frozen -= 1
 
 
 def check_shape(model: Any, inputs: Tensor) -> None:

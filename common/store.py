@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from safetensors.torch import load, save
 from torch import Tensor
 
-SCHEMA = 1
+SCHEMA = 2
 """Part of every key. Raised when the meaning of stored rows changes, so that old ones are computed anew."""
 
 

@@ -387,7 +387,8 @@ class Case:
     @property
     def climbs(self) -> bool:
         """Whether the attack follows a gradient: of the model, or of a forest made smooth."""
-        return Access.GRADIENT in self.info.needs or self.info.name.endswith("leaf-path") and self.info.models == "any"
+        relaxed = self.info.name.endswith("leaf-path") and self.info.models == "any"
+        return Access.GRADIENT in self.info.needs or relaxed
 
     @property
     def eps(self) -> float:

@@ -1,0 +1,106 @@
+"""The network that computes under attack answers as the network itself, and steps aside where it has to."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+from carom.common.folding import folded, state_of
+from carom.common.models import TorchModel
+from carom.common.spaces import Box
+
+PIXELS = Box("pixels", 0.0, 1.0, 1 / 255, torch.uint8)
+X = torch.rand(20, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+class Net(nn.Module):
+    """conv, norm and relu; with `twice` something else reads what the convolution answers, too."""
+
+    def __init__(self, twice=False):
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.Linear(6, 4)
+        self.dense, self.last = nn.Linear(4, 4), nn.BatchNorm1d(4)
+        self.twice = twice
+
+    def forward(self, x):
+        made = self.conv(x)
+        out = self.norm(made).relu() + (made.tanh() if self.twice else 0)
+        return self.last(self.dense(self.head(out.mean((2, 3))))) * 3
+
+
+def net(**facts):
+    torch.manual_seed(0)
+    module = Net(**facts)
+    for norm in (module.norm, module.last):
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.5, 2)
+        nn.init.normal_(norm.weight)
+    return module.eval()
+
+
+def model(module):
+    return TorchModel(module, name="n", modality="image", family="cnn", space=PIXELS, classes=tuple("abcd"))
+
+
+def test_norms_are_gone_and_answers_and_gradients_stay():
+    module = net()
+    fast = folded(module, (X,))
+    assert not any(isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d) for part in fast.modules())
+    one, other = X.clone().requires_grad_(), X.clone().requires_grad_()
+    (module(one).square().sum()).backward()
+    (fast(other).square().sum()).backward()
+    assert torch.allclose(module(X), fast(X), atol=1e-5)
+    assert torch.allclose(one.grad, other.grad, atol=1e-5 * one.grad.abs().max())
+
+
+def test_a_layer_that_somebody_else_reads_is_not_folded():
+    assert folded(net(twice=True), (X,)) is None
+
+
+def test_networks_with_nothing_to_fold_and_networks_that_cannot_be_copied_are_left():
+    class Stubborn(Net):
+        def __deepcopy__(self, memo):
+            raise RuntimeError("one of a kind")
+
+    assert folded(nn.Sequential(nn.Flatten(), nn.Linear(192, 4)), (X,)) is None
+    assert folded(Stubborn().eval(), (X,)) is None
+
+
+def test_only_a_frozen_model_that_nobody_watches_is_computed_folded():
+    target = model(net())
+    target(X)
+    assert target._folded is None
+    with target.frozen():
+        handle = target.module.conv.register_forward_hook(lambda *_: None)
+        target(X)
+        assert target._folded is None
+        handle.remove()
+        assert torch.allclose(target(X).logits, target.module(X), atol=1e-5)
+        assert target._folded[1] is not None
+
+
+def test_other_weights_are_folded_anew():
+    target = model(net())
+    with target.frozen():
+        target(X)
+        first = target._folded[1]
+        target(X)
+        assert target._folded[1] is first
+        with torch.no_grad():
+            target.module.conv.weight.mul_(2)
+        assert torch.allclose(target(X).logits, target.module(X), atol=1e-5)
+        assert target._folded[1] is not first
+
+
+def test_the_network_itself_stays_as_it_was():
+    module = net().train()
+    before, state = copy.deepcopy(module), state_of(module)
+    target = model(module)
+    with target.frozen():
+        target(X)
+    assert state_of(module) == state
+    assert module.training
+    assert str(module) == str(before)
+    assert all(p.requires_grad for p in module.parameters())
