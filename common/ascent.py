@@ -61,13 +61,14 @@ class Ascent:
         return self.gradient.passes * (1 if self.transform is None else self.transform.copies)
 
     def costing(self, gradients: int) -> Ascent | None:
-        """The same attack with as many steps as fit into a number of gradients per example; None if not one does.
+        """The same attack with as many steps as fit into a number of gradients per example, beside those that its
+        objective takes before the first step; None if not one does.
 
         Steps that add up to a multiple of the radius still do: an attack of ten steps of a tenth becomes one of five
         steps of a fifth.
         """
-        steps = gradients // self.passes
-        return replace(self, steps=steps, size=min(1.0, self.size * self.steps / steps)) if steps else None
+        steps = (gradients - getattr(self.objective, "passes", 0)) // self.passes
+        return replace(self, steps=steps, size=min(1.0, self.size * self.steps / steps)) if steps > 0 else None
 
     def __call__(self, problem: Problem, batch: Batch, rng: Rng) -> Result:
         oracle = Oracle(problem, batch)
