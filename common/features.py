@@ -41,7 +41,7 @@ def unit(x: Tensor) -> Tensor:
 def mean_gradient(
     oracle: Oracle, tap: Tap, objective: Objective, inputs: Callable[[int], Tensor], count: int
 ) -> Tensor:
-    """float[N, ...]: the mean of d objective / d features over inputs(0), ..., inputs(count - 1), of N examples each."""
+    """float[N, ...]: the mean of d objective / d features over inputs(0) to inputs(count - 1), N examples each."""
     n, total, start = len(oracle.batch), None, 0
     while start < count:
         chosen = range(start, min(start + oracle.copies_at_once(), count))
@@ -56,8 +56,8 @@ def mean_gradient(
 
 @dataclass(frozen=True)
 class Important:
-    """Away from the features that the label rests on: each weighed by the mean gradient of its logit over inputs of which
-    a share `drop` of the pixels is black (FIA, Wang et al. 2021, eq. 3 and 4).
+    """Away from the features that the label rests on: each weighed by the mean gradient of its logit over inputs of
+    which a share `drop` of the pixels is black (FIA, Wang et al. 2021, eq. 3 and 4).
 
     Targeted, towards the features of the target's logit, for which the paper has no formula. Its code masks inputs
     after they were normalised.

@@ -18,7 +18,7 @@ from carom.common.oracle import Oracle
 from carom.common.rng import Rng
 from carom.common.taps import module_of
 
-ADDITIONS = (torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__, Tensor.__iadd__)
+ADDITIONS = (torch.add, Tensor.add, Tensor.add_)  # + and += are the last two
 CONCATENATIONS = (torch.cat, torch.concat, torch.concatenate)
 ACTIVATIONS = (
     *(torch.relu, F.relu, Tensor.relu, F.relu6, F.gelu, F.silu, F.leaky_relu, F.elu, F.hardswish, F.mish),
@@ -63,8 +63,8 @@ class Erosion(TorchFunctionMode):
 
 
 class SkipErosion(Erosion):
-    """The trunk of each residual connection times a number in [1 - rate, 1 + rate] (eq. 7). Of a dense block's layer the
-    trunk is what the layers before answered, which the paper leaves open."""
+    """The trunk of each residual connection times a number in [1 - rate, 1 + rate] (eq. 7). Of a dense block's layer
+    the trunk is what the layers before answered, which the paper leaves open."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -97,7 +97,10 @@ class SkipErosion(Erosion):
             return None
         factor = 1 + self.rate * (2 * rng.uniform(*[1] * (parts[0].dim() - 1)) - 1)
         parts = [part if part.grad_fn is branch else part * factor.to(part.dtype) for part in parts]
-        return func(parts, *args[1:], **kwargs) if func in CONCATENATIONS else torch.add(*parts, **kwargs)
+        if func in CONCATENATIONS:
+            return func(parts, *args[1:], **kwargs)
+        # What is added to the trunk in place is added to a new tensor: its old values may be needed.
+        return (func if parts[0] is args[0] else torch.add)(*parts, **kwargs)
 
 
 class Dropping(Erosion):

@@ -26,7 +26,10 @@ RELUS = ("Relu", "Hardtanh")
 PARTS = ("Unbind", "Split", "UnsafeSplit", "Select")
 """What takes one of several results of a layer: a gate, a step in time. No shortcut goes through one."""
 
-SHAPES = ("View", "UnsafeView", "ReshapeAlias", "Expand", "Clone", "Transpose", "Permute", "T", "ToCopy")
+SHAPES = (
+    *("View", "UnsafeView", "ReshapeAlias", "Expand", "Squeeze", "Unsqueeze", "Transpose", "Permute", "T"),
+    *("Alias", "Clone", "ToCopy"),
+)
 """Operations that only lay out anew what they are given."""
 
 ELEMENTWISE = (*SHAPES, "Add", "Mul", "Div", "MaskedFill", "Where")
@@ -130,7 +133,7 @@ class Graph:
                 yield Join(node, given[1][0], base)
             return
         for number, (place, other) in enumerate(given[1:], 1):
-            if any(self.leads(before, other) for _, before in given[:number]):
+            if any(self.leads(before, other) for _, before in reversed(given[:number])):
                 yield Join(node, place, given[0][1])
 
     def base(self, branch: Node, skip: Node) -> Node | None:
@@ -138,20 +141,23 @@ class Graph:
         of. None if it is no such branch: no weights lie between, or the two have nothing in common but the input.
         """
         shortcut = [skip]
-        while len(behind := inputs(shortcut[-1])) == 1 and not kind(behind[0][1], *PARTS):
+        while not kind(shortcut[-1], *PARTS) and len(behind := inputs(shortcut[-1])) == 1:
             shortcut.append(behind[0][1])
-        if inputs(shortcut[-1]) == [] and len(shortcut) > 1:
-            shortcut.pop()  # the input itself: there everything meets
-        made_of = self.behind(branch, self.depth[shortcut[-1]])
+        if kind(shortcut[-1], *PARTS) or (len(shortcut) > 1 and not inputs(shortcut[-1])):
+            shortcut.pop()  # one of several gates, or the input itself: there everything meets
+        made_of = self.behind(branch, self.depth[shortcut[-1]]) if shortcut else set()
         for node in shortcut:
             if node in made_of:
-                between = (other for other in made_of if self.depth[other] > self.depth[node])
-                return node if node is not branch and any(kind(other, *LEARNED) for other in between) else None
+                return node if self._learned(made_of, node) else None
         return None
 
     def leads(self, earlier: Node, later: Node) -> bool:
-        """Whether one answer is made from another."""
-        return earlier is not later and earlier in self.behind(later, self.depth[earlier])
+        """Whether one answer is made from another by layers with weights."""
+        made_of = self.behind(later, self.depth[earlier])
+        return earlier in made_of and self._learned(made_of, earlier)
+
+    def _learned(self, made_of: set[Node], since: Node) -> bool:
+        return any(kind(node, *LEARNED) for node in made_of if self.depth[node] > self.depth[since])
 
     def attentions(self) -> list[Attention]:
         """Every softmax between two matrix products."""

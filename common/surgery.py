@@ -19,7 +19,7 @@ from torch.autograd.graph import GradientEdge, Node
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from carom.common.errors import CaromError
-from carom.common.graphs import RELUS, Graph, Grads, Join, change, kind
+from carom.common.graphs import RELUS, Grads, Graph, Join, change, kind
 from carom.common.oracle import Oracle
 from carom.common.steps import Surgery
 from carom.common.taps import Tap, module_of, tapped
@@ -86,9 +86,9 @@ class SkipGradients(Rewiring):
 
 @dataclass(frozen=True)
 class LinearBackward(Rewiring):
-    """Behind a layer, gradients pass ReLUs as if these were linear (LinBP, Guo et al. 2020, eq. 5); in residual branches,
-    with the norm that they would have otherwise (eq. 6 and the released code), for which each of these branches is
-    passed three times.
+    """Behind a layer, gradients pass ReLUs as if these were linear (LinBP, Guo et al. 2020); through residual branches,
+    with the norm that they would have otherwise, as in the paper's section on residual networks and the released code.
+    For that each of these branches is passed two more times, which is more work than the rows counted show.
     """
 
     layer: str | None = None

@@ -1,5 +1,5 @@
-"""Transfer attacks that change how the source passes gradients, or what it computes (carom.common.surgery): MI-FGSM with
-each, and each for any other climb."""
+"""Transfer attacks that change how the source passes gradients, or what it computes (carom.common.surgery): MI-FGSM
+with each, and each for any other climb."""
 
 from __future__ import annotations
 
