@@ -16,7 +16,7 @@ from carom.common.objectives import Objective, cross_entropy, margin
 from carom.common.oracle import Oracle
 from carom.common.problem import Batch, Problem, Result, Status
 from carom.common.rng import Rng
-from carom.common.steps import Step, Surgery, Transform, prepared
+from carom.common.steps import Prepares, Step, Surgery, Transform, prepared
 from carom.common.threats import Ball, confine
 from carom.common.updates import Chain
 
@@ -43,7 +43,7 @@ class Ascent:
     steps: int = 10
     size: float = 0.25  # of one step, as a share of the threat's radius
     update: Chain = field(default_factory=Chain)
-    objective: Objective = cross_entropy
+    objective: Objective | Prepares = cross_entropy
     gradient: Estimator = field(default_factory=Backprop)
     transform: Transform | None = None
     surgery: Surgery | None = None

@@ -1,4 +1,5 @@
-"""Which of carom.common.modality.MODELS a model is: found out by one pass, not by its name."""
+"""Which of carom.common.modality.MODELS a model is: found out by one pass, not by its name. An ensemble is what all its
+members are, and has no layer of its own."""
 
 from __future__ import annotations
 
@@ -22,6 +23,8 @@ def builds_of(model: Model, batch: Batch) -> set[str]:
         found.add("trees")
     if Access.MEMBERS in model.access:
         found.add("members")
+    if members := getattr(model, "members", ()):
+        found |= set.intersection(*(builds_of(member, batch) for member in members)) - {"layers"}
     if isinstance(model, TorchModel) and len(batch) and isinstance(batch.inputs, Tensor):
         found |= _of_network(model, batch.take(torch.tensor([0])).to(model.device))
     return found

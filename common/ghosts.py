@@ -14,9 +14,11 @@ from torch.overrides import TorchFunctionMode
 
 from carom.common.errors import CaromError
 from carom.common.graphs import Graph
+from carom.common.models import ROWS_TOGETHER, TorchModel
 from carom.common.oracle import Oracle
 from carom.common.rng import Rng
-from carom.common.taps import module_of
+from carom.common.surgery import together
+from carom.common.taps import networks
 
 ADDITIONS = (torch.add, Tensor.add, Tensor.add_)  # + and += are the last two
 CONCATENATIONS = (torch.cat, torch.concat, torch.concatenate)
@@ -55,7 +57,7 @@ class Erosion(TorchFunctionMode):
 
     def streams(self, rows: int) -> Rng | None:
         """One for each of the rows, of which the model has added some; None where the first axis is no row's."""
-        if self.rng is None or not 0 <= rows - len(self.rng) < 4:
+        if self.rng is None or not 0 <= rows - len(self.rng) < ROWS_TOGETHER:
             return None
         self.found += 1
         which = torch.arange(rows, device=self.rng.keys.device)
@@ -80,7 +82,7 @@ class SkipErosion(Erosion):
         self.graph = Graph()
 
     def eroded(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Tensor | None:
-        parts = args[0] if func in CONCATENATIONS else args if func in ADDITIONS else ()
+        parts: Any = args[:2] if func in ADDITIONS else args[0] if func in CONCATENATIONS and args else ()
         if len(parts) < 2 or not all(isinstance(part, Tensor) and part.grad_fn is not None for part in parts):
             return None
         nodes = [part.grad_fn for part in parts]
@@ -137,20 +139,25 @@ class Ghosts:
 
     @contextlib.contextmanager
     def __call__(self, oracle: Oracle) -> Iterator[Callable[[Rng], None]]:
+        with contextlib.ExitStack() as stack:
+            models = networks(oracle.problem.model)
+            yield together([stack.enter_context(self._on(model)).announce for model in models])
+
+    @contextlib.contextmanager
+    def _on(self, model: TorchModel) -> Iterator[Erosion]:
         mode = SkipErosion(self.rate) if self.erosion == "skip" else Dropping(self.rate)
-        module, name = module_of(oracle.problem.model), oracle.problem.model.name
 
         def check(module: nn.Module, given: Any, out: Any) -> None:
             mode.leave(module, given, out)
             root = getattr(getattr(out, "logits", out), "grad_fn", None)  # no answer at all after an error
             if not mode.found and mode.rng is not None and root is not None and Graph(root).learned:
-                raise CaromError(self._lack(name))
+                raise CaromError(self._lack(model.name))
 
         with contextlib.ExitStack() as stack:
-            stack.callback(module.register_forward_pre_hook(mode.enter).remove)
-            stack.callback(module.register_forward_hook(check, always_call=True).remove)
+            stack.callback(model.module.register_forward_pre_hook(mode.enter).remove)
+            stack.callback(model.module.register_forward_hook(check, always_call=True).remove)
             stack.enter_context(mode)
-            yield mode.announce
+            yield mode
 
     def _lack(self, name: str) -> str:
         if self.erosion == "skip":

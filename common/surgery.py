@@ -8,7 +8,7 @@ refused by name.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -20,9 +20,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from carom.common.errors import CaromError
 from carom.common.graphs import RELUS, Grads, Graph, Join, change, kind
+from carom.common.models import TorchModel
 from carom.common.oracle import Oracle
+from carom.common.rng import Rng
 from carom.common.steps import Surgery
-from carom.common.taps import Tap, module_of, tapped
+from carom.common.taps import Tap, networks, tapped
 
 
 class Rewiring:
@@ -37,7 +39,14 @@ class Rewiring:
 
     @contextlib.contextmanager
     def __call__(self, oracle: Oracle) -> Iterator[None]:
-        model = oracle.problem.model
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(plain_attention())
+            for model in networks(oracle.problem.model):
+                stack.enter_context(self._on(model))
+            yield None
+
+    @contextlib.contextmanager
+    def _on(self, model: TorchModel) -> Iterator[None]:
         tap: Tap | None = None
 
         def told(module: nn.Module, given: Any, out: Any) -> None:
@@ -50,10 +59,9 @@ class Rewiring:
                 raise CaromError(self.lack.format(model.name))
 
         with contextlib.ExitStack() as stack:
-            stack.enter_context(plain_attention())
             tap = stack.enter_context(tapped(model, getattr(self, "layer", None))) if self.tap else None
-            stack.callback(module_of(model).register_forward_hook(told).remove)
-            yield None
+            stack.callback(model.module.register_forward_hook(told).remove)
+            yield
 
 
 def plain_attention() -> AbstractContextManager[Any]:
@@ -138,7 +146,9 @@ class Balanced:
         return grad * (own.flatten(1).norm(dim=1) / linear.flatten(1).norm(dim=1).clamp_min(1e-30)).view(shape)
 
     def _passed(self, grad: Tensor) -> Tensor:
-        branch = GradientEdge(*self.join.at.next_functions[self.join.branch])
+        node, number = self.join.at.next_functions[self.join.branch]
+        assert node is not None, "a branch is made of something"
+        branch = GradientEdge(node, number)
         return torch.autograd.grad(branch, GradientEdge(self.join.base, 0), grad, retain_graph=True)[0]
 
 
@@ -217,12 +227,17 @@ class Surgeries:
     def __call__(self, oracle: Oracle) -> Iterator[Callable[..., None] | None]:
         with contextlib.ExitStack() as stack:
             told = [announce for part in self.parts if (announce := stack.enter_context(part(oracle))) is not None]
+            yield together(told) if told else None
 
-            def announce(rng: Any) -> None:
-                for number, tell in enumerate(told):
-                    tell(rng.fold("surgery", number) if number else rng)
 
-            yield announce if told else None
+def together(told: Sequence[Callable[[Rng], None]]) -> Callable[[Rng], None]:
+    """One announcement to several, each of streams of its own."""
+
+    def announce(rng: Rng) -> None:
+        for number, tell in enumerate(told):
+            tell(rng.fold("surgery", number) if number else rng)
+
+    return announce
 
 
 def operate(first: Surgery | None, then: Surgery) -> Surgery:

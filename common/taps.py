@@ -8,8 +8,8 @@ modules and a function, as feature mixing does:
     with watching(layers(model, nn.Conv2d, nn.Linear), mix): ...
 
 Both are meant for the `prepared(oracle, rng)` of an objective or the context of a surgery (carom.common.steps), which
-are entered while the model is frozen. R counts copies of the batch, stacked, and up to three rows that
-carom.common.models adds behind them: take as many rows as there are logits.
+are entered while the model is frozen. R counts copies of the batch, stacked, and the rows that carom.common.models
+adds behind them: take as many rows as there are logits.
 """
 
 from __future__ import annotations
@@ -34,6 +34,17 @@ def module_of(model: Model) -> nn.Module:
     if not isinstance(model, TorchModel):
         raise CaromError(f"{model.name} is no torch network: it has no inner layers to look at. Choose another attack.")
     return model.module
+
+
+def networks(model: Model) -> Iterator[TorchModel]:
+    """The model itself, or the members of an ensemble and of ensembles in it: torch networks all."""
+    members = getattr(model, "members", None)
+    if members is None:
+        module_of(model)
+        assert isinstance(model, TorchModel)
+        yield model
+    for member in members or ():
+        yield from networks(member)
 
 
 def layers(model: Model, *kinds: type[nn.Module]) -> dict[str, nn.Module]:

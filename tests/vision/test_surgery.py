@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -367,6 +368,23 @@ def test_surgeries_add_up():
     assert result.cost.backward.tolist() == [2] * N
     only = operated(bim(steps=2), SkipGradients())(oracle.problem, oracle.batch, Rng.of(0, IDS))
     assert not torch.equal(result.inputs, only.inputs)
+
+
+def test_members_of_an_ensemble_are_operated_on_one_by_one():
+    torch.manual_seed(0)
+    nets = [double(own_resnet()), double(own_vit())]
+    oracle = oracle_of(nets[0])
+    model = oracle.problem.model
+    plain = {net: gradient(net, SkipGradients(0.5)) for net in nets}
+    both = SimpleNamespace(members=(model, SimpleNamespace(members=(oracle_of(nets[1]).problem.model,))))
+    with model.frozen(), SkipGradients(0.5)(oracle.of(both)), operate(None, Ghosts())(oracle.of(both)) as announce:
+        announce(Rng.of(3, IDS))
+        for net in nets:
+            ghostly = oracle.of(oracle_of(net).problem.model)
+            grad, _, logits = ghostly.gradient(logit, oracle.batch.inputs)
+            assert not torch.allclose(logits, ghostly.logits(oracle.batch.inputs), rtol=1e-2)
+            assert not torch.allclose(grad, plain[net], rtol=1e-2)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for net in nets for m in net.modules())
 
 
 def test_wrong_erosions_are_refused():

@@ -78,19 +78,19 @@ INFOS = [
     _info("tgr", "MI-FGSM on gradients without the most extreme tokens", TGR, "attention", tgr),
 ]
 
-TRANSFORMS = [
-    TransformInfo(info.name, what, info.reference, lambda attack, surgery=surgery: operated(attack, surgery))
-    for info, what, surgery in zip(
-        INFOS,
-        (
-            "gradients that prefer skip connections",
-            "late ReLUs linear to gradients",
-            "skip connections that change at random",
-            "dropout in the source",
-            "attention maps that are constant to gradients",
-            "gradients without the most extreme tokens",
-        ),
-        (SkipGradients(), LinearBackward(), Ghosts(), Ghosts("dropout", 0.05), ConstantAttention(), RegularTokens()),
-        strict=True,
+
+def _modifier(info: AttackInfo, summary: str, surgery: Surgery) -> TransformInfo:
+    return TransformInfo(
+        info.name, summary, info.reference, lambda attack: operated(attack, surgery), models=info.models
     )
+
+
+_CHANGES: list[tuple[str, Surgery]] = [
+    ("gradients that prefer skip connections", SkipGradients()),
+    ("late ReLUs linear to gradients", LinearBackward()),
+    ("skip connections that change at random", Ghosts()),
+    ("dropout in the source", Ghosts("dropout", 0.05)),
+    ("attention maps that are constant to gradients", ConstantAttention()),
+    ("gradients without the most extreme tokens", RegularTokens()),
 ]
+TRANSFORMS = [_modifier(info, *change) for info, change in zip(INFOS, _CHANGES, strict=True)]
