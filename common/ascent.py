@@ -16,7 +16,7 @@ from carom.common.objectives import Objective, cross_entropy, margin
 from carom.common.oracle import Oracle
 from carom.common.problem import Batch, Problem, Result, Status
 from carom.common.rng import Rng
-from carom.common.steps import Step, Surgery, Transform, prepared
+from carom.common.steps import Prepares, Step, Surgery, Transform, prepared
 from carom.common.threats import Ball, confine
 from carom.common.updates import Chain
 
@@ -43,7 +43,7 @@ class Ascent:
     steps: int = 10
     size: float = 0.25  # of one step, as a share of the threat's radius
     update: Chain = field(default_factory=Chain)
-    objective: Objective = cross_entropy
+    objective: Objective | Prepares = cross_entropy
     gradient: Estimator = field(default_factory=Backprop)
     transform: Transform | None = None
     surgery: Surgery | None = None
@@ -61,13 +61,14 @@ class Ascent:
         return self.gradient.passes * (1 if self.transform is None else self.transform.copies)
 
     def costing(self, gradients: int) -> Ascent | None:
-        """The same attack with as many steps as fit into a number of gradients per example; None if not one does.
+        """The same attack with as many steps as fit into a number of gradients per example, beside those that its
+        objective takes before the first step; None if not one does.
 
         Steps that add up to a multiple of the radius still do: an attack of ten steps of a tenth becomes one of five
         steps of a fifth.
         """
-        steps = gradients // self.passes
-        return replace(self, steps=steps, size=min(1.0, self.size * self.steps / steps)) if steps else None
+        steps = (gradients - getattr(self.objective, "passes", 0)) // self.passes
+        return replace(self, steps=steps, size=min(1.0, self.size * self.steps / steps)) if steps > 0 else None
 
     def __call__(self, problem: Problem, batch: Batch, rng: Rng) -> Result:
         oracle = Oracle(problem, batch)

@@ -72,6 +72,8 @@ def print_run(run: Any) -> None:
         print_matrix(console, outcome.plan.modality, summary)
         for line in summary["skipped"]:
             console.print(Text("  skipped: ") + shown(line))
+        for one in summary["left_out"]:
+            console.print(Text("  left out: ") + shown(f"{one['attack']} on {one['source']}, as it {one['why']}"))
     console.print(
         "Cells: excess transfer (T - N) / (1 - N) with its 95% interval, over examples right on both models; "
         "T is the share fooled, N the share a random perturbation of the same budget fools.\n"

@@ -80,6 +80,7 @@ class TransformInfo:
     reference: str  # authors, year, title
     apply: Callable[[Ascent], Ascent]
     needs: Access = Access.GRADIENT
+    models: str = "any"  # of which build: see MODELS
 
 
 MODELS = {

@@ -60,6 +60,7 @@ def modality_view(name: str, part: Row, number: Numbers) -> dict[str, Any]:
         "told": [(text, source, n) for (text, source), n in told.items()],
         "failures": part.get("failures") or [],
         "skipped": part.get("skipped") or [],
+        "left_out": part.get("left_out") or [],
         "targeted": any(c.get("targeted") is not None for c in cells),
     }
 

@@ -36,10 +36,16 @@ class Surgery(Protocol):
     def __call__(self, oracle: Oracle) -> AbstractContextManager[Any]: ...
 
 
+class Prepares(Protocol):
+    """A part that is made anew for each batch: an objective that needs the clean features, a transform that needs other
+    examples. An objective's `passes`, if it has any, say how many gradients it takes for that."""
+
+    def prepared(self, oracle: Oracle, rng: Rng) -> AbstractContextManager[Any]: ...
+
+
 @contextlib.contextmanager
 def prepared(part: Any, oracle: Oracle, rng: Rng) -> Iterator[Any]:
-    """`part` itself, or what its own `prepared(oracle, rng)` makes of it for one batch: an objective that needs the
-    clean features, a transform that needs other examples."""
+    """`part` itself, or what its own `prepared(oracle, rng)` makes of it for one batch."""
     own = getattr(part, "prepared", None)
     if own is None:
         yield part

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,9 +13,11 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from carom.common.builds import builds_of
 from carom.common.data import Dataset
 from carom.common.errors import CaromError
 from carom.common.matching import Budget, Match, Matching, Search, search, together
+from carom.common.modality import MODELS
 from carom.common.models import Model
 from carom.common.problem import Access, Status
 from carom.common.stats import Array, Bootstrap, excess, interval, wilson
@@ -117,9 +120,9 @@ class Plan:
             raise CaromError(f"two different models are called {', '.join(twice)}. Give one of them a name=...")
         for source in self.sources:
             if not self.attacks_on(source):
-                kinds = ", ".join(f"{c.info.name} needs {_words(c.info.needs)}" for c in self.attacks)
+                why = ", ".join(f"{c.info.name} {self._unsuited(c, source)}" for c in self.attacks)
                 raise CaromError(
-                    f"no chosen attack can run on {source.name}, which grants {_words(source.access)}: {kinds}. "
+                    f"no chosen attack can run on {source.name}, which grants {_words(source.access)}: {why}. "
                     f"See `carom list attacks --modality {self.modality}`."
                 )
 
@@ -130,7 +133,33 @@ class Plan:
         return (*self.targets, *(s for s in self.sources if s.digest not in known))
 
     def attacks_on(self, source: Model) -> list[Chosen]:
-        return [c for c in self.attacks if c.info.needs in source.access]
+        return [c for c in self.attacks if self._unsuited(c, source) is None]
+
+    def left_out(self) -> list[dict[str, str]]:
+        """Attacks that a source would let in, but whose build they do not suit: {"source", "attack", "why"} each."""
+        pairs = [(source, c) for source in self.sources for c in self.attacks if c.info.needs in source.access]
+        found = [(source.name, chosen.label, self._unsuited(chosen, source)) for source, chosen in pairs]
+        return [{"source": source, "attack": attack, "why": why} for source, attack, why in found if why is not None]
+
+    def _unsuited(self, chosen: Chosen, source: Model) -> str | None:
+        """Why an attack cannot run on a source; None if it can."""
+        info = chosen.info
+        if info.needs not in source.access:
+            return f"needs {_words(info.needs)}"
+        if info.models == "any" or info.models in self._builds(source):
+            return None
+        return f"works on {MODELS[info.models]}"
+
+    def _builds(self, source: Model) -> set[str]:
+        """Which kinds of network a source is, found out when an attack first asks."""
+        known = self._known_builds
+        if source.digest not in known:
+            known[source.digest] = builds_of(source, self.data.batch(0, 1))
+        return known[source.digest]
+
+    @cached_property
+    def _known_builds(self) -> dict[str, set[str]]:
+        return {}
 
     def shards(self) -> list[Dataset]:
         return shards(self.data)
@@ -393,6 +422,7 @@ class Transfer:
             "data_digest": self.plan.data.digest,
             "examples": len(self.plan.data),
             "skipped": list(self.plan.data.skipped),
+            "left_out": self.plan.left_out(),
             "classes": list(self.plan.data.classes),
             "threat": self.plan.threat_label,
             "targeted": self.plan.targeted,

@@ -132,9 +132,18 @@ def test_counted_cost_is_what_hooks_counted(case, monkeypatch):
     else:
 
         def count(module, given, out):
+            """A row is differentiated that a gradient passes at either end: at an inner layer it starts, or stops."""
             counts["forward"] += len(out)
-            if out.requires_grad:
-                out.register_hook(lambda grad: counts.update(backward=counts["backward"] + len(grad)))
+            ends = {"answer": 0, "input": 0}
+
+            def passed(end, rows):
+                before = max(ends.values())
+                ends[end] += rows
+                counts["backward"] += max(ends.values()) - before
+
+            for end, tensor in (("answer", out), ("input", given[0])):
+                if tensor.requires_grad:
+                    tensor.register_hook(lambda grad, end=end: passed(end, len(grad)))
 
         model.module.register_forward_hook(count)
     result = case.run(model=model)

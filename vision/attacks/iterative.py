@@ -15,6 +15,7 @@ from carom.common.problem import Access
 from carom.common.steps import Transform
 from carom.common.transforms import Scales, compose
 from carom.common.updates import Smooth, chain
+from carom.vision.attacks import surgery
 from carom.vision.transforms import Mixed, Resized, Restructured, Shuffled, Spectrum, Warped
 
 SIZES = (1.14, 1.27, 1.4, 1.53, 1.66)
@@ -160,5 +161,6 @@ TRANSFORMS: dict[str, TransformInfo] = {
         TransformInfo("bsr", "blocks shuffled and turned", BSR, lambda attack: seen(attack, Shuffled())),
         TransformInfo("sia", "blocks changed each in its way", SIA, lambda attack: seen(attack, Restructured())),
         TransformInfo("warp", "pulled like a thin plate", WARP, lambda attack: seen(attack, Warped())),
+        *surgery.TRANSFORMS,
     ]
 }

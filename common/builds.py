@@ -1,0 +1,45 @@
+"""Which of carom.common.modality.MODELS a model is: found out by one pass, not by its name. An ensemble is what all its
+members are, and has no layer of its own."""
+
+from __future__ import annotations
+
+import contextlib
+
+import torch
+from torch import Tensor
+
+from carom.common.errors import CaromError
+from carom.common.graphs import RELUS, Graph, kind
+from carom.common.models import Model, TorchModel, TreeModel
+from carom.common.problem import Access, Batch
+from carom.common.surgery import plain_attention
+from carom.common.taps import tapped
+
+
+def builds_of(model: Model, batch: Batch) -> set[str]:
+    """The kinds that a model is, seen on the first example of a batch."""
+    found = {"any"}
+    if isinstance(model, TreeModel):
+        found.add("trees")
+    if Access.MEMBERS in model.access:
+        found.add("members")
+    if members := getattr(model, "members", ()):
+        found |= set.intersection(*(builds_of(member, batch) for member in members)) - {"layers"}
+    if isinstance(model, TorchModel) and len(batch) and isinstance(batch.inputs, Tensor):
+        found |= _of_network(model, batch.take(torch.tensor([0])).to(model.device))
+    return found
+
+
+def _of_network(model: TorchModel, batch: Batch) -> set[str]:
+    assert isinstance(batch.inputs, Tensor)
+    x, found = batch.inputs.detach().requires_grad_(), set()
+    with model.frozen(), torch.enable_grad(), plain_attention(), tapped(model) as tap:
+        root = model(x, batch.lengths).logits.grad_fn
+        with contextlib.suppress(CaromError):
+            found |= {"layers"} if tap.whole is not None else set()
+    if root is not None:
+        graph = Graph(root)
+        found |= {"residual"} if graph.joins() else set()
+        found |= {"attention"} if graph.attentions() else set()
+        found |= {"relu"} if any(kind(node, *RELUS) for node in graph.depth) else set()
+    return found

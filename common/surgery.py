@@ -1,0 +1,247 @@
+"""Surgeries: changes to how a network passes gradients, or to what it computes, that make attacks on it transfer.
+
+Weights are never touched. Those of the backward pass read the graph that each pass records (carom.common.graphs), and
+so work on any torch network that has what they change: residual branches, ReLUs, attention. One that has none of it is
+refused by name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, Node
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from carom.common.errors import CaromError
+from carom.common.graphs import RELUS, Grads, Graph, Join, change, kind
+from carom.common.models import TorchModel
+from carom.common.oracle import Oracle
+from carom.common.rng import Rng
+from carom.common.steps import Surgery
+from carom.common.taps import Tap, networks, tapped
+
+
+class Rewiring:
+    """A surgery on the graph of each pass. Subclasses say what they do to it."""
+
+    lack: ClassVar[str]  # what is said of a network that has nothing of what the surgery changes
+    tap: bool = False  # whether it starts at a layer: `layer`, or the middle one
+
+    def rewire(self, graph: Graph, root: Node, layer: Node | None) -> bool:
+        """Register hooks on nodes. `root` answers the logits, `layer` what the layer answers. False: found nothing."""
+        raise NotImplementedError
+
+    @contextlib.contextmanager
+    def __call__(self, oracle: Oracle) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(plain_attention())
+            for model in networks(oracle.problem.model):
+                stack.enter_context(self._on(model))
+            yield None
+
+    @contextlib.contextmanager
+    def _on(self, model: TorchModel) -> Iterator[None]:
+        tap: Tap | None = None
+
+        def told(module: nn.Module, given: Any, out: Any) -> None:
+            root = getattr(out, "logits", out).grad_fn
+            if root is None:
+                return
+            graph, layer = Graph(root), None if tap is None else tap.whole.grad_fn
+            # An answer that was cut off from its network leads to no layer, and has a gradient of zero.
+            if graph.learned and not self.rewire(graph, root, layer):
+                raise CaromError(self.lack.format(model.name))
+
+        with contextlib.ExitStack() as stack:
+            tap = stack.enter_context(tapped(model, getattr(self, "layer", None))) if self.tap else None
+            stack.callback(model.module.register_forward_hook(told).remove)
+            yield
+
+
+def plain_attention() -> AbstractContextManager[Any]:
+    """Attention by its formula, not by one fused operation, so that the graph shows its parts."""
+    return sdpa_kernel(SDPBackend.MATH)
+
+
+@dataclass(frozen=True)
+class SkipGradients(Rewiring):
+    """Gradients prefer skip connections: into each residual branch goes `decay` of them (SGM, Wu et al. 2020, eq. 5).
+
+    The paper's code decays them at the ReLUs in and behind the branch, by roots of the decay, and divides them by their
+    standard deviation over the batch; the roots add up to `decay`, and what a block passes on as a whole no
+    sign can see. New features of dense blocks are branches; so are attention and MLP of a transformer.
+    """
+
+    decay: float = 0.5
+
+    lack = (
+        "sgm decays the gradients of residual branches, {} has none. It works on residual and densely connected "
+        "networks and on transformers."
+    )
+
+    def rewire(self, graph: Graph, root: Node, layer: Node | None) -> bool:
+        joins = graph.joins()
+        for join in joins:
+            join.scale(lambda grad: self.decay * grad)
+        return bool(joins)
+
+
+@dataclass(frozen=True)
+class LinearBackward(Rewiring):
+    """Behind a layer, gradients pass ReLUs as if these were linear (LinBP, Guo et al. 2020); through residual branches,
+    with the norm that they would have otherwise, as in the paper's section on residual networks and the released code.
+    For that each of these branches is passed two more times, which is more work than the rows counted show.
+    """
+
+    layer: str | None = None
+
+    tap = True
+    lack = "linbp passes gradients through ReLUs, {} has none behind that layer. It works on networks with ReLUs."
+
+    def rewire(self, graph: Graph, root: Node, layer: Node | None) -> bool:
+        if layer not in graph.depth:
+            return False
+        behind = set(graph.above(root, layer))
+        relus = [node for node in behind if kind(node, *RELUS)]
+        linear = Switch()
+        for relu in relus:
+            relu.register_hook(linear.hook)  # type: ignore[arg-type]
+        for join in graph.joins():
+            if join.at in behind and (join.base in behind or join.base is layer):
+                join.scale(Balanced(join, linear))
+        return bool(relus)
+
+
+@dataclass
+class Switch:
+    """Whether the gradient of a ReLU is the one it is given, or its own."""
+
+    on: bool = True
+
+    def hook(self, grads: Grads, given: Grads) -> Grads | None:
+        return given if self.on else None
+
+
+@dataclass(frozen=True)
+class Balanced:
+    """The gradient that goes into a branch, for each example scaled so that behind the branch, passed linearly, it has
+    the norm that it would have if it was passed as it should."""
+
+    join: Join
+    linear: Switch
+
+    def __call__(self, grad: Tensor) -> Tensor:
+        linear, self.linear.on = self._passed(grad), False
+        try:
+            own = self._passed(grad)
+        finally:
+            self.linear.on = True
+        shape = (-1, *[1] * (grad.dim() - 1))
+        return grad * (own.flatten(1).norm(dim=1) / linear.flatten(1).norm(dim=1).clamp_min(1e-30)).view(shape)
+
+    def _passed(self, grad: Tensor) -> Tensor:
+        node, number = self.join.at.next_functions[self.join.branch]
+        assert node is not None, "a branch is made of something"
+        branch = GradientEdge(node, number)
+        return torch.autograd.grad(branch, GradientEdge(self.join.base, 0), grad, retain_graph=True)[0]
+
+
+@dataclass(frozen=True)
+class ConstantAttention(Rewiring):
+    """Attention weights are constants to the gradient (PNA, Wei et al. 2022, eq. 6)."""
+
+    lack = "pna skips the gradients of attention maps, {} has none. It works on transformers."
+
+    def rewire(self, graph: Graph, root: Node, layer: Node | None) -> bool:
+        found = graph.attentions()
+        for attention in found:
+            change(attention.mix, {0: torch.zeros_like})
+        return bool(found)
+
+
+@dataclass(frozen=True)
+class RegularTokens(Rewiring):
+    """Gradients of attention maps, of queries, keys and values, and of what MLPs answer are weakened, and those of the
+    most extreme tokens dropped (TGR, Zhang et al. 2023, Alg. 1): in each channel the largest and the smallest; in an
+    attention map, all of their rows and columns.
+
+    Extremes are found for every example, and in windowed attention for every window; the released code takes the
+    first example's for the whole batch.
+    """
+
+    attention: float = 0.25
+    projections: float = 0.75
+    mlp: float = 0.5
+
+    lack = (
+        "tgr regularises the gradients of tokens in attention and MLPs, {} has no attention. It works on transformers."
+    )
+
+    def rewire(self, graph: Graph, root: Node, layer: Node | None) -> bool:
+        found = graph.attentions()
+        for attention in found:
+            change(attention.mix, {0: lambda grad: self.attention * no_extreme_pairs(grad), 1: self._values})
+            change(attention.scores, {0: self._values, 1: lambda keys: self._values(keys.mT).mT})
+        if found:
+            inside = {attention.mix for attention in found}
+            for join in graph.joins():
+                branch = graph.behind(join.at.next_functions[join.branch][0], graph.depth[join.base])  # type: ignore[arg-type]
+                if not branch & inside and not any(kind(node, "Convolution") for node in branch):
+                    join.scale(lambda grad: self.mlp * no_extremes(grad.flatten(1, -2)).reshape(grad.shape))
+        return bool(found)
+
+    def _values(self, grad: Tensor) -> Tensor:
+        return self.projections * no_extremes(grad)
+
+
+def no_extremes(grad: Tensor) -> Tensor:
+    """[R, tokens, C] without the largest and the smallest token of each channel."""
+    place = torch.cat([grad.argmax(1, keepdim=True), grad.argmin(1, keepdim=True)], 1)
+    return grad.scatter(1, place, 0.0)
+
+
+def no_extreme_pairs(grad: Tensor) -> Tensor:
+    """[R, tokens, tokens] without the rows and the columns of the largest and the smallest entry."""
+    flat, width = grad.flatten(1), grad.shape[2]
+    keep = torch.ones_like(grad, dtype=torch.bool)
+    for place in (flat.argmax(1), flat.argmin(1)):
+        down, across = (place // width)[:, None], (place % width)[:, None]
+        keep &= (torch.arange(grad.shape[1], device=grad.device) != down)[:, :, None]
+        keep &= (torch.arange(width, device=grad.device) != across)[:, None, :]
+    return torch.where(keep, grad, 0.0)
+
+
+@dataclass(frozen=True)
+class Surgeries:
+    """Several at once, the first outermost."""
+
+    parts: tuple[Surgery, ...]
+
+    @contextlib.contextmanager
+    def __call__(self, oracle: Oracle) -> Iterator[Callable[..., None] | None]:
+        with contextlib.ExitStack() as stack:
+            told = [announce for part in self.parts if (announce := stack.enter_context(part(oracle))) is not None]
+            yield together(told) if told else None
+
+
+def together(told: Sequence[Callable[[Rng], None]]) -> Callable[[Rng], None]:
+    """One announcement to several, each of streams of its own."""
+
+    def announce(rng: Rng) -> None:
+        for number, tell in enumerate(told):
+            tell(rng.fold("surgery", number) if number else rng)
+
+    return announce
+
+
+def operate(first: Surgery | None, then: Surgery) -> Surgery:
+    """Both; one of them alone is itself."""
+    if first is None:
+        return then
+    return Surgeries((*(first.parts if isinstance(first, Surgeries) else (first,)), then))
