@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from carom.audio.space import SNR
+from carom.common import members
 from carom.common.attacks import BALLS, GRADIENT_ATTACKS, SOFT_LEAF_PATH
 from carom.common.modality import AttackInfo
 from carom.common.problem import Access
@@ -63,4 +64,6 @@ SQUARE = AttackInfo(
     random=True,
 )
 
-ATTACKS: dict[str, AttackInfo] = {info.name: info for info in [*GRADIENT_ATTACKS, SOFT_LEAF_PATH, SQUARE]}
+ATTACKS: dict[str, AttackInfo] = {
+    info.name: info for info in [*GRADIENT_ATTACKS, SOFT_LEAF_PATH, *members.INFOS, SQUARE]
+}

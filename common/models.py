@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from carom.common.errors import CaromError
-from carom.common.problem import Access, Batch, Family, Output
+from carom.common.objectives import Objective
+from carom.common.problem import Access, Batch, Family, Goal, Output
 from carom.common.spaces import Inputs, Space
 from carom.common.trees import TreeEnsemble
 
@@ -39,6 +40,11 @@ class Model:
 
     def __call__(self, inputs: Inputs, lengths: Tensor | None = None) -> Output:
         raise NotImplementedError
+
+    def loss(self, objective: Objective, inputs: Tensor, lengths: Tensor | None, goal: Goal) -> tuple[Tensor, Tensor]:
+        """(what an attack climbs, float[N] or [N, K] as the objective has it; logits float[N, C])"""
+        logits = self(inputs, lengths).logits.float()
+        return objective(logits, goal), logits
 
     def to(self, device: torch.device | str) -> Model:
         """Move what computes to a device, in place."""

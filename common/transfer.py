@@ -120,7 +120,7 @@ class Plan:
                 kinds = ", ".join(f"{c.info.name} needs {_words(c.info.needs)}" for c in self.attacks)
                 raise CaromError(
                     f"no chosen attack can run on {source.name}, which grants {_words(source.access)}: {kinds}. "
-                    f"See `carom list attacks --modality {self.modality}`."
+                    f"{_deaf(source)}See `carom list attacks --modality {self.modality}`."
                 )
 
     @property
@@ -211,6 +211,13 @@ def shards(data: Dataset) -> list[Dataset]:
     if n <= SHARD:
         return [data]
     return [data.take(torch.arange(start, min(start + SHARD, n))) for start in range(0, n, SHARD)]
+
+
+def _deaf(source: Model) -> str:
+    """Which members keep an ensemble from granting gradients."""
+    members = getattr(source, "members", ())
+    deaf = [m.name for m in members if Access.GRADIENT not in m.access]
+    return f"Without {', '.join(deaf)} it would grant gradients. " if deaf and len(deaf) < len(members) else ""
 
 
 def _some(names: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "AdversarialSet": "library",
     "attack": "library",
+    "ensemble": "library",
     "get_attack": "library",
     "list_attacks": "library",
     "load_data": "library",
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from carom.common.errors import CaromError as CaromError
     from carom.common.library import AdversarialSet as AdversarialSet
     from carom.common.library import attack as attack
+    from carom.common.library import ensemble as ensemble
     from carom.common.library import get_attack as get_attack
     from carom.common.library import list_attacks as list_attacks
     from carom.common.library import load_data as load_data

@@ -72,8 +72,9 @@ def wrapped(case, wrap):
     elif case.world.modality == "text":
         model.module.between = wrap(model.module.between)
     else:
-        model.module = wrap(model.module)
-        model._freeze.module = model.module
+        for one in getattr(model, "members", [model]):
+            one.module = wrap(one.module)
+            one._freeze.module = one.module
     return model
 
 

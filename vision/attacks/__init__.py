@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from carom.common import members
 from carom.common.attacks import GRADIENT_ATTACKS, LEAF_PATH, SOFT_LEAF_PATH
 from carom.common.modality import AttackInfo
 from carom.common.threats import L2, Linf
@@ -13,5 +14,5 @@ THREATS = {"linf": Linf, "l2": L2}
 
 ATTACKS: dict[str, AttackInfo] = {
     info.name: replace(info, threats=tuple(kind for kind in info.threats if kind in THREATS))
-    for info in [*GRADIENT_ATTACKS, LEAF_PATH, SOFT_LEAF_PATH, *query.INFOS, *iterative.INFOS]
+    for info in [*GRADIENT_ATTACKS, LEAF_PATH, SOFT_LEAF_PATH, *members.INFOS, *query.INFOS, *iterative.INFOS]
 }
