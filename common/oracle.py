@@ -86,12 +86,18 @@ class Oracle:
         return logits
 
     def gradient(
-        self, objective: Objective, x: Tensor, copies: int = 1, through: Callable[[Tensor], Tensor] | None = None
+        self,
+        objective: Objective,
+        x: Tensor,
+        copies: int = 1,
+        through: Callable[[Tensor], Tensor] | None = None,
+        at: Callable[[], Tensor] | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """(d sum(loss) / dx, loss, logits) at x[copies*N, ...]: one forward and one backward row each.
 
-        `through` is applied to x before the model. A model whose answer does not follow from x by differentiable
-        steps has a gradient of zero.
+        `through` is applied to x before the model. `at` names another tensor to differentiate by, once the model has
+        answered: the output of an inner layer. A model whose answer does not follow from x by differentiable steps has
+        a gradient of zero.
         """
         goal = self.problem.goal.repeat(copies) if copies > 1 else self.problem.goal
         lengths = None if self.batch.lengths is None else self.batch.lengths.repeat(copies)
@@ -100,9 +106,10 @@ class Oracle:
             views = x if through is None else through(x)
             with self._measured() if self._measures and copies == 1 else contextlib.nullcontext():
                 loss, logits = self.problem.model.loss(objective, views, lengths, goal)
-            grad = torch.zeros_like(x)
-            if loss.requires_grad:
-                (grad,) = torch.autograd.grad(loss.sum(), x, materialize_grads=True)
+            by = x if at is None else at()
+            grad = torch.zeros_like(by)
+            if loss.requires_grad and by.requires_grad:
+                (grad,) = torch.autograd.grad(loss.sum(), by, materialize_grads=True)
         self._count(self.forward, None, copies)
         self._count(self.backward, None, copies)
         return grad, loss.detach(), logits.detach()
