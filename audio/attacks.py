@@ -16,6 +16,7 @@ from carom.common.problem import Access
 from carom.common.rng import Rng
 from carom.common.search import Everywhere, RandomSearch, Turn, shrinking
 from carom.common.threats import L2, Linf
+from carom.common.universal import UAP
 
 THREATS = {"linf": Linf, "l2": L2, "snr": SNR}
 SHORTEST = 32  # samples: of a segment
@@ -65,5 +66,5 @@ SQUARE = AttackInfo(
 )
 
 ATTACKS: dict[str, AttackInfo] = {
-    info.name: info for info in [*GRADIENT_ATTACKS, SOFT_LEAF_PATH, *members.INFOS, SQUARE]
+    info.name: info for info in [*GRADIENT_ATTACKS, SOFT_LEAF_PATH, *members.INFOS, UAP, SQUARE]
 }

@@ -70,6 +70,7 @@ class AttackInfo:
     threat: Callable[[Threat], Threat] = field(default=lambda threat: threat)  # the threat it implies, if it fixes one
     models: str = "any"  # of which build: see MODELS
     random: bool = False  # whether its outcome depends on the seed
+    shared: bool = False  # whether most of it is done once for all examples; its cost is charged to each in full
 
 
 @dataclass(frozen=True)

@@ -436,10 +436,11 @@ class Case:
         model: Model | None = None,
         targeted: bool = False,
         queries: int | None = None,
+        examples: int = 16,
         **parameters: Any,
     ) -> Result:
         batch = self.batch() if batch is None else batch
-        others = self.world.draw(16, "others") if Access.EXAMPLES in self.info.needs else None
+        others = self.world.draw(examples, "others") if Access.EXAMPLES in self.info.needs else None
         goal = self.goal(batch, targeted)
         problem = Problem(model or self.model(), goal, self.threat(eps), Budget(queries), others)
         return self.attack(**parameters)(problem, batch, Rng.of(seed, batch.ids))
@@ -482,6 +483,7 @@ CHOICES: dict[str, Callable[[Case], bool]] = {
     "case": lambda case: True,
     "torch_case": lambda case: Access.GRADIENT in case.grants,
     "gradient_case": lambda case: case.climbs,
+    "own_gradient_case": lambda case: case.climbs and not case.info.shared,
     "score_case": lambda case: Access.SCORE in case.info.needs and Access.GRADIENT in case.grants,
     "tensor_case": lambda case: isinstance(case.world.space, Box),
     "padded_case": lambda case: case.batch().lengths is not None,
