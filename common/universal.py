@@ -90,7 +90,7 @@ class Universal:
         return Oracle(replace(problem, goal=Goal(others.labels, targets)), others)
 
     def learn(self, learner: Oracle) -> Tensor:
-        """[1, ...]: the pattern, in the ball of radius 1."""
+        """[1, ...]: the pattern, in the ball of radius 1; NaN if ever a gradient was not finite."""
         ball, space, others = learner.problem.threat, learner.problem.model.space, learner.batch
         assert isinstance(ball, Ball)
         radius = column(ball.radius(others.inputs), others.inputs)
@@ -101,8 +101,9 @@ class Universal:
             scale = confine(radius[rows].expand_as(part.batch.inputs), part.batch.mask())
             x = part.batch.inputs + scale * pattern
             grad, _, _ = part.gradient(self.objective, x, through=space.clamp)
-            steepest = ball.step((scale * grad).sum(0, keepdim=True))
-            pattern = ball.project(pattern + self.size * steepest, origin, one)
+            total = (scale * grad).sum(0, keepdim=True)
+            moved = pattern + self.size * ball.step(total) + 0 * total  # the sign of NaN is 0
+            pattern = ball.project(moved, origin, one)
         return pattern
 
     def _turns(self, others: Batch) -> Iterator[Tensor]:
