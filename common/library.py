@@ -26,6 +26,7 @@ from carom.common.run import pick_device
 from carom.common.spaces import Inputs
 from carom.common.specs import call_with, number, parse, split_members, split_parameters
 from carom.common.store import Store, write_atomically
+from carom.common.surrogates import read_surrogate_card
 from carom.common.threats import Threat
 from carom.common.transfer import Executor, Plan, Progress, Transfer, evaluate, inline
 from carom.common.units import Chosen
@@ -41,6 +42,8 @@ def modality_of(source: Any, modality: str | None = None) -> Modality:
         spec = parse(source)
         if spec.kind == "ensemble":
             return modality_of(split_members(spec.rest)[0])
+        if spec.kind == "surrogate":
+            return get_modality(read_surrogate_card(spec.rest)["modality"])
         if spec.kind in ONLY_KIND:
             return get_modality(ONLY_KIND[spec.kind])
         if spec.kind == "zoo":

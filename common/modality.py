@@ -168,8 +168,11 @@ def load_model_of(modality: Modality, source: Any, facts: Mapping[str, Any]) -> 
     """A model by spec or object. An entry point KIND in `carom.models` answers KIND:REST: a function of `rest` and
     the spec's parameters that returns a Model, or an object that the modality can wrap with the given facts.
 
-    `ensemble:SPEC+SPEC?fuse=logits` is an Ensemble of the models of these specs.
+    `ensemble:SPEC+SPEC?fuse=logits` is an Ensemble of the models of these specs, `surrogate:PATH` what
+    `carom surrogate` saved.
     """
+    if isinstance(source, str) and source.startswith("surrogate:"):
+        return _surrogate_of(modality, parse(source), facts)
     if isinstance(source, str) and source.startswith("ensemble:"):
         return _ensemble_of(modality, parse(source), facts)
     added = _added("carom.models", source)
@@ -178,6 +181,18 @@ def load_model_of(modality: Modality, source: Any, facts: Mapping[str, Any]) -> 
     spec = parse(source)
     made = call_with(added, {"rest": spec.rest, **spec.parameters}, source)
     return made if isinstance(made, Model) else modality.load_model(made, **{"name": source, **facts})
+
+
+def _surrogate_of(modality: Modality, spec: Spec, facts: Mapping[str, Any]) -> Model:
+    from carom.common.loading import known_facts
+    from carom.common.surrogates import load_surrogate, read_surrogate_card
+
+    given = {**spec.parameters, **facts}
+    known_facts(given, ("name",), f"surrogate:{spec.rest}")
+    owner = read_surrogate_card(spec.rest)["modality"]
+    if owner != modality.name:
+        raise CaromError(f"surrogate:{spec.rest} is for {owner}, not {modality.name}.")
+    return load_surrogate(spec.rest, **given)
 
 
 def _ensemble_of(modality: Modality, spec: Spec, facts: Mapping[str, Any]) -> Model:

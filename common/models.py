@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ class Model:
     """The base of all models: facts, and a call from inputs to `Output`."""
 
     access = Access.LABEL | Access.SCORE
+    card: Mapping[str, Any] = {}  # how a surrogate was made (carom.common.surrogates)
     passes = 1  # forward passes that one answer costs: more where several networks answer together
 
     def __init__(

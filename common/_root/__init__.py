@@ -23,6 +23,10 @@ _HOMES = {
     "load_data": "library",
     "load_model": "library",
     "transfer": "library",
+    "lgv": "surrogates",
+    "substitute": "surrogates",
+    "save_surrogate": "surrogates",
+    "load_surrogate": "surrogates",
     "Access": "problem",
     "Batch": "problem",
     "Family": "problem",
@@ -57,6 +61,10 @@ if TYPE_CHECKING:
     from carom.common.problem import Goal as Goal
     from carom.common.problem import Problem as Problem
     from carom.common.problem import Result as Result
+    from carom.common.surrogates import lgv as lgv
+    from carom.common.surrogates import load_surrogate as load_surrogate
+    from carom.common.surrogates import save_surrogate as save_surrogate
+    from carom.common.surrogates import substitute as substitute
     from carom.common.transfer import Transfer as Transfer
 
 
