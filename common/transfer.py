@@ -97,6 +97,8 @@ class Plan:
     def __post_init__(self) -> None:
         if self.controls < 1:
             raise CaromError("at least one control draw is needed; five or more give a steadier null.")
+        if self.targeted and (aimless := [c.info.name for c in self.attacks if not c.info.targeted]):
+            raise CaromError(f"attack {', '.join(aimless)} cannot be aimed at a class. Leave --targeted out.")
         for model in self.models:
             if model.modality != self.modality:
                 raise CaromError(f"model {model.name} is for {model.modality}, this study is for {self.modality}.")
