@@ -54,7 +54,8 @@ def lgv(
     `data` are labelled examples of its training distribution, used as they are: the paper augments them. The attack
     that belongs to it, `lgv`, asks one random member a step. `held_out` is where the card's accuracies are measured.
 
-    The same arguments give the same weights on one machine: training takes one thread, and its randomness is `seed`.
+    The same arguments give the same weights on one machine: training takes one thread of the CPU, which suits small
+    networks, and its randomness is `seed`.
     """
     base, spec = _network(model, data, modality)
     if per_epoch < 1 or epochs < 1:
@@ -263,7 +264,7 @@ def built(spec: str, modality: str, classes: tuple[str, ...], fresh: bool = Fals
 def _copied(model: TorchModel, name: str, module: nn.Module | None = None) -> TorchModel:
     """A model with the same facts around another module; by default, around a copy of its own."""
     return TorchModel(
-        copy.deepcopy(model.module) if module is None else module,
+        copy.deepcopy(model.module).cpu() if module is None else module,
         name=name,
         modality=model.modality,
         family=model.family,

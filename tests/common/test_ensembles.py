@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,13 +16,16 @@ from carom.common.attacks import mi_fgsm
 from carom.common.ensembles import Ensemble
 from carom.common.errors import CaromError, UnknownName
 from carom.common.members import Adaptive, CommonWeakness, OneMember, VarianceReduced, adaea, cwa, lgv, svre
+from carom.common.modality import get_modality
 from carom.common.models import FunctionModel, TorchModel
 from carom.common.objectives import cross_entropy
 from carom.common.oracle import Oracle
 from carom.common.problem import Access, Batch, Family, Goal, Problem
 from carom.common.rng import Rng
+from carom.common.run import load_named
 from carom.common.spaces import Box
 from carom.common.steps import Step
+from carom.common.study import Named
 from carom.common.threats import L2, Linf
 
 FLOATS = Box("floats", -100.0, 100.0, 0.0)
@@ -276,6 +280,16 @@ def test_an_ensemble_by_spec():
         carom.load_model("ensemble:zoo:image-resnet+zoo:image-vgg?fus=losses")
     with pytest.raises(UnknownName, match="image-resnet"):
         carom.load_model("ensemble:zoo:image-resnet+zoo:image-resnett", "image")
+
+
+def test_members_of_your_own_keep_their_parameters_and_take_the_classes_of_the_data(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "vision")
+    spec = "ensemble:(py:toys:Tiny?width=8&normalise=none)+(py:toys:Tiny?normalise=none&name=small)?name=both"
+    data = carom.load_data("builtin:fashion-mnist", limit=4)
+    three = replace(data, classes=("x", "y", "z"), labels=data.labels % 3)
+    model = load_named(get_modality("image"), Named(spec=spec), three)
+    assert [m.module.features.out_channels for m in model.members] == [8, 4]
+    assert (model.name, model.members[1].name, model.classes) == ("both", "small", ("x", "y", "z"))
 
 
 def test_a_study_names_the_member_in_the_way():
