@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 from carom.audio.space import SNR
+from carom.common import members
 from carom.common.attacks import BALLS, GRADIENT_ATTACKS, LEAF_PATH_THROUGH, SOFT_LEAF_PATH
 from carom.common.modality import AttackInfo
 from carom.common.problem import Access
 from carom.common.rng import Rng
 from carom.common.search import Everywhere, RandomSearch, Turn, shrinking
 from carom.common.threats import L2, Linf
+from carom.common.universal import UAP
 
 THREATS = {"linf": Linf, "l2": L2, "snr": SNR}
 SHORTEST = 32  # samples: of a segment
@@ -64,5 +66,6 @@ SQUARE = AttackInfo(
 )
 
 ATTACKS: dict[str, AttackInfo] = {
-    info.name: info for info in [*GRADIENT_ATTACKS, LEAF_PATH_THROUGH, SOFT_LEAF_PATH, SQUARE]
+    info.name: info
+    for info in [*GRADIENT_ATTACKS, LEAF_PATH_THROUGH, SOFT_LEAF_PATH, *members.INFOS, UAP, SQUARE]
 }

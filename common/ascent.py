@@ -52,8 +52,14 @@ class Ascent:
     stop: bool = False
 
     def __post_init__(self) -> None:
-        if self.stop and any(getattr(part, "prepared", None) for part in (self.objective, self.transform)):
-            raise CaromError("stop=true drops examples along the way, which this objective or transform cannot follow.")
+        if any(getattr(part, "prepared", None) for part in (self.objective, self.transform)):
+            if self.stop:
+                raise CaromError("stop=true drops examples early, which this objective or transform cannot follow.")
+            if getattr(self.gradient, "splits", False):
+                raise CaromError(
+                    f"{type(self.gradient).__name__} asks about some examples at a time, which this objective or "
+                    "transform cannot follow."
+                )
 
     @property
     def passes(self) -> int:

@@ -436,3 +436,8 @@ def doctor(as_json: bool) -> None:
     _print_json(checks) if as_json else print_checks(checks)
     if not all(c["ok"] for c in checks if c["needed"]):
         raise click.exceptions.Exit(BAD_INPUT)
+
+
+from carom.common.cli_surrogates import surrogate  # noqa: E402  (it takes this module's options)
+
+cli.add_command(surrogate)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -70,6 +70,8 @@ def print_run(run: Any) -> None:
     for outcome in run.outcomes:
         summary = outcome.summary()
         print_matrix(console, outcome.plan.modality, summary)
+        if summary["targeted"]:
+            print_targeted(console, summary)
         for line in summary["skipped"]:
             console.print(Text("  skipped: ") + shown(line))
         for one in summary["left_out"]:
@@ -85,15 +87,42 @@ def print_run(run: Any) -> None:
 
 
 def print_matrix(console: Console, modality: str, summary: Mapping[str, Any]) -> None:
-    models = {m["name"]: m for m in summary["models"]}
     clean = "   ".join(f"{m['name']} {rate(m['clean_accuracy'])}" for m in summary["models"])
     console.print()
     console.print(Text(f"{modality}: {summary['data']}, {summary['examples']} examples, {summary['threat']}", "bold"))
     console.print(Text("clean accuracy  ") + shown(clean))
-    cells = summary["cells"]
+
+    def excess(cell: Mapping[str, Any]) -> str:
+        return rate(cell["excess"], cell["excess_low"], cell["excess_high"]) + "*" * (cell["source"] == cell["target"])
+
+    def title(cell: Mapping[str, Any]) -> str:
+        return f" ({rate(cell['white_box'])}{' !' if cell['warnings'] else ''})"
+
+    _print_cells(console, summary, "source, attack, white-box", title, excess)
+
+
+def print_targeted(console: Console, summary: Mapping[str, Any]) -> None:
+    """How often the class aimed at was reached, beside how often chance reaches it."""
+
+    def hit(cell: Mapping[str, Any]) -> str:
+        return f"{rate(cell['targeted'])} ({rate(cell['targeted_control'])})"
+
+    console.print("given the class aimed at, and in brackets after random perturbations of the same budget")
+    _print_cells(console, summary, "source, attack", lambda cell: "", hit)
+
+
+def _print_cells(
+    console: Console,
+    summary: Mapping[str, Any],
+    first: str,
+    title: Callable[[Mapping[str, Any]], str],
+    said: Callable[[Mapping[str, Any]], str],
+) -> None:
+    """One row a source, attack and seed; one column a target."""
+    models, cells = {m["name"]: m for m in summary["models"]}, summary["cells"]
     columns = list(dict.fromkeys(c["target"] for c in cells))
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("source, attack, white-box")
+    table.add_column(first)
     for name in columns:
         table.add_column(Text.assemble(shown(name), f"\n{models[name]['family']}"), justify="right")
     rows: dict[tuple[str, str, int], dict[str, Any]] = {}
@@ -101,17 +130,7 @@ def print_matrix(console: Console, modality: str, summary: Mapping[str, Any]) ->
         rows.setdefault((cell["source"], cell["attack"], cell["seed"]), {})[cell["target"]] = cell
     several = len({seed for *_, seed in rows}) > 1
     for (source, attack, seed), row in rows.items():
-        first = next(iter(row.values()))
-        warned = " !" if first["warnings"] else ""
         tail = f" seed {seed}" if several else ""
-        title = f"{source} {attack}{tail} ({rate(first['white_box'])}{warned})"
-        table.add_row(
-            shown(title),
-            *(
-                rate(c["excess"], c["excess_low"], c["excess_high"]) + ("*" if c["source"] == c["target"] else "")
-                if (c := row.get(name))
-                else "–"
-                for name in columns
-            ),
-        )
+        whole = f"{source} {attack}{tail}{title(next(iter(row.values())))}"
+        table.add_row(shown(whole), *(said(row[name]) if name in row else "–" for name in columns))
     console.print(table)

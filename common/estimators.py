@@ -24,7 +24,9 @@ class Estimator(Protocol):
 
     @property
     def passes(self) -> int:
-        """Gradients of the model per step and example, before the copies that a transform asks for."""
+        """Gradients of the model per step and example, before the copies that a transform asks for. One gradient of an
+        ensemble is one of each of its members. An estimator that asks about some of the examples at a time says so by
+        `splits = True`."""
 
     @property
     def queries(self) -> int:

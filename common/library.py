@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from carom.common.data import Dataset
+from carom.common.ensembles import Ensemble
 from carom.common.errors import CaromError, UnknownName
 from carom.common.matching import Matching, scale_of
 from carom.common.modality import AttackInfo, Modality, get_modality, load_data_of, load_model_of, modality_names
@@ -23,8 +24,9 @@ from carom.common.registry import attacks_of, choose_attack
 from carom.common.registry import list_attacks as _list_attacks
 from carom.common.run import pick_device
 from carom.common.spaces import Inputs
-from carom.common.specs import call_with, number, parse, split_parameters
+from carom.common.specs import call_with, number, parse, split_members, split_parameters
 from carom.common.store import Store, write_atomically
+from carom.common.surrogates import read_surrogate_card
 from carom.common.threats import Threat
 from carom.common.transfer import Executor, Plan, Progress, Transfer, evaluate, inline
 from carom.common.units import Chosen
@@ -38,6 +40,10 @@ def modality_of(source: Any, modality: str | None = None) -> Modality:
         return get_modality(modality)
     if isinstance(source, str):
         spec = parse(source)
+        if spec.kind == "ensemble":
+            return modality_of(split_members(spec.rest)[0])
+        if spec.kind == "surrogate":
+            return get_modality(read_surrogate_card(spec.rest)["modality"])
         if spec.kind in ONLY_KIND:
             return get_modality(ONLY_KIND[spec.kind])
         if spec.kind == "zoo":
@@ -62,6 +68,19 @@ def load_model(source: Any, modality: str | None = None, **facts: Any) -> Model:
     if isinstance(source, Model):
         return source
     return load_model_of(modality_of(source, modality), source, facts)
+
+
+def ensemble(
+    models: Iterable[Model | str], fuse: str = "logits", name: str | None = None, modality: str | None = None
+) -> Ensemble:
+    """Models that answer as one: by the mean of their logits, of their probabilities, or, for attacks, of their losses.
+
+    A source like any other (`ensemble:SPEC+SPEC?fuse=logits` on the command line), and what attacks that read the
+    members one by one need: svre, cwa, adaea, lgv.
+    """
+    held = list(models)
+    owner = modality or next((m.modality for m in held if isinstance(m, Model)), None)
+    return Ensemble([load_model(model, owner) for model in held], fuse, name)
 
 
 def load_data(

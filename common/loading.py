@@ -23,6 +23,9 @@ from carom.common.problem import Access, Family
 from carom.common.specs import Spec, call_with, existing, import_object, parse
 from carom.common.trees import TreeEnsemble
 
+OWN_CODE = ("py", "safetensors")
+"""Kinds of spec whose models cannot tell their classes."""
+
 PICKLES = (".pkl", ".pickle", ".joblib", ".pt", ".pth", ".bin", ".ckpt")
 """Endings of files that are pickles, whatever else they are called."""
 

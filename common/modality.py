@@ -13,11 +13,12 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Protocol
 
 from carom.common.data import Dataset
+from carom.common.ensembles import Ensemble
 from carom.common.errors import CaromError, UnknownName
 from carom.common.models import Model
 from carom.common.problem import Access, Attack
 from carom.common.spaces import Inputs, Space
-from carom.common.specs import call_with, parse
+from carom.common.specs import Spec, call_with, parse, split_members
 from carom.common.threats import Threat
 from carom.common.zoo import Recipe
 
@@ -69,6 +70,7 @@ class AttackInfo:
     threat: Callable[[Threat], Threat] = field(default=lambda threat: threat)  # the threat it implies, if it fixes one
     models: str = "any"  # of which build: see MODELS
     random: bool = False  # whether its outcome depends on the seed
+    shared: bool = False  # whether most of it is done once for all examples; its cost is charged to each in full
 
 
 @dataclass(frozen=True)
@@ -166,13 +168,43 @@ def _added(group: str, spec: Any) -> Callable[..., Any] | None:
 def load_model_of(modality: Modality, source: Any, facts: Mapping[str, Any]) -> Model:
     """A model by spec or object. An entry point KIND in `carom.models` answers KIND:REST: a function of `rest` and
     the spec's parameters that returns a Model, or an object that the modality can wrap with the given facts.
+
+    `ensemble:SPEC+SPEC?fuse=logits` is an Ensemble of the models of these specs, `surrogate:PATH` what
+    `carom surrogate` saved.
     """
+    if isinstance(source, str) and source.startswith("surrogate:"):
+        return _surrogate_of(modality, parse(source), facts)
+    if isinstance(source, str) and source.startswith("ensemble:"):
+        return _ensemble_of(modality, parse(source), facts)
     added = _added("carom.models", source)
     if added is None:
         return modality.load_model(source, **facts)
     spec = parse(source)
     made = call_with(added, {"rest": spec.rest, **spec.parameters}, source)
     return made if isinstance(made, Model) else modality.load_model(made, **{"name": source, **facts})
+
+
+def _surrogate_of(modality: Modality, spec: Spec, facts: Mapping[str, Any]) -> Model:
+    from carom.common.loading import known_facts
+    from carom.common.surrogates import load_surrogate, read_surrogate_card
+
+    given = {**spec.parameters, **facts}
+    known_facts(given, ("name",), f"surrogate:{spec.rest}")
+    owner = read_surrogate_card(spec.rest)["modality"]
+    if owner != modality.name:
+        raise CaromError(f"surrogate:{spec.rest} is for {owner}, not {modality.name}.")
+    return load_surrogate(spec.rest, **given)
+
+
+def _ensemble_of(modality: Modality, spec: Spec, facts: Mapping[str, Any]) -> Model:
+    from carom.common.loading import OWN_CODE, known_facts
+
+    given = {**spec.parameters, **facts}
+    known_facts(given, ("fuse", "name", "classes"), "an ensemble (a member's own go into its spec, in parentheses)")
+    classes = {"classes": given.pop("classes")} if "classes" in given else {}
+    parts = split_members(spec.rest)
+    members = [load_model_of(modality, part, classes if parse(part).kind in OWN_CODE else {}) for part in parts]
+    return Ensemble(members, **given)
 
 
 def load_data_of(modality: Modality, spec: str, split: str, limit: int | None, facts: Mapping[str, Any]) -> Dataset:

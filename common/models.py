@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from carom.common.errors import CaromError
 from carom.common.folding import folded, state_of, watched
-from carom.common.problem import Access, Batch, Family, Output
+from carom.common.objectives import Objective
+from carom.common.problem import Access, Batch, Family, Goal, Output
 from carom.common.spaces import Inputs, Space
 from carom.common.trees import TreeEnsemble
 
@@ -25,6 +26,7 @@ class Model:
     """The base of all models: facts, and a call from inputs to `Output`."""
 
     access = Access.LABEL | Access.SCORE
+    card: Mapping[str, Any] = {}  # how a surrogate was made (carom.common.surrogates)
     passes = 1  # forward passes that one answer costs: more where several networks answer together
 
     def __init__(
@@ -40,6 +42,11 @@ class Model:
 
     def __call__(self, inputs: Inputs, lengths: Tensor | None = None) -> Output:
         raise NotImplementedError
+
+    def loss(self, objective: Objective, inputs: Tensor, lengths: Tensor | None, goal: Goal) -> tuple[Tensor, Tensor]:
+        """(what an attack climbs, float[N] or [N, K] as the objective has it; logits float[N, C])"""
+        logits = self(inputs, lengths).logits.float()
+        return objective(logits, goal), logits
 
     def to(self, device: torch.device | str) -> Model:
         """Move what computes to a device, in place."""

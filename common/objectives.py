@@ -63,3 +63,25 @@ def logit(logits: Tensor, goal: Goal) -> Tensor:
     if goal.targets is None:
         return -logits.gather(1, goal.labels[:, None]).squeeze(1)
     return logits.gather(1, goal.targets[:, None]).squeeze(1)
+
+
+def po_trip(logits: Tensor, goal: Goal) -> Tensor:
+    """Minus the Poincare distance of the logits to the target, and a little of a triplet loss: nearer to the target
+    than to the label by an angle (Po+Trip, Li et al. 2020, eq. 6 to 12, with its constants). The distance does not
+    level off as cross-entropy does. Untargeted, the distance to the label.
+
+    The paper divides the logits by the sum of their sizes. Here the smallest is taken from all first: of few classes,
+    most of them with negative logits, the paper's distance falls when the label's logit grows.
+    """
+    anchor = goal.labels if goal.targets is None else goal.targets
+    above = logits - logits.detach().amin(1, keepdim=True)
+    point = above / above.sum(1, keepdim=True).clamp_min(1e-12)
+    corner = (F.one_hot(anchor, logits.shape[1]).to(logits.dtype) - 1e-5).clamp_min(0)
+    apart = 2 * (point - corner).square().sum(1)
+    rims = (1 - point.square().sum(1)).clamp_min(1e-5) * (1 - corner.square().sum(1))
+    distance = torch.acosh(1 + apart / rims)
+    if goal.targets is None:
+        return distance
+    cosine = logits.abs() / logits.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    target, label = (cosine.gather(1, at[:, None]).squeeze(1) for at in (goal.targets, goal.labels))
+    return -distance - 0.01 * (label - target + 0.007).clamp_min(0)

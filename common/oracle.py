@@ -105,8 +105,7 @@ class Oracle:
         with torch.enable_grad():
             views = x if through is None else through(x)
             with self._measured() if self._measures and copies == 1 else contextlib.nullcontext():
-                logits = self.problem.model(views, lengths).logits.float()
-            loss = objective(logits, goal)
+                loss, logits = self.problem.model.loss(objective, views, lengths, goal)
             by = x if at is None else at()
             grad = torch.zeros_like(by)
             if loss.requires_grad and by.requires_grad:
@@ -120,8 +119,7 @@ class Oracle:
         example: one forward and K backward rows each."""
         x = x.detach().requires_grad_()
         with torch.enable_grad():
-            logits = self.problem.model(x, self.batch.lengths).logits.float()
-            losses = objectives(logits, self.problem.goal)
+            losses, logits = self.problem.model.loss(objectives, x, self.batch.lengths, self.problem.goal)
             grads = torch.zeros(*losses.shape, *x.shape[1:], dtype=x.dtype, device=x.device)
             if losses.requires_grad:
                 for k, loss in enumerate(losses.unbind(1)):

@@ -19,6 +19,7 @@ import torch
 
 from carom.common.data import Dataset
 from carom.common.errors import CaromError, UnknownName
+from carom.common.loading import OWN_CODE
 from carom.common.matching import Matching, scale_of
 from carom.common.modality import Modality, get_modality, load_data_of, load_model_of
 from carom.common.models import Model
@@ -109,7 +110,7 @@ def plan_of(study: Study, name: str) -> Plan:
 def load_named(modality: Modality, named: Named, data: Dataset) -> Model:
     """A model of a study. Classes that the user's own code cannot tell are the data's, in their order."""
     facts = {name: None if value == "none" else value for name, value in named.facts.items()}
-    if parse(named.spec).kind in ("py", "safetensors"):
+    if parse(named.spec).kind in (*OWN_CODE, "ensemble"):
         facts.setdefault("classes", list(data.classes))
     return load_model_of(modality, named.spec, facts)
 

@@ -4,6 +4,12 @@
 Spec(kind='zoo', rest='image-resnet', parameters={})
 >>> parse("py:my.package:factory?width=64&bias=false").parameters
 {'width': 64, 'bias': False}
+
+Several models that answer as one are joined by plus signs; parentheses keep a member's parameters to it:
+
+>>> spec = parse("ensemble:zoo:image-resnet+(py:my.package:factory?width=64)?fuse=losses")
+>>> split_members(spec.rest), spec.parameters
+(['zoo:image-resnet', 'py:my.package:factory?width=64'], {'fuse': 'losses'})
 """
 
 from __future__ import annotations
@@ -11,6 +17,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -42,8 +49,10 @@ def parse(text: str, kinds: tuple[str, ...] = ()) -> Spec:
 
 
 def split_parameters(text: str) -> tuple[str, dict[str, Any]]:
-    """("pgd?steps=20&size=1/4") -> ("pgd", {"steps": 20, "size": 0.25})"""
-    head, mark, tail = text.partition("?")
+    """("pgd?steps=20&size=1/4") -> ("pgd", {"steps": 20, "size": 0.25}); a ? within parentheses is a member's own"""
+    outside = [at for at, c in enumerate(text) if c == "?" and text.count("(", 0, at) <= text.count(")", 0, at)]
+    at = outside[0] if outside else text.find("?")
+    head, mark, tail = (text, "", "") if at < 0 else (text[:at], "?", text[at + 1 :])
     parameters: dict[str, Any] = {}
     for part in tail.split("&") if mark else []:
         name, equals, value = part.partition("=")
@@ -51,6 +60,12 @@ def split_parameters(text: str) -> tuple[str, dict[str, Any]]:
             raise CaromError(f"{text!r}: write parameters as ?name=value&name=value.")
         parameters[name] = literal(value)
     return head, parameters
+
+
+def split_members(rest: str) -> list[str]:
+    """The specs of an ensemble's members: what plus signs separate that a kind of spec follows."""
+    parts = re.split(r"\+(?=\(|[a-z]+:)(?![^(]*\))", rest)
+    return [part[1:-1] if part.startswith("(") and part.endswith(")") else part for part in parts]
 
 
 def literal(text: str) -> Any:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Sampler = Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor]]
-"""(indices[B], generator) -> (inputs[B, ...], labels[B]): reads, pads and augments one training batch."""
+Sampler = Callable[[Tensor, torch.Generator], tuple[Any, Tensor]]
+"""(indices[B], generator) -> (inputs[B, ...], labels[B]): reads, pads and augments one training batch. Inputs in a
+tuple are a module's several arguments."""
 
 Progress = Callable[[int, int, float], None]
 """(epoch, epochs, mean training loss): called after each epoch."""
@@ -19,7 +23,8 @@ Progress = Callable[[int, int, float], None]
 
 @dataclass(frozen=True)
 class Schedule:
-    """How a network is trained: AdamW under a one-cycle learning rate, with an averaged copy of the weights."""
+    """How a network is trained: AdamW under a one-cycle learning rate, with an averaged copy of the weights. Or, with
+    `constant`, stochastic gradient descent with momentum .9 at one learning rate."""
 
     epochs: int
     batch: int = 64
@@ -28,6 +33,21 @@ class Schedule:
     smoothing: float = 0.05  # of the labels
     clip: float = 1.0  # largest gradient norm
     average: float = 0.0  # decay of the exponential moving average that is returned; 0 returns the last weights
+    constant: bool = False
+
+
+@contextlib.contextmanager
+def deterministic(seed: int) -> Iterator[None]:
+    """Training inside gives the same weights again on one machine: one thread, torch's generator seeded. Both are put
+    back afterwards."""
+    threads = torch.get_num_threads()
+    with threadpool_limits(1), torch.random.fork_rng(devices=[]):  # numpy's and scipy's threads too
+        torch.set_num_threads(1)  # the same sums in the same order, whatever machine shares its cores
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
 
 
 def fit(
@@ -37,17 +57,18 @@ def fit(
     schedule: Schedule,
     seed: int,
     progress: Progress | None = None,
+    after: Callable[[int], None] | None = None,
 ) -> nn.Module:
-    """Train `module` on the examples `indices` names and return it in eval mode.
+    """Train `module` on the examples `indices` names and return it in eval mode. `after` is told every step, from 1 on,
+    once it is made.
 
     The caller seeds torch before building `module`; batches and augmentation follow from `seed` alone, so one
     thread on one machine gives the same weights again.
     """
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)  # dropout reads the global generator
-    optimiser = torch.optim.AdamW(module.parameters(), schedule.lr, weight_decay=schedule.weight_decay)
     per_epoch = max(1, len(indices) // schedule.batch)
-    cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, schedule.lr, total_steps=schedule.epochs * per_epoch)
+    optimiser, cycle = _optimiser(module, schedule, per_epoch)
     averaged = copy.deepcopy(module) if schedule.average else None
     for epoch in range(schedule.epochs):
         module.train()
@@ -55,18 +76,32 @@ def fit(
         total = 0.0
         for step in range(per_epoch):
             inputs, labels = sample(order[step * schedule.batch : (step + 1) * schedule.batch], generator)
-            loss = F.cross_entropy(module(inputs), labels, label_smoothing=schedule.smoothing)
+            logits = module(*inputs) if isinstance(inputs, tuple) else module(inputs)
+            loss = F.cross_entropy(logits, labels, label_smoothing=schedule.smoothing)
             optimiser.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(module.parameters(), schedule.clip)
             optimiser.step()
-            cycle.step()
+            if cycle is not None:
+                cycle.step()
             total += loss.item()
             if averaged is not None:
                 _follow(averaged, module, schedule.average)
+            if after is not None:
+                after(epoch * per_epoch + step + 1)
         if progress is not None:
             progress(epoch + 1, schedule.epochs, total / per_epoch)
     return (averaged if averaged is not None else module).eval()
+
+
+def _optimiser(module: nn.Module, schedule: Schedule, per_epoch: int) -> tuple[torch.optim.Optimizer, Any]:
+    """(optimiser, its schedule of learning rates or None)"""
+    if schedule.constant:
+        decay = schedule.weight_decay
+        return torch.optim.SGD(module.parameters(), schedule.lr, momentum=0.9, weight_decay=decay), None
+    optimiser = torch.optim.AdamW(module.parameters(), schedule.lr, weight_decay=schedule.weight_decay)
+    total = schedule.epochs * per_epoch
+    return optimiser, torch.optim.lr_scheduler.OneCycleLR(optimiser, schedule.lr, total_steps=total)
 
 
 @torch.no_grad()

@@ -100,6 +100,8 @@ class Plan:
     def __post_init__(self) -> None:
         if self.controls < 1:
             raise CaromError("at least one control draw is needed; five or more give a steadier null.")
+        if self.targeted and (aimless := [c.info.name for c in self.attacks if not c.info.targeted]):
+            raise CaromError(f"attack {', '.join(aimless)} cannot be aimed at a class. Leave --targeted out.")
         for model in self.models:
             if model.modality != self.modality:
                 raise CaromError(f"model {model.name} is for {model.modality}, this study is for {self.modality}.")
@@ -123,7 +125,7 @@ class Plan:
                 why = ", ".join(f"{c.info.name} {self._unsuited(c, source)}" for c in self.attacks)
                 raise CaromError(
                     f"no chosen attack can run on {source.name}, which grants {_words(source.access)}: {why}. "
-                    f"See `carom list attacks --modality {self.modality}`."
+                    f"{_deaf(source)}See `carom list attacks --modality {self.modality}`."
                 )
 
     @property
@@ -240,6 +242,13 @@ def shards(data: Dataset) -> list[Dataset]:
     if n <= SHARD:
         return [data]
     return [data.take(torch.arange(start, min(start + SHARD, n))) for start in range(0, n, SHARD)]
+
+
+def _deaf(source: Model) -> str:
+    """Which members keep an ensemble from granting gradients."""
+    members = getattr(source, "members", ())
+    deaf = [m.name for m in members if Access.GRADIENT not in m.access]
+    return f"Without {', '.join(deaf)} it would grant gradients. " if deaf and len(deaf) < len(members) else ""
 
 
 def _some(names: Sequence[str]) -> str:

@@ -15,12 +15,11 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save
-from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from carom.common.errors import CaromError
 from carom.common.store import write_atomically
-from carom.common.training import Progress
+from carom.common.training import Progress, deterministic
 from carom.common.trees import TreeEnsemble
 
 Body = nn.Module | TreeEnsemble
@@ -90,15 +89,9 @@ def train_and_save(recipe: Recipe, folder: Path | None = None, progress: Progres
 
     The accuracy on the card is that of the checkpoint as it will be loaded, after rounding to fp16.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the same sums in the same order, whatever machine shares its cores
-    try:
-        with threadpool_limits(1):  # numpy's and scipy's too
-            torch.manual_seed(recipe.seed)
-            tensors = halve(recipe.train(recipe, progress))
-            accuracy = recipe.evaluate(recipe, restore(recipe.build(), tensors))
-    finally:
-        torch.set_num_threads(threads)
+    with deterministic(recipe.seed):
+        tensors = halve(recipe.train(recipe, progress))
+        accuracy = recipe.evaluate(recipe, restore(recipe.build(), tensors))
     data = save(tensors, metadata={"carom": recipe.name})
     card = {
         "name": recipe.name,

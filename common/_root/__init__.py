@@ -17,11 +17,16 @@ __version__ = "0.1.0"
 _HOMES = {
     "AdversarialSet": "library",
     "attack": "library",
+    "ensemble": "library",
     "get_attack": "library",
     "list_attacks": "library",
     "load_data": "library",
     "load_model": "library",
     "transfer": "library",
+    "lgv": "surrogates",
+    "substitute": "surrogates",
+    "save_surrogate": "surrogates",
+    "load_surrogate": "surrogates",
     "Access": "problem",
     "Batch": "problem",
     "Family": "problem",
@@ -43,6 +48,7 @@ if TYPE_CHECKING:
     from carom.common.errors import CaromError as CaromError
     from carom.common.library import AdversarialSet as AdversarialSet
     from carom.common.library import attack as attack
+    from carom.common.library import ensemble as ensemble
     from carom.common.library import get_attack as get_attack
     from carom.common.library import list_attacks as list_attacks
     from carom.common.library import load_data as load_data
@@ -55,6 +61,10 @@ if TYPE_CHECKING:
     from carom.common.problem import Goal as Goal
     from carom.common.problem import Problem as Problem
     from carom.common.problem import Result as Result
+    from carom.common.surrogates import lgv as lgv
+    from carom.common.surrogates import load_surrogate as load_surrogate
+    from carom.common.surrogates import save_surrogate as save_surrogate
+    from carom.common.surrogates import substitute as substitute
     from carom.common.transfer import Transfer as Transfer
 
 

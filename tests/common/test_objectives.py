@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from carom.common.errors import CaromError
-from carom.common.objectives import confidence, cross_entropy, dlr, logit, margin
+from carom.common.objectives import confidence, cross_entropy, dlr, logit, margin, po_trip
 from carom.common.problem import Goal
 
 LOGITS = torch.tensor([[2.0, 1.0, -1.0, 0.0], [0.0, 3.0, 1.0, -2.0]], dtype=torch.float64)
@@ -90,3 +90,24 @@ def test_answers_that_are_not_finite_achieve_nothing():
     labels = torch.tensor([0, 1, 0])
     assert Goal(labels).achieved(logits).tolist() == [False, False, True]
     assert Goal(labels, 1 - labels).achieved(logits).tolist() == [False, False, True]
+
+
+def test_po_trip_by_hand():
+    """Logits (3, 1, 0) are the point (.75, .25, 0). Its squared norm is .625; the corner is all but (0, 1, 0)."""
+    z, goal = torch.tensor([[3.0, 1.0, 0.0]], dtype=torch.float64), Goal(torch.tensor([0]), torch.tensor([1]))
+    rim = 1 - (1 - 1e-5) ** 2
+    apart = 0.75**2 + (0.25 - 1 + 1e-5) ** 2
+    distance = math.acosh(1 + 2 * apart / ((1 - 0.625) * rim))
+    triplet = (3 - 1) / math.sqrt(10) + 0.007
+    assert po_trip(z, goal).item() == pytest.approx(-distance - 0.01 * triplet, rel=1e-9)
+    assert po_trip(z + 5, Goal(goal.targets)).item() == pytest.approx(distance, rel=1e-9)
+
+
+@pytest.mark.parametrize("targeted", [False, True])
+def test_po_trip_leads_to_the_target_and_away_from_the_label(targeted):
+    z = torch.tensor([[6.0, -2.0, -3.0, -2.5], [0.2, 0.1, 0.4, 0.3]], requires_grad=True)
+    goal = Goal(torch.tensor([0, 2]), torch.tensor([2, 0]) if targeted else None)
+    (grad,) = torch.autograd.grad(po_trip(z, goal).sum(), z)
+    assert (grad.gather(1, goal.labels[:, None]) < 0).all()
+    if targeted:
+        assert (grad.gather(1, goal.targets[:, None]) > 0).all()

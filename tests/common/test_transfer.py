@@ -469,6 +469,13 @@ def test_a_source_that_is_no_target_is_still_measured_on_itself(tmp_path):
             {"attacks": (replace(chosen(Mark()), info=replace(chosen(Mark()).info, needs=Access.GRADIENT)),)},
             "no chosen attack can run on source, which grants label and score",
         ),
+        (
+            {
+                "attacks": (replace(chosen(Mark()), info=replace(chosen(Mark()).info, targeted=False)),),
+                "targeted": True,
+            },
+            "attack mark cannot be aimed at a class",
+        ),
     ],
 )
 def test_plans_that_cannot_be_run_say_why(changes, message):

@@ -18,6 +18,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.tree import DecisionTreeClassifier
 from torch import Tensor, nn
 
+from carom.common.ensembles import Ensemble
 from carom.common.modality import AttackInfo, get_modality, modality_names
 from carom.common.models import Model, TorchModel, TreeModel
 from carom.common.problem import Access, Attack, Batch, Budget, Goal, Problem, Result
@@ -182,6 +183,8 @@ class InDouble(nn.Module):
 def build_image(name: str) -> Model:
     from carom.vision.networks import Normalise, ResNet, ViT
 
+    if name == "ensemble":
+        return Ensemble([build_image("mlp"), build_image("conv")])
     train = draw_images(300, "train")
     if name in ("tree", "forest"):
         return tree_model("image", name, PIXELS, train)
@@ -223,6 +226,8 @@ def draw_sounds(n: int, split: str) -> Batch:
 
 
 def build_audio(name: str) -> Model:
+    if name == "ensemble":
+        return Ensemble([build_audio("mlp"), build_audio("gru")])
     train = draw_sounds(300, "train")
     if name == "forest":
         return tree_model("audio", name, audio_space(), train, Spectrum(SAMPLES))
@@ -311,6 +316,7 @@ def build_text(name: str) -> Model:
 
 
 GRADIENT = Access.LABEL | Access.SCORE | Access.GRADIENT | Access.FEATURES
+MEMBERS = Access.LABEL | Access.SCORE | Access.GRADIENT | Access.MEMBERS
 LEAVES = Access.LABEL | Access.SCORE | Access.LEAVES
 
 
@@ -329,6 +335,7 @@ def worlds() -> dict[str, World]:
                 "mlp": Victim(GRADIENT),
                 "conv": Victim(GRADIENT, ("layers", "residual", "relu")),
                 "vit": Victim(GRADIENT, ("attention",)),
+                "ensemble": Victim(MEMBERS, ("members",)),
                 "tree": Victim(LEAVES, ("any", "trees")),
                 "forest": Victim(LEAVES, ("any", "trees")),
             },
@@ -341,7 +348,12 @@ def worlds() -> dict[str, World]:
             eps={"linf": 0.1, "l2": 0.6, "snr": 9.0},
             others={"linf": (0.4 / 32768, 1.6 / 32768, 0.3), "l2": (2e-5, 0.0123, 3.0), "snr": (70.0, 21.7, 3.0)},
             none={"linf": 0.0, "l2": 0.0, "snr": float("inf")},
-            victims={"mlp": Victim(GRADIENT), "gru": Victim(GRADIENT), "forest": Victim(LEAVES)},
+            victims={
+                "mlp": Victim(GRADIENT),
+                "gru": Victim(GRADIENT),
+                "ensemble": Victim(MEMBERS, ("members",)),
+                "forest": Victim(LEAVES),
+            },
             draw=draw_sounds,
             build=build_audio,
         ),
@@ -425,10 +437,11 @@ class Case:
         model: Model | None = None,
         targeted: bool = False,
         queries: int | None = None,
+        examples: int = 16,
         **parameters: Any,
     ) -> Result:
         batch = self.batch() if batch is None else batch
-        others = self.world.draw(16, "others") if Access.EXAMPLES in self.info.needs else None
+        others = self.world.draw(examples, "others") if Access.EXAMPLES in self.info.needs else None
         goal = self.goal(batch, targeted)
         problem = Problem(model or self.model(), goal, self.threat(eps), Budget(queries), others)
         return self.attack(**parameters)(problem, batch, Rng.of(seed, batch.ids))
@@ -471,6 +484,7 @@ CHOICES: dict[str, Callable[[Case], bool]] = {
     "case": lambda case: True,
     "torch_case": lambda case: Access.GRADIENT in case.grants,
     "gradient_case": lambda case: case.climbs,
+    "own_gradient_case": lambda case: case.climbs and not case.info.shared,
     "score_case": lambda case: Access.SCORE in case.info.needs and Access.GRADIENT in case.grants,
     "tensor_case": lambda case: isinstance(case.world.space, Box),
     "padded_case": lambda case: case.batch().lengths is not None,

@@ -72,8 +72,9 @@ def wrapped(case, wrap):
     elif case.world.modality == "text":
         model.module.between = wrap(model.module.between)
     else:
-        model.module = wrap(model.module)
-        model._freeze.module = model.module
+        for one in getattr(model, "members", [model]):
+            one.module = wrap(one.module)
+            one._freeze.module = one.module
     return model
 
 
@@ -100,8 +101,8 @@ def unchanged(case, result, batch):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_gradient_that_is_not_finite_spoils_only_its_own_example(gradient_case, value):
-    case = gradient_case
+def test_a_gradient_that_is_not_finite_spoils_only_its_own_example(own_gradient_case, value):
+    case = own_gradient_case
     batch, bad = marked(case)
     budget = {"eps": EPS[case.kind], **NEAR}
     whole = case.run(batch, model=wrapped(case, lambda body: Poisoned(body)), **budget)

@@ -14,7 +14,8 @@ from carom.common.spaces import Box
 
 
 def modules_of(model):
-    found = [part for part in (getattr(model, "module", None), getattr(model, "front_end", None)) if part is not None]
+    parts = [getattr(one, name, None) for one in getattr(model, "members", [model]) for name in ("module", "front_end")]
+    found = [part for part in parts if part is not None]
     return [m for part in found for m in part.modules()]
 
 
@@ -69,7 +70,8 @@ def test_the_model_comes_back_untouched_from_an_error(torch_case):
     def fail(*_):
         raise RuntimeError("out of memory, say")
 
-    handle = model.module.head.register_forward_hook(fail)
+    last = getattr(model, "members", [model])[-1]
+    handle = last.module.head.register_forward_hook(fail)
     before = state(model)
     with pytest.raises(RuntimeError, match="out of memory"):
         torch_case.run(model=model)
@@ -80,7 +82,8 @@ def test_the_model_comes_back_untouched_from_an_error(torch_case):
 
 def test_models_are_attacked_in_evaluation_mode(torch_case):
     model = torch_case.model(fresh=True)
-    model.module.train()
+    for one in getattr(model, "members", [model]):
+        one.module.train()
     seen = set()
     for module in modules_of(model):
         module.register_forward_pre_hook(lambda m, _: seen.add(m.training))
@@ -145,8 +148,14 @@ def test_counted_cost_is_what_hooks_counted(case, monkeypatch):
                 if tensor.requires_grad:
                     tensor.register_hook(lambda grad, end=end: passed(end, len(grad)))
 
-        model.module.register_forward_hook(count)
+        for one in getattr(model, "members", [model]):
+            one.module.register_forward_hook(count)
     result = case.run(model=model)
-    assert counts == {"forward": int(result.cost.forward.sum()), "backward": int(result.cost.backward.sum())}
+    spent = {"forward": int(result.cost.forward.sum()), "backward": int(result.cost.backward.sum())}
+    if case.info.shared:  # done once, charged to each; then each example's own answer
+        again = len(result.inputs) - 1
+        spent["forward"] -= again * int(result.cost.forward[0] - 1)
+        spent["backward"] -= again * int(result.cost.backward[0])
+    assert counts == spent
     if isinstance(case.world.space, Box):  # texts that read the same are asked about twice and computed once
         assert (result.cost.queries <= result.cost.forward).all()

@@ -166,3 +166,49 @@ def test_train_reproduces_the_tree(carom: Any) -> None:
     card = carom("train", "zoo:image-tree", "--out", "t", "-q", "--json").json
     assert Path("t/image-tree.safetensors").exists()
     assert abs(card["clean_accuracy"] - card["shipped_clean_accuracy"]) < 0.02
+
+
+def test_targeted_runs_print_hits_beside_their_control(carom: Any) -> None:
+    answer = carom(
+        "run", "--modality", "image", "-s", "zoo:image-mlp", "-a", "bim", "--limit", "12", "--targeted", "-q"
+    )
+    assert answer.code == 0, answer.err
+    assert "given the class aimed at" in answer.out
+    plain = carom("run", "--modality", "image", "-s", "zoo:image-mlp", "-a", "bim", "--limit", "12", "-q")
+    assert "aimed at" not in plain.out
+    summary = carom(
+        *(
+            "run",
+            "--modality",
+            "image",
+            "-s",
+            "zoo:image-mlp",
+            "-a",
+            "bim",
+            "--limit",
+            "12",
+            "--targeted",
+            "-q",
+            "--json",
+        )
+    ).json
+    (cell,) = summary["modalities"]["image"]["cells"]
+    shown = answer.out.split("given the class aimed at")[1]
+    for name in ("targeted", "targeted_control"):
+        assert f"{cell[name]:.2f}".replace("0.", ".", 1) in shown
+
+
+def test_an_ensemble_is_a_source_like_any_other(carom: Any) -> None:
+    both = "ensemble:zoo:image-mlp+zoo:image-vgg?fuse=losses"
+    answer = carom(
+        *("run", "--modality", "image", "-s", both, "-s", "zoo:image-mlp", "-t", "zoo:image-tree", "-a", "mi-fgsm"),
+        *("-a", "svre?steps=2", "--limit", "8", "-q", "--json"),
+    )
+    assert answer.code == 0, answer.err
+    cells = answer.json["modalities"]["image"]["cells"]
+    assert [(c["source"], c["attack"], c["backward"]) for c in cells] == [
+        ("image-mlp+image-vgg?fuse=losses", "mi-fgsm", 20),
+        ("image-mlp+image-vgg?fuse=losses", "svre?steps=2", 24),
+        ("image-mlp", "mi-fgsm", 10),
+    ]
+    assert carom("run", "--modality", "image", "-s", both.replace("vgg", "vg"), "-q").code == 2

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from carom.common import members
 from carom.common.attacks import GRADIENT_ATTACKS, LEAF_PATH, SOFT_LEAF_PATH
 from carom.common.modality import AttackInfo
 from carom.common.threats import L2, Linf
-from carom.vision.attacks import features, iterative, query, surgery
+from carom.common.universal import UAP
+from carom.vision.attacks import features, iterative, query, surgery, targeted
 
 THREATS = {"linf": Linf, "l2": L2}
 
 ATTACKS: dict[str, AttackInfo] = {
     info.name: replace(info, threats=tuple(kind for kind in info.threats if kind in THREATS))
     for info in [
-        *(*GRADIENT_ATTACKS, LEAF_PATH, SOFT_LEAF_PATH),
-        *(*query.INFOS, *iterative.INFOS, *features.INFOS, *surgery.INFOS),
+        *(*GRADIENT_ATTACKS, LEAF_PATH, SOFT_LEAF_PATH, *members.INFOS, UAP),
+        *(*query.INFOS, *iterative.INFOS, *features.INFOS, *surgery.INFOS, *targeted.INFOS),
     ]
 }

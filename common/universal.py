@@ -1,0 +1,140 @@
+"""Universal perturbations: one for all inputs, learned on other examples than those attacked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from carom.common.attacks import BALLS, objective
+from carom.common.errors import CaromError
+from carom.common.modality import AttackInfo
+from carom.common.objectives import Objective, cross_entropy
+from carom.common.oracle import Oracle
+from carom.common.problem import Access, Batch, Goal, Problem, Result, Status
+from carom.common.rng import Rng
+from carom.common.threats import Ball, column, confine
+
+
+@dataclass(frozen=True)
+class Capped:
+    """An objective that gains nothing above `cap`: examples that are fooled for good leave the rest a say."""
+
+    objective: Objective
+    cap: float
+
+    def __call__(self, logits: Tensor, goal: Goal) -> Tensor:
+        value = self.objective(logits, goal)
+        return torch.where(value > self.cap, self.cap, value)  # not clamp, whose gradient at NaN is 0
+
+
+@dataclass(frozen=True)
+class Universal:
+    """Learn one perturbation on `Problem.others` and put it on every example (Moosavi-Dezfooli et al. 2017), by
+    projected steepest steps on the summed gradient of mini-batches (Shafahi et al. 2020, Alg. 2 and eq. 5, whose cap on
+    the loss is 9).
+
+    The perturbation is a pattern of norm 1 that each example takes times its own radius, so that one pattern serves
+    threats that are relative to the example; padding takes none of it. Targeted, there is one pattern for each class
+    aimed at, learned on examples of other classes.
+
+    What is learned follows from model, threat, others and goal alone: no seed, and none of the attacked examples. It is
+    learned once for a batch, but its cost is charged in full to every example that it serves, as if that were the only
+    one: a share of it would depend on how many others there are. Attacking n examples at once costs less than the sum.
+    """
+
+    steps: int = 100
+    batch: int = 32
+    size: float = 0.05  # of a step, as a share of the radius
+    objective: Objective = Capped(cross_entropy, 9.0)
+
+    def __call__(self, problem: Problem, batch: Batch, rng: Rng) -> Result:
+        assert isinstance(problem.threat, Ball), "a pattern is scaled to a ball"
+        if problem.others is None or not len(problem.others):
+            raise CaromError(
+                "a universal perturbation is learned on examples that are not under attack; none were given."
+            )
+        oracle, x0 = Oracle(problem, batch), batch.inputs
+        radius = column(problem.threat.bounded(x0), x0)
+        change, status = torch.zeros_like(x0), torch.full_like(batch.labels, Status.DONE.value)
+        with problem.model.frozen():
+            for target, rows in self._classes(problem.goal):
+                learner = self.learner(problem, problem.others, target)
+                pattern = self.learn(learner)
+                change[rows] = radius[rows] * pattern
+                status[rows] = _outcome(pattern).value
+                for counter, spent in ((oracle.forward, learner.forward), (oracle.backward, learner.backward)):
+                    counter[rows] += spent.sum()
+            moved = problem.model.space.clamp(x0 + confine(change, batch.mask()))
+            return oracle.finish(moved, status)
+
+    @staticmethod
+    def _classes(goal: Goal) -> Iterator[tuple[int | None, Tensor]]:
+        """(class aimed at, which examples it is the goal of)"""
+        if not len(goal.labels):
+            return
+        if goal.targets is None:
+            yield None, torch.arange(len(goal.labels), device=goal.labels.device)
+            return
+        for target in goal.targets.unique().tolist():
+            yield target, (goal.targets == target).nonzero().squeeze(1)
+
+    @staticmethod
+    def learner(problem: Problem, others: Batch, target: int | None) -> Oracle:
+        """The same problem about the others: led away from their labels, or to a class that is not theirs."""
+        if target is not None and bool((others.labels != target).any()):
+            others = others.take((others.labels != target).nonzero().squeeze(1))
+        targets = None if target is None else torch.full_like(others.labels, target)
+        return Oracle(replace(problem, goal=Goal(others.labels, targets)), others)
+
+    def learn(self, learner: Oracle) -> Tensor:
+        """[1, ...]: the pattern, in the ball of radius 1; NaN if ever a gradient was not finite."""
+        ball, space, others = learner.problem.threat, learner.problem.model.space, learner.batch
+        assert isinstance(ball, Ball)
+        radius = column(ball.radius(others.inputs), others.inputs)
+        pattern = torch.zeros_like(others.inputs[:1])
+        origin, one = pattern, torch.ones(1, device=pattern.device, dtype=pattern.dtype)
+        for rows in self._turns(others):
+            part = learner.take(rows)
+            scale = confine(radius[rows].expand_as(part.batch.inputs), part.batch.mask())
+            x = part.batch.inputs + scale * pattern
+            grad, _, _ = part.gradient(self.objective, x, through=space.clamp)
+            total = (scale * grad).sum(0, keepdim=True)
+            moved = pattern + self.size * ball.step(total) + 0 * total  # the sign of NaN is 0
+            pattern = ball.project(moved, origin, one)
+        return pattern
+
+    def _turns(self, others: Batch) -> Iterator[Tensor]:
+        """The rows of each mini-batch: all others in a random order, then in another one, and so on."""
+        stream = Rng.of(0, others.ids, others.labels.device)
+        per_epoch = -(-len(others) // self.batch)
+        for step in range(self.steps):
+            epoch, at = divmod(step, per_epoch)
+            order = stream.fold("epoch", epoch).uniform().argsort()
+            yield order[at * self.batch : (at + 1) * self.batch]
+
+
+def _outcome(pattern: Tensor) -> Status:
+    if not bool(pattern.isfinite().all()):
+        return Status.BAD_GRADIENT
+    return Status.DONE if bool(pattern.any()) else Status.NO_GRADIENT
+
+
+def uap(steps: int = 100, batch: int = 32, size: float = 0.05, loss: str = "ce") -> Universal:
+    """One perturbation for all, learned in `steps` mini-batches of `batch` other examples."""
+    capped = Capped(objective(loss), 9.0)
+    return Universal(steps, batch, max(size, 1 / steps), capped)
+
+
+UAP = AttackInfo(
+    "uap",
+    "one perturbation for all examples, learned on others",
+    "Moosavi-Dezfooli et al. 2017, Universal adversarial perturbations; Shafahi et al. 2020, Universal adversarial training",  # noqa: E501
+    Access.GRADIENT | Access.EXAMPLES,
+    BALLS,
+    uap,
+    "steps * batch forward and backward, learned once but charged to each example; 1 forward",
+    shared=True,
+)

@@ -1,0 +1,91 @@
+"""Targeted transfer attacks on images: many steps of MI-FGSM on resized images and smoothed gradients (Zhao, Liu and
+Larson 2021, section 3), with objectives that do not level off near the target.
+
+Without a target each falls back to leading away from the label: `logit` lowers its logit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from carom.common.ascent import Ascent
+from carom.common.attacks import mi_fgsm
+from carom.common.featuremix import FeatureMix
+from carom.common.modality import AttackInfo
+from carom.common.objectives import Objective, logit, po_trip
+from carom.common.problem import Access
+from carom.vision.attacks.iterative import seen, smoothed
+from carom.vision.transforms import Resized
+
+
+def long_climb(
+    objective: Objective, steps: int, size: float, rate: float, p: float, kernel: int, decay: float
+) -> Ascent:
+    """MI-FGSM on resized images and smoothed gradients."""
+    climb = smoothed(seen(mi_fgsm(steps, decay, max(size, 1 / steps)), Resized((rate,), p)), kernel)
+    return replace(climb, objective=objective)
+
+
+def logit_attack(
+    steps: int = 300, size: float = 0.125, rate: float = 1.1, p: float = 0.7, kernel: int = 5, decay: float = 1.0
+) -> Ascent:
+    """DI-TI-MI-FGSM towards a larger target logit."""
+    return long_climb(logit, steps, size, rate, p, kernel, decay)
+
+
+def po_trip_attack(
+    steps: int = 300, size: float = 0.125, rate: float = 1.1, p: float = 0.7, kernel: int = 5, decay: float = 1.0
+) -> Ascent:
+    """DI-TI-MI-FGSM towards a smaller Poincare distance to the target."""
+    return long_climb(po_trip, steps, size, rate, p, kernel, decay)
+
+
+def cfm(
+    steps: int = 300,
+    size: float = 0.125,
+    mix: float = 0.1,
+    most: float = 0.75,
+    partners: int = 3,
+    rate: float = 1.14,
+    p: float = 0.7,
+    kernel: int = 5,
+    decay: float = 1.0,
+) -> Ascent:
+    """The logit attack with features of clean images mixed into the source's layers."""
+    surgery = FeatureMix(mix, most, partners)
+    return replace(long_climb(logit, steps, size, rate, p, kernel, decay), surgery=surgery)
+
+
+BOTH = ("linf", "l2")
+INFOS = [
+    AttackInfo(
+        "logit",
+        "DI-TI-MI-FGSM in many steps towards a larger target logit",
+        "Zhao, Liu and Larson 2021, On success and simplicity: a second look at transferable targeted attacks",
+        Access.GRADIENT,
+        BOTH,
+        logit_attack,
+        "steps forward and backward",
+        random=True,
+    ),
+    AttackInfo(
+        "po-trip",
+        "DI-TI-MI-FGSM in many steps towards a smaller Poincare distance to the target",
+        "Li et al. 2020, Towards transferable targeted attack",
+        Access.GRADIENT,
+        BOTH,
+        po_trip_attack,
+        "steps forward and backward",
+        random=True,
+    ),
+    AttackInfo(
+        "cfm",
+        "the logit attack with features of other, clean images mixed into the source's layers",
+        "Byun et al. 2023, Introducing competition to boost the transferability of targeted adversarial examples through clean feature mixup",  # noqa: E501
+        Access.GRADIENT | Access.FEATURES | Access.EXAMPLES,
+        BOTH,
+        cfm,
+        "partners + steps forward, steps backward",
+        random=True,
+    ),
+]
