@@ -139,6 +139,17 @@ class Ascent:
         return torch.where(status <= Status.SKIPPED, rank.nan_to_num(-1e9), -1e9)
 
 
+def climb_of(attack: Any) -> Ascent | None:
+    """The climb that an attack is, or has as its field `ascent`; None where it is another kind of attack."""
+    climb = attack if isinstance(attack, Ascent) else getattr(attack, "ascent", None)
+    return climb if isinstance(climb, Ascent) else None
+
+
+def with_climb(attack: Any, climb: Ascent) -> Any:
+    """The attack with another climb."""
+    return climb if isinstance(attack, Ascent) else replace(attack, ascent=climb)
+
+
 @dataclass
 class Live:
     """The examples that are still climbing: M of the N of the batch."""

@@ -233,6 +233,11 @@ def demo(
 )
 @click.option("--target", "-t", multiple=True, help="Model to measure on. Repeat. Default: the sources.")
 @click.option("--attack", "-a", multiple=True, help="Attack, with parameters: 'pgd?steps=20&restarts=2'. Repeat.")
+@click.option(
+    "--transform",
+    metavar="NAMES",
+    help="Give the gradient attacks these transforms besides: di,ti. See `list transforms`.",
+)
 @click.option("--data", "-d", help="builtin:NAME, folder:PATH, hf:NAME:SPLIT, torchvision:NAME.")
 @click.option("--split", help="Split of the data.  [default: test]")
 @click.option("--threat", help="What bounds the change: linf, l2, snr, words.")
@@ -300,7 +305,7 @@ def run_command(
         "sources": list(source) or None,
         "targets": list(target) or None,
         "attacks": list(attack) or None,
-        **{k: flags[k] for k in ("data", "split", "threat", "eps", "limit", "targeted", "on_error")},
+        **{k: flags[k] for k in ("transform", "data", "split", "threat", "eps", "limit", "targeted", "on_error")},
     }
     given = {k: v for k, v in of_modality.items() if v is not None}
     if modality is None and given and len(parts) == 1:
@@ -334,11 +339,11 @@ def run_command(
 
 
 @cli.command("list")
-@click.argument("what", type=click.Choice(["attacks", "models", "data", "defences", "runs"]))
+@click.argument("what", type=click.Choice(["attacks", "transforms", "models", "data", "defences", "runs"]))
 @modality_option
 @as_json
 def list_command(what: str, modality: str | None, as_json: bool) -> None:
-    """List attacks, models of the zoo, built-in data, defences, or finished runs."""
+    """List attacks, transforms, models of the zoo, built-in data, defences, or finished runs."""
     from carom.common import listing
     from carom.common.console import print_table
 
@@ -355,7 +360,7 @@ def list_command(what: str, modality: str | None, as_json: bool) -> None:
 @click.argument("name")
 @as_json
 def show(name: str, as_json: bool) -> None:
-    """Everything known of one attack, model, data set or run: parameters, paper, cost, card."""
+    """Everything known of one attack, transform, model, data set or run: parameters, paper, cost, card."""
     from carom.common import listing
     from carom.common.console import print_facts
 

@@ -14,6 +14,7 @@ from carom.common.zoo import Recipe, read_card
 
 COLUMNS = {
     "attacks": ("name", "modality", "needs", "threats", "summary"),
+    "transforms": ("name", "modality", "needs", "summary"),
     "models": ("name", "modality", "family", "clean_accuracy", "summary"),
     "data": ("name", "modality", "summary"),
     "defences": ("name", "modality", "summary"),
@@ -21,6 +22,7 @@ COLUMNS = {
 }
 NONE = {
     "attacks": "no attacks",
+    "transforms": "no transforms",
     "models": "no models",
     "data": "no data",
     "defences": "no defences are built in yet",
@@ -30,6 +32,22 @@ NONE = {
 
 def attacks(modality: str | None = None) -> list[dict[str, Any]]:
     return [describe_attack(owner, info) for owner, info in list_attacks(modality)]
+
+
+def transforms(modality: str | None = None) -> list[dict[str, Any]]:
+    """What `--transform` takes: any gradient attack can be given them."""
+    return [
+        {
+            "name": info.name,
+            "modality": owner,
+            "summary": info.summary,
+            "reference": info.reference,
+            "needs": info.needs.words(),
+            "use": f"--transform {info.name}, or in an attack: mi-fgsm?transform={info.name}",
+        }
+        for owner in ([modality] if modality else modality_names())
+        for info in get_modality(owner).transforms.values()
+    ]
 
 
 def models(modality: str | None = None) -> list[dict[str, Any]]:
@@ -86,16 +104,17 @@ def recipe_of(spec: str) -> Recipe:
 
 
 def find(name: str) -> dict[str, Any]:
-    """Facts of one attack, model, data set or run folder."""
+    """Facts of one attack, transform, model, data set or run folder. An attack and a transform may share a name:
+    `transform:ssa` is the transform."""
     if (Path(name) / "manifest.json").exists():
         return load_run(Path(name))[1]
     bare = name.split(":", 1)[-1]
-    found = [row for row in attacks() if row["name"] == bare]
-    if found:
-        return {**found[0], "modality": [row["modality"] for row in found]}
+    for rows in ([] if name.startswith("transform:") else [attacks()]) + [transforms()]:
+        if found := [row for row in rows if row["name"] == bare]:
+            return {**found[0], "modality": [row["modality"] for row in found]}
     for row in [*models(), *data()]:
         if bare == row["name"].split(":", 1)[1]:
             recipe = recipe_of(row["name"]) if row["name"].startswith("zoo:") else None
             return {**row, **(read_card(recipe) if recipe is not None and recipe.card.exists() else {})}
-    known = {row["name"] for row in [*attacks(), *models(), *data()]}
-    raise UnknownName("attack, model, data set or run", name, known | {n.split(":", 1)[-1] for n in known})
+    known = {row["name"] for row in [*attacks(), *transforms(), *models(), *data()]}
+    raise UnknownName("attack, transform, model, data set or run", name, known | {n.split(":", 1)[-1] for n in known})

@@ -136,8 +136,8 @@ class Modality:
     """(space, one clean stored input, one adversarial, {"length", "sample_rate", ...}) -> what the report shows."""
     transforms: Mapping[str, TransformInfo] = field(default_factory=dict)
     scales: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """Kind of threat -> budgets as `--eps` takes them, weakest first, in steps worth telling apart, up to a cap: where a
-    search for a wanted white-box success looks."""
+    """Kind of threat -> budgets as `--eps` takes them, weakest first, in steps worth telling apart, up to a cap: where
+    a search for a wanted white-box success looks."""
 
 
 def modality_names() -> list[str]:

@@ -93,6 +93,7 @@ class Plan:
     targeted: bool = False
     eps: float | None = None  # the budget as a number, where it has one
     matching: Matching | None = None
+    others: Dataset | None = None  # clean examples that the attacker has besides
 
     def __post_init__(self) -> None:
         if self.controls < 1:
@@ -115,6 +116,11 @@ class Plan:
         if len(set(names)) != len(names):
             twice = sorted({n for n in names if names.count(n) > 1})
             raise CaromError(f"two different models are called {', '.join(twice)}. Give one of them a name=...")
+        if self.others is None and (hungry := [c.label for c in self.attacks if c.needs_others]):
+            raise CaromError(
+                f"attack {', '.join(hungry)} needs labelled examples that are not under attack: pass others=, for "
+                "example others=load_data(..., split='train', limit=64)."
+            )
         for source in self.sources:
             if not self.attacks_on(source):
                 kinds = ", ".join(f"{c.info.name} needs {_words(c.info.needs)}" for c in self.attacks)
@@ -130,7 +136,7 @@ class Plan:
         return (*self.targets, *(s for s in self.sources if s.digest not in known))
 
     def attacks_on(self, source: Model) -> list[Chosen]:
-        return [c for c in self.attacks if c.info.needs in source.access]
+        return [c for c in self.attacks if c.runs_on(source)]
 
     def shards(self) -> list[Dataset]:
         return shards(self.data)
@@ -139,7 +145,11 @@ class Plan:
         for source in self.sources:
             for chosen in self.attacks_on(source):
                 for seed in self.seeds:
-                    yield Craft(source, chosen, chosen.info.threat(self.threat), shard, seed, self.targeted)
+                    yield self.craft(source, chosen, self.threat, shard, seed)
+
+    def craft(self, source: Model, chosen: Chosen, threat: Threat, shard: Dataset, seed: int) -> Craft:
+        others = self.others if chosen.needs_others else None
+        return Craft(source, chosen, chosen.info.threat(threat), shard, seed, self.targeted, others)
 
     def judged(self, craft: Craft) -> list[Model]:
         """The targets and, for its white-box success, the source itself."""
@@ -198,9 +208,8 @@ class Plan:
 
     def matched_crafts(self, match: Match) -> list[list[Craft]]:
         """For each seed, the crafts of a match on every shard. To be asked of the plan for matching."""
-        threat = match.chosen.info.threat(match.budget.threat)
         return [
-            [Craft(match.source, match.chosen, threat, shard, seed, self.targeted) for shard in self.shards()]
+            [self.craft(match.source, match.chosen, match.budget.threat, shard, seed) for shard in self.shards()]
             for seed in self.seeds
         ]
 

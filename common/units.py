@@ -21,7 +21,7 @@ from carom.common.errors import CaromError
 from carom.common.modality import AttackInfo
 from carom.common.models import Model
 from carom.common.oracle import within
-from carom.common.problem import Attack, Goal, Problem, Result, describe
+from carom.common.problem import Access, Attack, Goal, Problem, Result, describe
 from carom.common.rng import Rng
 from carom.common.spaces import Inputs
 from carom.common.store import Store, key_of
@@ -35,6 +35,14 @@ class Chosen:
     info: AttackInfo
     parameters: Mapping[str, Any]
     attack: Attack
+
+    @property
+    def needs_others(self) -> bool:
+        return Access.EXAMPLES in self.info.needs
+
+    def runs_on(self, source: Model) -> bool:
+        """Whether the source grants what the attack needs of a model."""
+        return (self.info.needs & ~Access.EXAMPLES) in source.access
 
     @property
     def label(self) -> str:
@@ -81,12 +89,15 @@ class Craft:
     data: Dataset
     seed: int
     targeted: bool = False
+    others: Dataset | None = None  # what the attacker has besides; only for attacks that use it
 
     @cached_property
     def key(self) -> str:
+        besides = {} if self.others is None else {"others": self.others.digest}
         return key_of(
             {
                 "kind": "craft",
+                **besides,
                 "model": self.source.digest,
                 "device": self.source.device.type,
                 "attack": describe(self.chosen.attack),
@@ -155,7 +166,8 @@ class Craft:
             batch = batch.to(device)
             goal = Goal(batch.labels, None if goal.targets is None else goal.targets.to(device))
         rng = Rng.of(self.seed, batch.ids, batch.labels.device)
-        result = self.chosen.attack(Problem(self.source, goal, self.threat), batch, rng)
+        others = None if self.others is None else self.others.batch().to(device)
+        result = self.chosen.attack(Problem(self.source, goal, self.threat, others=others), batch, rng)
         space = self.data.space
         saved = space.decode(space.encode(result.inputs))
         allowed = self.threat.allows(saved, batch.inputs)

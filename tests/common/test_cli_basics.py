@@ -61,7 +61,7 @@ def test_version(carom):
         (["rnu"], "No such command 'rnu'. Did you mean 'run'?"),
         (["qqqq"], "No such command 'qqqq'. Known: demo"),
         (["run", "--sorce", "zoo:image-resnet"], "--source"),
-        (["list", "atacks"], "'attacks', 'models', 'data', 'defences', 'runs'"),
+        (["list", "atacks"], "'attacks', 'transforms', 'models', 'data', 'defences', 'runs'"),
         (["list"], "Missing argument"),
         (["demo", "--limit", "0"], "0 is not in the range x>=1"),
         (["demo", "--limit", "many"], "'many' is not a valid integer"),
@@ -94,6 +94,8 @@ def test_usage_errors(arguments, said, carom):
             ["-m", "image", "--threat", "lnif", "--eps", "0.1"],
             "no threat for image is called 'lnif'. Did you mean linf",
         ),
+        (["-m", "image", "-a", "mi-fgsm", "--transform", "dii"], "no image transform is called 'dii'. Did you mean di"),
+        (["-m", "image", "-a", "square", "--transform", "di"], "attack square takes no transform"),
         (["-m", "image", "--threat", "l2"], "threat l2 needs a budget: pass --eps"),
         (["-m", "image", "--eps", "eight"], "'eight' is not a number"),
         (["-m", "image", "--eps", "8/0"], "'8/0' is not a number"),
@@ -141,6 +143,11 @@ def test_lists_are_json_on_stdout(carom):
     assert code == 0
     assert {"fgsm", "pgd", "mi-fgsm", "square", "leaf-path"} <= {row["name"] for row in rows}
     assert all(row["reference"] and row["needs"] and row["threats"] for row in rows)
+    code, out, _ = carom("list", "transforms", "--json")
+    found = {row["name"]: row for row in json.loads(out)}
+    assert found["mix"]["needs"] == ["gradient", "examples"]
+    code, out, _ = carom("show", "transform:ssa", "--json")
+    assert json.loads(out) == {**found["ssa"], "modality": ["image"]}
     code, out, _ = carom("list", "models", "-m", "image", "--json")
     assert "zoo:image-resnet" in {row["name"] for row in json.loads(out)}
     code, out, err = carom("list", "runs")

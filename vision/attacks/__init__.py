@@ -8,6 +8,7 @@ from carom.common.attacks import GRADIENT_ATTACKS, LEAF_PATH, SOFT_LEAF_PATH
 from carom.common.modality import AttackInfo
 from carom.common.threats import L2, Linf
 from carom.vision.attacks import iterative, query
+from carom.vision.attacks.iterative import TRANSFORMS as TRANSFORMS
 
 THREATS = {"linf": Linf, "l2": L2}
 
