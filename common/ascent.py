@@ -66,7 +66,7 @@ class Ascent:
         Steps that add up to a multiple of the radius still do: an attack of ten steps of a tenth becomes one of five
         steps of a fifth.
         """
-        steps = gradients // self.passes
+        steps = gradients // (self.passes * self.restarts)
         return replace(self, steps=steps, size=min(1.0, self.size * self.steps / steps)) if steps else None
 
     def __call__(self, problem: Problem, batch: Batch, rng: Rng) -> Result:

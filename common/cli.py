@@ -253,6 +253,12 @@ def demo(
     help="Also compare at the budgets where the white-box success of each source is this: 0.5,0.9.",
 )
 @click.option("--match-limit", type=click.IntRange(min=1), help="Examples for that comparison.  [default: all]")
+@click.option(
+    "--curve",
+    metavar="COST",
+    help="Also compare at equal cost: gradients, gradients=1,10,50 or queries=100,300, per example.",
+)
+@click.option("--curve-limit", type=click.IntRange(min=1), help="Examples for that comparison.  [default: all]")
 @click.option("--seed", "seeds", type=int, multiple=True, help="Repeat for several.  [default: 0]")
 @click.option("--controls", type=click.IntRange(min=1), help="Random draws for the control.  [default: 5]")
 @click.option(
@@ -314,7 +320,7 @@ def run_command(
         raise CaromError("which modality? Pass --modality image, audio or text, or a STUDY.toml (see `carom init`).")
     if modality is not None:
         parts = {modality: {**parts.get(modality, {}), **given}}
-    names = ("controls", "batch", "device", "store", "out", "match_limit")
+    names = ("controls", "batch", "device", "store", "out", "match_limit", "curve", "curve_limit")
     settings = {k: flags[k] for k in names if flags[k] is not None}
     if flags["match"] is not None:
         settings["match"] = [number(level) for level in flags["match"].split(",")]
@@ -325,8 +331,9 @@ def run_command(
         wanted = resolve(wanted)
         counts = {}
         for name in wanted.modalities:
-            units, store = plan_of(wanted, name).units(), Store(wanted.store)
-            counts[name] = {"units": len(units), "stored": sum(store.has(u.key) for u in units)}
+            plan, store = plan_of(wanted, name), Store(wanted.store)
+            keys = {unit.key for unit in [*plan.units(), *plan.curve_units()]}
+            counts[name] = {"units": len(keys), "stored": sum(map(store.has, keys))}
         if as_json:
             _print_json(counts)
         for name, count in counts.items() if not as_json else ():

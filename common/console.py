@@ -70,6 +70,8 @@ def print_run(run: Any) -> None:
     for outcome in run.outcomes:
         summary = outcome.summary()
         print_matrix(console, outcome.plan.modality, summary)
+        if summary["curve"] is not None:
+            print_curve(console, summary["curve"])
         for line in summary["skipped"]:
             console.print(Text("  skipped: ") + shown(line))
     console.print(
@@ -113,3 +115,22 @@ def print_matrix(console: Console, modality: str, summary: Mapping[str, Any]) ->
             ),
         )
     console.print(table)
+
+
+def print_curve(console: Console, curve: Mapping[str, Any]) -> None:
+    """Excess transfer of each attack from each source, averaged over the other models, at every allowance."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column(f"mean excess at equal {curve['unit']}")
+    for allowed in curve["amounts"]:
+        table.add_column(f"{allowed:,}", justify="right")
+    rows: dict[tuple[str, str], dict[int, list[float]]] = {}
+    for cell in curve["cells"]:
+        at = rows.setdefault((cell["source"], cell["attack"]), {}).setdefault(cell["allowed"], [])
+        if cell["source"] != cell["target"] and cell["excess"] is not None:
+            at.append(cell["excess"])
+    for (source, attack), points in rows.items():
+        means = [sum(at) / len(at) if (at := points.get(allowed)) else None for allowed in curve["amounts"]]
+        table.add_row(shown(f"{source} {attack}"), *map(rate, means))
+    console.print(table)
+    for line in curve["left_out"]:
+        console.print(Text("  not at every allowance: ") + shown(line))

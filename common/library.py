@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from carom.common.curves import parse_curve
 from carom.common.data import Dataset
 from carom.common.errors import CaromError, UnknownName
 from carom.common.matching import Matching, scale_of
@@ -251,6 +252,7 @@ def transfer(
     transforms: str | Sequence[str] = (),
     others: Dataset | None = None,
     match: Sequence[float] = (),
+    curve: str | None = None,
     seeds: Sequence[int] = (0,),
     controls: int = 5,
     store: Store | Path | str | None = None,
@@ -266,6 +268,7 @@ def transfer(
     the train split where `data` is a spec. With a `store`, what is there is not computed again.
     `match=(0.5, 0.9)` measures all of it once more where each source's white-box success is .5 and .9: the modality's
     scale of budgets of the threat's kind is searched, and the cells say what was reached (`Transfer.matched_rows`).
+    `curve="gradients=1,10,50"` measures it at equal numbers of gradients per example (`Transfer.curve_rows`).
     """
     if executor not in ("inline", inline) and isinstance(executor, str):
         raise UnknownName("executor", executor, ["inline"])
@@ -286,6 +289,7 @@ def transfer(
         *(modality.name, source_models, target_models, chosen, data, budget, label, tuple(seeds), controls, targeted),
         eps=None if kind is None else number(label.split()[1]),
         matching=Matching(tuple(match), scale_of(modality, kind)) if match and kind is not None else None,
+        curve=None if curve is None else parse_curve(curve),
         others=others,
     )
     if store is None:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from carom.common.report_costs import curve_view
 from carom.common.report_families import Row, family_order, heat_map_groups, mean_of
 from carom.common.report_values import DASH, amount, interval, listing, plural, rate, shade, short, span
 from carom.common.transfer import LEAST_EXAMPLES, LEAST_WHITE_BOX, MOST_CONTROL
@@ -46,6 +47,7 @@ def modality_view(name: str, part: Row, number: Numbers) -> dict[str, Any]:
         "name": name,
         "title": name[:1].upper() + name[1:],
         "part": part,
+        "curve": curve_view(part),
         "models": sorted(models.values(), key=lambda m: family_order(m["family"])),
         "runs": runs,
         "maps": maps,

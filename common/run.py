@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from carom.common.curves import parse_curve
 from carom.common.data import Dataset
 from carom.common.errors import CaromError, UnknownName
 from carom.common.matching import Matching, scale_of
@@ -91,6 +92,7 @@ def plan_of(study: Study, name: str) -> Plan:
     if study.match:
         scale = scale_of(modality, part.threat)
         matching = Matching(tuple(study.match), scale, study.match_limit, study.match_controls)
+    curve = parse_curve(study.curve, study.curve_limit) if study.curve is not None else None
     facts = {"on_error": part.on_error, **part.data.facts}
     spec = part.data.spec
 
@@ -118,6 +120,7 @@ def plan_of(study: Study, name: str) -> Plan:
         targeted=part.targeted,
         eps=number(part.eps),
         matching=matching,
+        curve=curve,
         others=others,
     )
 
@@ -174,7 +177,7 @@ class Run:
         for name, value in (("study", study), ("manifest", manifest), ("result", summary)):
             write_atomically(self.folder / f"{name}.json", json.dumps(value, indent=2, allow_nan=False).encode())
         parts = [
-            (name, [*part["cells"], *(part["matched"] or {}).get("cells", [])])
+            (name, [c for of in (part, part["matched"], part["curve"]) if of is not None for c in of["cells"]])
             for name, part in summary["modalities"].items()
         ]
         if cells := [{"modality": name, **row} for name, rows in parts for row in rows]:

@@ -78,6 +78,9 @@ class Study(BaseModel):
     match: list[Annotated[float, Field(gt=0, lt=1)]] = Field(default_factory=list)
     match_limit: int | None = Field(default=None, ge=1)
     match_controls: int | None = Field(default=None, ge=1, le=100)
+    # Excess transfer against cost: "gradients", or with the allowances: "gradients=1,10,50"; "queries=100,300".
+    curve: str | None = None
+    curve_limit: int | None = Field(default=None, ge=1)
 
 
 SETTINGS = tuple(name for name in Study.model_fields if name != "modalities")

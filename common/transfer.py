@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from carom.common.curves import Curve, affording, why_not
 from carom.common.data import Dataset
 from carom.common.errors import CaromError
 from carom.common.matching import Budget, Match, Matching, Search, search, together
@@ -93,6 +94,7 @@ class Plan:
     targeted: bool = False
     eps: float | None = None  # the budget as a number, where it has one
     matching: Matching | None = None
+    curve: Curve | None = None
     others: Dataset | None = None  # clean examples that the attacker has besides
 
     def __post_init__(self) -> None:
@@ -213,6 +215,44 @@ class Plan:
             for seed in self.seeds
         ]
 
+    # At equal cost: the same sources, targets and attacks, each attack with the steps that an allowance pays for.
+
+    def for_curve(self) -> Plan:
+        """This plan on the examples of its curve."""
+        assert self.curve is not None
+        return replace(self, data=self.data.sample(self.curve.limit))
+
+    def curve_crafts(self) -> list[tuple[int, list[Craft]]]:
+        """(allowance, the crafts on every shard) for each source, attack and seed. To be asked of the plan for it."""
+        assert self.curve is not None
+        return [
+            (amount, [self.craft(source, affordable, self.threat, shard, seed) for shard in self.shards()])
+            for source in self.sources
+            for chosen in self.attacks_on(source)
+            for amount in self.curve.amounts
+            if (affordable := affording(chosen, self.curve.unit, amount)) is not None
+            for seed in self.seeds
+        ]
+
+    def curve_units(self) -> list[Unit]:
+        """What the curve needs; empty without one."""
+        if self.curve is None:
+            return []
+        part = self.for_curve()
+        crafts = [craft for _, of_shards in part.curve_crafts() for craft in of_shards]
+        return part.units_of(crafts) if crafts else []
+
+    def left_out(self) -> list[str]:
+        """Which attacks have no point on the curve at some allowances, and why."""
+        if self.curve is None:
+            return []
+        curve, said = self.curve, []
+        for chosen in self.attacks:
+            missing = tuple(a for a in curve.amounts if affording(chosen, curve.unit, a) is None)
+            if missing and any(chosen.runs_on(source) for source in self.sources):
+                said.append(f"{chosen.label}: {why_not(chosen, curve.unit, missing)}")
+        return said
+
 
 def shards(data: Dataset) -> list[Dataset]:
     """The data in parts of at most `SHARD` examples."""
@@ -314,6 +354,18 @@ class Transfer:
                     cells.append({**row, "at_level": at_level, "why": why})
         return cells
 
+    def curve_rows(self) -> list[dict[str, Any]]:
+        """The cells at equal cost: `allowed` says how many of `unit` (gradients or queries) an example could spend;
+        what was spent is in `backward` and `queries`."""
+        if self.plan.curve is None:
+            return []
+        part, unit = Transfer(self.plan.for_curve(), self.store), self.plan.curve.unit
+        bootstrap, cells = Bootstrap.of(len(part.plan.data)), []
+        for amount, crafts in part.plan.curve_crafts():
+            budget = {"matched": None, "threat": self.plan.threat_label, "eps": self.plan.eps}
+            cells += part._cells_of(crafts, bootstrap, {**budget, "unit": unit, "allowed": amount})
+        return cells
+
     def _cells_of(
         self, crafts: Sequence[Craft], bootstrap: Bootstrap, budget: Mapping[str, Any]
     ) -> list[dict[str, Any]]:
@@ -360,7 +412,7 @@ class Transfer:
     def _warnings(self, row: dict[str, Any], craft: Craft, marks: np.ndarray) -> list[str]:
         found = []
         white, null = row["white_box"], row["white_box_control"]
-        if white is not None and white < LEAST_WHITE_BOX and row["matched"] is None:
+        if white is not None and white < LEAST_WHITE_BOX and not (row["matched"] or row.get("allowed")):
             found.append(f"white-box success is only {white:.2f}: low transfer may be the attack's failure")
         # Where the null follows what the attack changed, it is compared with the attack, not with a fixed share.
         most = MOST_CONTROL if isinstance(craft.threat, Ball) else (white or 0) / 2
@@ -378,8 +430,9 @@ class Transfer:
 
     @property
     def cells(self) -> pa.Table:
-        """The cells as a pyarrow table; those at equal white-box success have their level in the column `matched`."""
-        return table_of([*self.rows(), *self.matched_rows()])
+        """The cells as a pyarrow table; those at equal white-box success have their level in the column `matched`,
+        those at equal cost their allowance in `allowed`."""
+        return table_of([*self.rows(), *self.matched_rows(), *self.curve_rows()])
 
     def to_pandas(self) -> Any:
         return self.cells.to_pandas()
@@ -408,6 +461,7 @@ class Transfer:
             "models": self.models(),
             "cells": self.rows(),
             "matched": self._matched(),
+            "curve": self._curve(),
             "failures": [{"what": f.what, "error": f.error} for f in self.failures],
             "seconds": round(self.seconds, 2),
         }
@@ -425,6 +479,19 @@ class Transfer:
             "controls": plan.controls,
             "searched": max((match.searched for match in self.matches), default=0),
             "cells": self.matched_rows(),
+        }
+
+    def _curve(self) -> dict[str, Any] | None:
+        """What `--json` prints of the comparison at equal cost; None if it was not asked for."""
+        curve = self.plan.curve
+        if curve is None:
+            return None
+        return {
+            "unit": curve.unit,
+            "amounts": list(curve.amounts),
+            "examples": len(self.plan.for_curve().data),
+            "left_out": self.plan.left_out(),
+            "cells": self.curve_rows(),
         }
 
     def report(self, path: Path | str) -> None:
@@ -538,6 +605,8 @@ def evaluate(
         part = plan.for_matching()
         crafts = [c for match in outcome.matches for of_seed in part.matched_crafts(match) for c in of_seed]
         outcome.failures += executor(part.units_of(crafts) if crafts else [], store, batch, progress)
+    if units := plan.curve_units():
+        outcome.failures += executor(units, store, batch, progress)
     outcome.seconds = time.perf_counter() - started
     return outcome
 
