@@ -23,6 +23,7 @@ from carom.common.errors import CaromError
 DONE, BUG, BAD_INPUT, FAILED_UNITS, GATE, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 MODALITIES = ("image", "audio", "text")
+LISTS = ("attacks", "transforms", "metrics", "models", "data", "defences", "runs")
 
 
 def main() -> NoReturn:
@@ -346,11 +347,11 @@ def run_command(
 
 
 @cli.command("list")
-@click.argument("what", type=click.Choice(["attacks", "transforms", "models", "data", "defences", "runs"]))
+@click.argument("what", type=click.Choice(LISTS))
 @modality_option
 @as_json
 def list_command(what: str, modality: str | None, as_json: bool) -> None:
-    """List attacks, transforms, models of the zoo, built-in data, defences, or finished runs."""
+    """List attacks, transforms, metrics of perturbations, models of the zoo, built-in data, defences, or finished runs."""
     from carom.common import listing
     from carom.common.console import print_table
 

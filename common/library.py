@@ -290,6 +290,7 @@ def transfer(
         eps=None if kind is None else number(label.split()[1]),
         matching=Matching(tuple(match), scale_of(modality, kind)) if match and kind is not None else None,
         curve=None if curve is None else parse_curve(curve),
+        metrics=tuple(modality.metrics),
         others=others,
     )
     if store is None:

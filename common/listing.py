@@ -15,6 +15,7 @@ from carom.common.zoo import Recipe, read_card
 COLUMNS = {
     "attacks": ("name", "modality", "needs", "threats", "summary"),
     "transforms": ("name", "modality", "needs", "summary"),
+    "metrics": ("name", "modality", "summary", "missing"),
     "models": ("name", "modality", "family", "clean_accuracy", "summary"),
     "data": ("name", "modality", "summary"),
     "defences": ("name", "modality", "summary"),
@@ -23,6 +24,7 @@ COLUMNS = {
 NONE = {
     "attacks": "no attacks",
     "transforms": "no transforms",
+    "metrics": "no metrics",
     "models": "no models",
     "data": "no data",
     "defences": "no defences are built in yet",
@@ -47,6 +49,21 @@ def transforms(modality: str | None = None) -> list[dict[str, Any]]:
         }
         for owner in ([modality] if modality else modality_names())
         for info in get_modality(owner).transforms.values()
+    ]
+
+
+def metrics(modality: str | None = None) -> list[dict[str, Any]]:
+    """What is measured of the size of perturbations; `missing` says why one cannot be had here."""
+    return [
+        {
+            "name": metric.name,
+            "modality": owner,
+            "summary": metric.summary,
+            "reference": metric.reference,
+            "missing": metric.missing(),
+        }
+        for owner in ([modality] if modality else modality_names())
+        for metric in get_modality(owner).metrics
     ]
 
 

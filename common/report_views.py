@@ -48,6 +48,10 @@ def modality_view(name: str, part: Row, number: Numbers) -> dict[str, Any]:
         "title": name[:1].upper() + name[1:],
         "part": part,
         "curve": curve_view(part),
+        "sizes": _sizes(runs),
+        "metrics": [m for m in part.get("metrics", []) if m["missing"] is None],
+        "metric_heads": [(m["label"], m["summary"]) for m in part.get("metrics", []) if m["missing"] is None],
+        "missing": [m for m in part.get("metrics", []) if m["missing"] is not None],
         "models": sorted(models.values(), key=lambda m: family_order(m["family"])),
         "runs": runs,
         "maps": maps,
@@ -93,6 +97,19 @@ def _runs(modality: str, cells: Sequence[Row]) -> list[dict[str, Any]]:
             flags.append(f"n = {own['n']}")
         runs.append({**first, "own_n": own and own["n"], "flags": flags})
     return runs
+
+
+def _sizes(runs: Sequence[Row]) -> list[dict[str, Any]]:
+    """For each source, attack, threat and seed: {metric: (median, mean)} over the examples that were changed."""
+    return [
+        {
+            **{name: r[name] for name in ("source", "attack", "threat", "seed")},
+            "changed": r["size"]["changed"],
+            "values": {name: (v["median"], v["mean"]) for name, v in r["size"].items() if isinstance(v, Mapping)},
+        }
+        for r in runs
+        if r.get("size")
+    ]
 
 
 def _cautions(runs: Sequence[Row], cells: Sequence[Row]) -> list[str]:

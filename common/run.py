@@ -121,6 +121,7 @@ def plan_of(study: Study, name: str) -> Plan:
         eps=number(part.eps),
         matching=matching,
         curve=curve,
+        metrics=tuple(modality.metrics),
         others=others,
     )
 

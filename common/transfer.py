@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,12 +16,13 @@ from carom.common.curves import Curve, affording, why_not
 from carom.common.data import Dataset
 from carom.common.errors import CaromError
 from carom.common.matching import Budget, Match, Matching, Search, search, together
+from carom.common.metrics import Metric, summarised
 from carom.common.models import Model
 from carom.common.problem import Access, Status
 from carom.common.stats import Array, Bootstrap, excess, interval, wilson
 from carom.common.store import Store
 from carom.common.threats import Ball, Threat
-from carom.common.units import Chosen, Clean, Control, Craft, Judge, Swapped, Unit
+from carom.common.units import Chosen, Clean, Control, Craft, Judge, Size, Swapped, Unit, needed
 
 SHARD = 256
 """Examples in one unit of work: what an interruption can cost. Part of every key, never of a result."""
@@ -63,7 +64,7 @@ def inline(units: Sequence[Unit], store: Store, batch: int, progress: Progress |
             progress(done, len(units), unit.what)
         if store.has(unit.key):
             continue
-        needs = unit.artefact.needs if isinstance(unit, Judge) else None
+        needs = needed(unit)
         if needs is not None and needs.key in broken:
             continue
         try:
@@ -95,6 +96,7 @@ class Plan:
     eps: float | None = None  # the budget as a number, where it has one
     matching: Matching | None = None
     curve: Curve | None = None
+    metrics: tuple[Metric, ...] = ()  # of the size of perturbations
     others: Dataset | None = None  # clean examples that the attacker has besides
 
     def __post_init__(self) -> None:
@@ -168,6 +170,9 @@ class Plan:
         ]
         return attacked, controls, Judge(model, Swapped(craft), craft.data, f"{name} on swapped {craft.what}")
 
+    def size(self, craft: Craft) -> Size:
+        return Size(craft, tuple(m for m in self.metrics if m.missing() is None))
+
     def units(self) -> list[Unit]:
         """Everything to compute, in an order in which each unit finds what it needs; each key once."""
         return self.units_of(craft for shard in self.shards() for craft in self.crafts(shard))
@@ -181,6 +186,9 @@ class Plan:
                 units.setdefault(clean.key, clean)
         for craft in crafts:
             units.setdefault(craft.key, craft)
+            if self.metrics:
+                size = self.size(craft)
+                units.setdefault(size.key, size)
             for model in self.judged(craft):
                 attacked, controls, swapped = self.judges(craft, model)
                 for judge in (attacked, *controls, swapped):
@@ -383,6 +391,7 @@ class Transfer:
         cost = {name: float(np.mean(table[name].to_numpy())) for name in ("forward", "backward", "queries")}
         cost["seconds"] = sum(self.store.seconds(c.key) for c in crafts) / len(plan.data)
         marks = np.bincount(table["status"].to_numpy(), minlength=len(Status))
+        size = self._size(crafts)
         source_clean = self.clean(craft.source)
         own = judged.get(craft.source.digest)
         if source_clean is None or own is None:
@@ -404,10 +413,18 @@ class Transfer:
                 "seed": craft.seed,
                 **measure.cell(target_clean, judged[target.digest]),
                 **cost,
+                "size": size,
             }
             row["warnings"] = self._warnings(row, craft, marks)
             rows.append(row)
         return rows
+
+    def _size(self, crafts: Sequence[Craft]) -> dict[str, Any] | None:
+        """How large the perturbations of a craft are; None where that was not measured."""
+        sizes = [self.plan.size(craft) for craft in crafts]
+        if not self.plan.metrics or not all(self.store.has(size.key) for size in sizes):
+            return None
+        return summarised(pa.concat_tables([self.store.rows(size.key) for size in sizes]).to_pydict())
 
     def _warnings(self, row: dict[str, Any], craft: Craft, marks: np.ndarray) -> list[str]:
         found = []
@@ -459,6 +476,13 @@ class Transfer:
             "threat": self.plan.threat_label,
             "targeted": self.plan.targeted,
             "models": self.models(),
+            "metrics": [
+                {
+                    **{name: getattr(m, name) for name in ("name", "label", "summary", "reference")},
+                    "missing": m.missing(),
+                }
+                for m in self.plan.metrics
+            ],
             "cells": self.rows(),
             "matched": self._matched(),
             "curve": self._curve(),
@@ -612,6 +636,16 @@ def evaluate(
 
 
 def table_of(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Rows of a study and of its matched comparison as one table: a column that some rows lack is null there."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    return pa.Table.from_pylist([{name: row.get(name) for name in names} for row in rows])
+    """Rows of a study and of its comparisons as one table: a column that some rows lack is null there, and what is
+    nested in a row becomes columns of its own: `size_ssim_mean`."""
+    flat = [dict(_flat(row)) for row in rows]
+    names = list(dict.fromkeys(name for row in flat for name in row))
+    return pa.Table.from_pylist([{name: row.get(name) for name in names} for row in flat])
+
+
+def _flat(row: Mapping[str, Any], head: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in row.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{head}{name}_")
+        else:
+            yield f"{head}{name}", value

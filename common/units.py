@@ -18,6 +18,7 @@ from torch import Tensor
 
 from carom.common.data import Dataset
 from carom.common.errors import CaromError
+from carom.common.metrics import Metric, changed, measured
 from carom.common.modality import AttackInfo
 from carom.common.models import Model
 from carom.common.oracle import within
@@ -275,4 +276,34 @@ class Judge:
         store.commit(self.key, rows, None, time.perf_counter() - started)
 
 
-Unit = Craft | Judge
+@dataclass(frozen=True)
+class Size:
+    """How far each adversarial input of a craft lies from its clean one, by the metrics that can be had here."""
+
+    craft: Craft
+    metrics: tuple[Metric, ...]
+
+    @cached_property
+    def key(self) -> str:
+        return key_of({"kind": "size", "craft": self.craft.key, "metrics": [[m.name, m.version] for m in self.metrics]})
+
+    @property
+    def what(self) -> str:
+        return f"size of {self.craft.what}"
+
+    def run(self, store: Store, batch: int) -> None:
+        started = time.perf_counter()
+        data, stored = self.craft.data, self.craft.inputs(store)
+        columns: dict[str, Any] = {"id": list(data.ids), "changed": changed(stored, data.stored)}
+        columns |= measured(self.metrics, data.space, stored, data.stored)
+        store.commit(self.key, pa.table(columns), None, time.perf_counter() - started)
+
+
+Unit = Craft | Judge | Size
+
+
+def needed(unit: Unit) -> Craft | None:
+    """The craft that has to be in the store before a unit can be computed."""
+    if isinstance(unit, Judge):
+        return unit.artefact.needs
+    return unit.craft if isinstance(unit, Size) else None

@@ -61,7 +61,7 @@ def test_version(carom):
         (["rnu"], "No such command 'rnu'. Did you mean 'run'?"),
         (["qqqq"], "No such command 'qqqq'. Known: demo"),
         (["run", "--sorce", "zoo:image-resnet"], "--source"),
-        (["list", "atacks"], "'attacks', 'transforms', 'models', 'data', 'defences', 'runs'"),
+        (["list", "atacks"], "'attacks', 'transforms', 'metrics', 'models', 'data', 'defences', 'runs'"),
         (["list"], "Missing argument"),
         (["demo", "--limit", "0"], "0 is not in the range x>=1"),
         (["demo", "--limit", "many"], "'many' is not a valid integer"),
