@@ -351,7 +351,7 @@ def run_command(
 @modality_option
 @as_json
 def list_command(what: str, modality: str | None, as_json: bool) -> None:
-    """List attacks, transforms, metrics of perturbations, models of the zoo, built-in data, defences, or finished runs."""
+    """List attacks, transforms, metrics of perturbations, models of the zoo, built-in data, or finished runs."""
     from carom.common import listing
     from carom.common.console import print_table
 
@@ -366,13 +366,20 @@ def list_command(what: str, modality: str | None, as_json: bool) -> None:
 
 @cli.command()
 @click.argument("name")
+@modality_option
 @as_json
-def show(name: str, as_json: bool) -> None:
-    """Everything known of one attack, transform, model, data set or run: parameters, paper, cost, card."""
+def show(name: str, modality: str | None, as_json: bool) -> None:
+    """Everything known of one attack, transform, model, data set or run: parameters, paper, cost, card.
+
+    \b
+    carom show mi-fgsm
+    carom show torchvision:resnet50@IMAGENET1K_V2      loads the model: its weights, classes and resolution
+    carom show hf:./my-vit -m image
+    """
     from carom.common import listing
     from carom.common.console import print_facts
 
-    facts = listing.find(name)
+    facts = listing.find(name, modality)
     _print_json(facts) if as_json else print_facts(facts)
 
 

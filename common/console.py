@@ -90,6 +90,9 @@ def print_matrix(console: Console, modality: str, summary: Mapping[str, Any]) ->
     console.print()
     console.print(Text(f"{modality}: {summary['data']}, {summary['examples']} examples, {summary['threat']}", "bold"))
     console.print(Text("clean accuracy  ") + shown(clean))
+    for model in summary["models"]:
+        if resizes := model["facts"].get("resizes"):
+            console.print(Text("  ! ") + shown(f"{model['name']} {resizes}"))
     cells = summary["cells"]
     columns = list(dict.fromkeys(c["target"] for c in cells))
     table = Table(box=SIMPLE_HEAD, pad_edge=False)

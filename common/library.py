@@ -52,7 +52,9 @@ def modality_of(source: Any, modality: str | None = None) -> Modality:
 
 
 def _ask_modality(what: str) -> CaromError:
-    return CaromError(f"carom cannot know the modality of {what}: pass modality= one of {', '.join(modality_names())}.")
+    return CaromError(
+        f"carom cannot know the modality of {what}: pass modality= (--modality), one of {', '.join(modality_names())}."
+    )
 
 
 def load_model(source: Any, modality: str | None = None, **facts: Any) -> Model:

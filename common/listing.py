@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from carom.common.errors import UnknownName
+from carom.common.library import load_model
 from carom.common.modality import get_modality, modality_names
+from carom.common.models import Model
 from carom.common.registry import describe_attack, list_attacks
 from carom.common.run import load_run
 from carom.common.specs import parse
@@ -111,6 +113,23 @@ def runs(modality: str | None = None) -> list[dict[str, Any]]:
     return rows
 
 
+MODEL_KINDS = ("torchvision", "torchaudio", "hf", "safetensors", "sklearn", "py")
+
+
+def described(model: Model) -> dict[str, Any]:
+    """What is told of a model that was loaded."""
+    return {
+        "name": model.name,
+        "modality": model.modality,
+        "family": model.family.value,
+        "grants": model.access.words(),
+        "classes": len(model.classes),
+        "shape": ["any" if side is None else side for side in getattr(model, "shape", None) or ()],
+        **model.facts,
+        "digest": model.digest,
+    }
+
+
 def recipe_of(spec: str) -> Recipe:
     """The recipe of zoo:NAME."""
     name = parse(spec, ("zoo",)).rest if ":" in spec else spec
@@ -120,11 +139,14 @@ def recipe_of(spec: str) -> Recipe:
     return known[name]
 
 
-def find(name: str) -> dict[str, Any]:
+def find(name: str, modality: str | None = None) -> dict[str, Any]:
     """Facts of one attack, transform, model, data set or run folder. An attack and a transform may share a name:
-    `transform:ssa` is the transform."""
+    `transform:ssa` is the transform. A model from outside the zoo is loaded to be asked; where its spec does not tell
+    its modality, it has to be named."""
     if (Path(name) / "manifest.json").exists():
         return load_run(Path(name))[1]
+    if name.partition(":")[0] in MODEL_KINDS:
+        return described(load_model(name, modality))
     bare = name.split(":", 1)[-1]
     for rows in ([] if name.startswith("transform:") else [attacks()]) + [transforms()]:
         if found := [row for row in rows if row["name"] == bare]:

@@ -62,7 +62,10 @@ def modality_view(name: str, part: Row, number: Numbers) -> dict[str, Any]:
         "threats": _distinct(str(c["threat"]) for c in cells),
         "between": len(between),
         "best": max(between, key=lambda c: c["excess"], default=None),
-        "cautions": _cautions(runs, cells),
+        "cautions": [
+            *_cautions(runs, cells),
+            *(f"{m['name']} {m['facts']['resizes']}." for m in models.values() if m.get("facts", {}).get("resizes")),
+        ],
         "told": [(text, source, n) for (text, source), n in told.items()],
         "failures": part.get("failures") or [],
         "skipped": part.get("skipped") or [],

@@ -11,13 +11,14 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 import torch
+from torch import Tensor
 
 from carom.common.curves import Curve, affording, why_not
 from carom.common.data import Dataset
 from carom.common.errors import CaromError
 from carom.common.matching import Budget, Match, Matching, Search, search, together
 from carom.common.metrics import Metric, summarised
-from carom.common.models import Model
+from carom.common.models import Model, check_shape
 from carom.common.problem import Access, Status
 from carom.common.stats import Array, Bootstrap, excess, interval, wilson
 from carom.common.store import Store
@@ -110,6 +111,8 @@ class Plan:
                     f"model {model.name} takes {_differs(model.space, self.data.space)}, the data {self.data.name} is "
                     f"{_differs(self.data.space, model.space)}. Convert the data, or choose a model made for it."
                 )
+            if getattr(model, "shape", None) is not None and isinstance(self.data.stored, Tensor):
+                check_shape(model, self.data.stored[:1])
             if model.classes != self.data.classes:
                 raise CaromError(
                     f"model {model.name} knows {len(model.classes)} classes ({_some(model.classes)}), the data "
@@ -334,6 +337,7 @@ class Transfer:
                     "clean_high": high,
                     "n": len(labels),
                     "digest": model.digest,
+                    "facts": dict(model.facts),
                 }
             )
         return rows

@@ -246,3 +246,18 @@ def test_nothing_that_a_terminal_would_obey_is_printed(carom):
     assert code == 2
     assert "\x1b" not in err
     assert "\u202e" not in err
+
+
+def test_show_loads_a_model_from_outside_to_be_asked(carom):
+    code, out, err = carom("show", "torchvision:squeezenet1_1@none", "--json")
+    assert (code, out) == (2, "")
+    assert "carom cannot know the normalisation and classes" in err
+    spec = "torchvision:squeezenet1_1@none?normalise=none&classes=1000&shape=3x224x224&resolution=64"
+    code, out, _ = carom("show", spec, "--json")
+    facts = json.loads(out)
+    assert code == 0
+    assert facts["shape"] == [3, 64, 64]
+    assert facts["resizes"] == "resizes 64 x 64 -> 224 x 224 inside the model: a hidden defence"
+    code, _, err = carom("show", "hf:./nothing")
+    assert code == 2
+    assert "--modality" in err
