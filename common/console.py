@@ -132,7 +132,8 @@ def print_curve(console: Console, curve: Mapping[str, Any]) -> None:
         if cell["source"] != cell["target"] and cell["excess"] is not None:
             at.append(cell["excess"])
     for (source, attack), points in rows.items():
-        means = [sum(at) / len(at) if (at := points.get(allowed)) else None for allowed in curve["amounts"]]
+        known = [points.get(allowed, []) for allowed in curve["amounts"]]
+        means = [sum(values) / len(values) if values else None for values in known]
         table.add_row(shown(f"{source} {attack}"), *map(rate, means))
     console.print(table)
     for line in curve["left_out"]:

@@ -15,7 +15,7 @@ from carom.common.specs import parse
 from carom.common.zoo import Recipe, read_card
 
 COLUMNS = {
-    "attacks": ("name", "modality", "needs", "threats", "summary"),
+    "attacks": ("name", "modality", "needs", "threats", "cost", "paper", "summary"),
     "transforms": ("name", "modality", "needs", "summary"),
     "metrics": ("name", "modality", "summary", "missing"),
     "models": ("name", "modality", "family", "clean_accuracy", "summary"),

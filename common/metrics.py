@@ -53,15 +53,21 @@ def distance(name: str, label: str, summary: str, reference: str = "") -> Metric
     return Metric(name, label, summary, reference, OfDistance(name))
 
 
-def measured(metrics: Sequence[Metric], space: Space, stored: Inputs, stored0: Inputs) -> dict[str, list[float]]:
-    """{metric: float[N]} between adversarial and clean inputs in stored form."""
+def measured(
+    metrics: Sequence[Metric], space: Space, stored: Inputs, stored0: Inputs, device: torch.device | str = "cpu"
+) -> dict[str, list[float]]:
+    """{metric: float[N]} between adversarial and clean inputs in stored form, computed on a device."""
     found: dict[str, list[float]] = {metric.name: [] for metric in metrics}
     for start in range(0, len(stored), CHUNK):
         rows = torch.arange(start, min(start + CHUNK, len(stored)))
-        x, x0 = (space.decode(take(part, rows)) for part in (stored, stored0))
+        x, x0 = (space.decode(_on(take(part, rows), device)) for part in (stored, stored0))
         for metric in metrics:
             found[metric.name] += metric.value(space, x, x0).double().cpu().tolist()
     return found
+
+
+def _on(inputs: Inputs, device: torch.device | str) -> Inputs:
+    return inputs.to(device) if isinstance(inputs, Tensor) else inputs
 
 
 def changed(stored: Inputs, stored0: Inputs) -> list[bool]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from importlib.metadata import entry_points
@@ -87,12 +88,23 @@ def list_attacks(modality: str | None = None) -> list[tuple[str, AttackInfo]]:
     return [(name, info) for name in names for info in attacks_of(get_modality(name)).values()]
 
 
+def paper(reference: str) -> str:
+    """Authors and year, as tables cite a paper; "own" where a reference names none.
+
+    >>> paper("Dong et al. 2018, Boosting adversarial attacks with momentum")
+    'Dong et al. 2018'
+    """
+    cited = re.match(r"(.*?\b(?:19|20)\d\d)\b", reference)
+    return cited[1] if cited else "own"
+
+
 def describe_attack(modality: str, info: AttackInfo) -> dict[str, Any]:
     """One attack as `carom list attacks --json` prints it."""
     return {
         "name": info.name,
         "modality": modality,
         "summary": info.summary,
+        "paper": paper(info.reference),
         "reference": info.reference,
         "needs": info.needs.words(),
         "threats": list(info.threats),

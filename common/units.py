@@ -295,7 +295,7 @@ class Size:
         started = time.perf_counter()
         data, stored = self.craft.data, self.craft.inputs(store)
         columns: dict[str, Any] = {"id": list(data.ids), "changed": changed(stored, data.stored)}
-        columns |= measured(self.metrics, data.space, stored, data.stored)
+        columns |= measured(self.metrics, data.space, stored, data.stored, self.craft.source.device)
         store.commit(self.key, pa.table(columns), None, time.perf_counter() - started)
 
 

@@ -142,7 +142,13 @@ def test_lists_are_json_on_stdout(carom):
     rows = json.loads(out)
     assert code == 0
     assert {"fgsm", "pgd", "mi-fgsm", "square", "leaf-path"} <= {row["name"] for row in rows}
-    assert all(row["reference"] and row["needs"] and row["threats"] for row in rows)
+    assert all(row[f] for row in rows for f in ("paper", "reference", "needs", "threats", "cost", "models"))
+    momentum = next(row for row in rows if row["name"] == "mi-fgsm")
+    assert (momentum["paper"], momentum["needs"]) == ("Dong et al. 2018", ["gradient"])
+    assert (momentum["threats"], momentum["cost"]) == (["linf", "l2"], "steps forward, steps backward")
+    code, out, _ = carom("list", "attacks", "-m", "image")
+    assert "Dong et al. 2018" in out
+    assert "steps forward, steps backward" in out
     code, out, _ = carom("list", "transforms", "--json")
     found = {row["name"]: row for row in json.loads(out)}
     assert found["mix"]["needs"] == ["gradient", "examples"]
