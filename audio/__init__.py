@@ -7,6 +7,7 @@ from carom.audio.data import BUILTIN, load_data
 from carom.audio.models import load_model
 from carom.audio.panels import panels
 from carom.audio.zoo import RECIPES
+from carom.common.metrics import distance
 from carom.common.modality import Defaults, Modality
 
 SOURCES = ("zoo:audio-melcnn", "zoo:audio-gru", "zoo:audio-kwt", "zoo:audio-forest")
@@ -30,6 +31,11 @@ MODALITY = Modality(
     load_model=load_model,
     load_data=load_data,
     panels=panels,
+    metrics=(
+        distance("snr_db", "SNR", "energy of the sound over that of the change, dB"),
+        distance("linf", "Linf", "largest change of a sample, of 1"),
+        distance("l2", "L2", "Euclidean length of the change, samples in [-1, 1)"),
+    ),
     scales={
         "snr": [str(60 - decibels) for decibels in range(61)],  # to noise as loud as the sound
         "linf": [f"{k}/32768" for k in sorted({round(2 ** (k / 4)) for k in range(53)})],  # to a quarter of full scale

@@ -66,6 +66,5 @@ SQUARE = AttackInfo(
 )
 
 ATTACKS: dict[str, AttackInfo] = {
-    info.name: info
-    for info in [*GRADIENT_ATTACKS, LEAF_PATH_THROUGH, SOFT_LEAF_PATH, *members.INFOS, UAP, SQUARE]
+    info.name: info for info in [*GRADIENT_ATTACKS, LEAF_PATH_THROUGH, SOFT_LEAF_PATH, *members.INFOS, UAP, SQUARE]
 }

@@ -73,7 +73,7 @@ class Ascent:
         Steps that add up to a multiple of the radius still do: an attack of ten steps of a tenth becomes one of five
         steps of a fifth.
         """
-        steps = (gradients - getattr(self.objective, "passes", 0)) // self.passes
+        steps = (gradients - getattr(self.objective, "passes", 0)) // (self.passes * self.restarts)
         return replace(self, steps=steps, size=min(1.0, self.size * self.steps / steps)) if steps > 0 else None
 
     def __call__(self, problem: Problem, batch: Batch, rng: Rng) -> Result:
@@ -144,6 +144,17 @@ class Ascent:
         goal = oracle.goal()
         rank = margin(logits, goal).double().clamp(-1e6, 1e6) + 1e7 * goal.achieved(logits)
         return torch.where(status <= Status.SKIPPED, rank.nan_to_num(-1e9), -1e9)
+
+
+def climb_of(attack: Any) -> Ascent | None:
+    """The climb that an attack is, or has as its field `ascent`; None where it is another kind of attack."""
+    climb = attack if isinstance(attack, Ascent) else getattr(attack, "ascent", None)
+    return climb if isinstance(climb, Ascent) else None
+
+
+def with_climb(attack: Any, climb: Ascent) -> Any:
+    """The attack with another climb."""
+    return climb if isinstance(attack, Ascent) else replace(attack, ascent=climb)
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -127,6 +127,12 @@ class AutoPGD:
     targets: int | None = None
     momentum: float = 0.75  # share of the new step; the rest goes on as the last one did
     rho: float = 0.75  # share of the steps between two checkpoints that has to raise the loss
+
+    def costing(self, gradients: int) -> AutoPGD | None:
+        """The same attack with as many steps as fit into a number of gradients per example; None if not one does. A run
+        asks for one gradient more than it makes steps."""
+        steps = gradients // (self.restarts * (self.targets or 1)) - 1
+        return replace(self, steps=steps) if steps > 0 else None
 
     def __call__(self, problem: Problem, batch: Batch, rng: Rng) -> Result:
         oracle, x = Oracle(problem, batch), batch.inputs

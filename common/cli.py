@@ -23,6 +23,7 @@ from carom.common.errors import CaromError
 DONE, BUG, BAD_INPUT, FAILED_UNITS, GATE, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 MODALITIES = ("image", "audio", "text")
+LISTS = ("attacks", "transforms", "metrics", "models", "data", "defences", "runs")
 
 
 def main() -> NoReturn:
@@ -233,6 +234,11 @@ def demo(
 )
 @click.option("--target", "-t", multiple=True, help="Model to measure on. Repeat. Default: the sources.")
 @click.option("--attack", "-a", multiple=True, help="Attack, with parameters: 'pgd?steps=20&restarts=2'. Repeat.")
+@click.option(
+    "--transform",
+    metavar="NAMES",
+    help="Give the gradient attacks these transforms besides: di,ti. See `list transforms`.",
+)
 @click.option("--data", "-d", help="builtin:NAME, folder:PATH, hf:NAME:SPLIT, torchvision:NAME.")
 @click.option("--split", help="Split of the data.  [default: test]")
 @click.option("--threat", help="What bounds the change: linf, l2, snr, words.")
@@ -248,6 +254,12 @@ def demo(
     help="Also compare at the budgets where the white-box success of each source is this: 0.5,0.9.",
 )
 @click.option("--match-limit", type=click.IntRange(min=1), help="Examples for that comparison.  [default: all]")
+@click.option(
+    "--curve",
+    metavar="COST",
+    help="Also compare at equal cost: gradients, gradients=1,10,50 or queries=100,300, per example.",
+)
+@click.option("--curve-limit", type=click.IntRange(min=1), help="Examples for that comparison.  [default: all]")
 @click.option("--seed", "seeds", type=int, multiple=True, help="Repeat for several.  [default: 0]")
 @click.option("--controls", type=click.IntRange(min=1), help="Random draws for the control.  [default: 5]")
 @click.option(
@@ -300,7 +312,7 @@ def run_command(
         "sources": list(source) or None,
         "targets": list(target) or None,
         "attacks": list(attack) or None,
-        **{k: flags[k] for k in ("data", "split", "threat", "eps", "limit", "targeted", "on_error")},
+        **{k: flags[k] for k in ("transform", "data", "split", "threat", "eps", "limit", "targeted", "on_error")},
     }
     given = {k: v for k, v in of_modality.items() if v is not None}
     if modality is None and given and len(parts) == 1:
@@ -309,7 +321,7 @@ def run_command(
         raise CaromError("which modality? Pass --modality image, audio or text, or a STUDY.toml (see `carom init`).")
     if modality is not None:
         parts = {modality: {**parts.get(modality, {}), **given}}
-    names = ("controls", "batch", "device", "store", "out", "match_limit")
+    names = ("controls", "batch", "device", "store", "out", "match_limit", "curve", "curve_limit")
     settings = {k: flags[k] for k in names if flags[k] is not None}
     if flags["match"] is not None:
         settings["match"] = [number(level) for level in flags["match"].split(",")]
@@ -320,8 +332,9 @@ def run_command(
         wanted = resolve(wanted)
         counts = {}
         for name in wanted.modalities:
-            units, store = plan_of(wanted, name).units(), Store(wanted.store)
-            counts[name] = {"units": len(units), "stored": sum(store.has(u.key) for u in units)}
+            plan, store = plan_of(wanted, name), Store(wanted.store)
+            keys = {unit.key for unit in [*plan.units(), *plan.curve_units()]}
+            counts[name] = {"units": len(keys), "stored": sum(map(store.has, keys))}
         if as_json:
             _print_json(counts)
         for name, count in counts.items() if not as_json else ():
@@ -334,11 +347,11 @@ def run_command(
 
 
 @cli.command("list")
-@click.argument("what", type=click.Choice(["attacks", "models", "data", "defences", "runs"]))
+@click.argument("what", type=click.Choice(LISTS))
 @modality_option
 @as_json
 def list_command(what: str, modality: str | None, as_json: bool) -> None:
-    """List attacks, models of the zoo, built-in data, defences, or finished runs."""
+    """List attacks, transforms, metrics of perturbations, models of the zoo, built-in data, or finished runs."""
     from carom.common import listing
     from carom.common.console import print_table
 
@@ -353,13 +366,20 @@ def list_command(what: str, modality: str | None, as_json: bool) -> None:
 
 @cli.command()
 @click.argument("name")
+@modality_option
 @as_json
-def show(name: str, as_json: bool) -> None:
-    """Everything known of one attack, model, data set or run: parameters, paper, cost, card."""
+def show(name: str, modality: str | None, as_json: bool) -> None:
+    """Everything known of one attack, transform, model, data set or run: parameters, paper, cost, card.
+
+    \b
+    carom show mi-fgsm
+    carom show torchvision:resnet50@IMAGENET1K_V2      loads the model: its weights, classes and resolution
+    carom show hf:./my-vit -m image
+    """
     from carom.common import listing
     from carom.common.console import print_facts
 
-    facts = listing.find(name)
+    facts = listing.find(name, modality)
     _print_json(facts) if as_json else print_facts(facts)
 
 

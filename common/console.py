@@ -72,6 +72,8 @@ def print_run(run: Any) -> None:
         print_matrix(console, outcome.plan.modality, summary)
         if summary["targeted"]:
             print_targeted(console, summary)
+        if summary["curve"] is not None:
+            print_curve(console, summary["curve"])
         for line in summary["skipped"]:
             console.print(Text("  skipped: ") + shown(line))
         for one in summary["left_out"]:
@@ -91,6 +93,9 @@ def print_matrix(console: Console, modality: str, summary: Mapping[str, Any]) ->
     console.print()
     console.print(Text(f"{modality}: {summary['data']}, {summary['examples']} examples, {summary['threat']}", "bold"))
     console.print(Text("clean accuracy  ") + shown(clean))
+    for model in summary["models"]:
+        if resizes := model["facts"].get("resizes"):
+            console.print(Text("  ! ") + shown(f"{model['name']} {resizes}"))
 
     def excess(cell: Mapping[str, Any]) -> str:
         return rate(cell["excess"], cell["excess_low"], cell["excess_high"]) + "*" * (cell["source"] == cell["target"])
@@ -134,3 +139,23 @@ def _print_cells(
         whole = f"{source} {attack}{tail}{title(next(iter(row.values())))}"
         table.add_row(shown(whole), *(said(row[name]) if name in row else "–" for name in columns))
     console.print(table)
+
+
+def print_curve(console: Console, curve: Mapping[str, Any]) -> None:
+    """Excess transfer of each attack from each source, averaged over the other models, at every allowance."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column(f"mean excess at equal {curve['unit']}")
+    for allowed in curve["amounts"]:
+        table.add_column(f"{allowed:,}", justify="right")
+    rows: dict[tuple[str, str], dict[int, list[float]]] = {}
+    for cell in curve["cells"]:
+        at = rows.setdefault((cell["source"], cell["attack"]), {}).setdefault(cell["allowed"], [])
+        if cell["source"] != cell["target"] and cell["excess"] is not None:
+            at.append(cell["excess"])
+    for (source, attack), points in rows.items():
+        known = [points.get(allowed, []) for allowed in curve["amounts"]]
+        means = [sum(values) / len(values) if values else None for values in known]
+        table.add_row(shown(f"{source} {attack}"), *map(rate, means))
+    console.print(table)
+    for line in curve["left_out"]:
+        console.print(Text("  not at every allowance: ") + shown(line))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from torch import Tensor
 
 from carom.common.modality import get_modality
 from carom.common.report import Example
+from carom.common.report_values import amount
 from carom.common.transfer import Transfer
+from carom.common.units import Craft
 
 OUTCOMES = ("transferred", "source only", "failed")
 
@@ -23,6 +26,7 @@ def choose_examples(outcome: Transfer, per_cell: int) -> Iterator[Example]:
         if craft.seed != plan.seeds[0] or not store.has(craft.key):
             continue
         adversarial = craft.inputs(store)
+        sizes = _sizes(outcome, craft)
         by_source = outcome._answers([plan.judges(craft, craft.source)[0]])
         clean_source = outcome.clean(craft.source)
         for target in plan.targets:
@@ -53,4 +57,17 @@ def choose_examples(outcome: Transfer, per_cell: int) -> Iterator[Example]:
                     target_says=classes[int(by_target.answer[i])],
                     outcome=kind,
                     panels=panels(shard.space, shard.stored[i], adversarial[i], facts),
+                    size=sizes[i] if sizes else "",
                 )
+
+
+def _sizes(outcome: Transfer, craft: Craft) -> list[str]:
+    """What is said of the size of each perturbation; empty where it was not measured."""
+    size = outcome.plan.size(craft)
+    if not size.metrics or not outcome.store.has(size.key):
+        return []
+    rows = outcome.store.rows(size.key).to_pylist()
+    return [
+        ", ".join(f"{m.label} {amount(row[m.name])}" for m in size.metrics if math.isfinite(row[m.name]))
+        for row in rows
+    ]

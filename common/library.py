@@ -13,18 +13,20 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from carom.common.curves import parse_curve
 from carom.common.data import Dataset
 from carom.common.ensembles import Ensemble
 from carom.common.errors import CaromError, UnknownName
 from carom.common.matching import Matching, scale_of
 from carom.common.modality import AttackInfo, Modality, get_modality, load_data_of, load_model_of, modality_names
 from carom.common.models import Model
+from carom.common.others import others_for
 from carom.common.problem import Access, Attack, Cost, describe
-from carom.common.registry import attacks_of, choose_attack
+from carom.common.registry import attacks_of, build_attack, choose_attack, transformed
 from carom.common.registry import list_attacks as _list_attacks
-from carom.common.run import pick_device
+from carom.common.run import pick_device, with_transform
 from carom.common.spaces import Inputs
-from carom.common.specs import call_with, number, parse, split_members, split_parameters
+from carom.common.specs import number, parse, split_members, split_parameters
 from carom.common.store import Store, write_atomically
 from carom.common.surrogates import read_surrogate_card
 from carom.common.threats import Threat
@@ -56,7 +58,9 @@ def modality_of(source: Any, modality: str | None = None) -> Modality:
 
 
 def _ask_modality(what: str) -> CaromError:
-    return CaromError(f"carom cannot know the modality of {what}: pass modality= one of {', '.join(modality_names())}.")
+    return CaromError(
+        f"carom cannot know the modality of {what}: pass modality= (--modality), one of {', '.join(modality_names())}."
+    )
 
 
 def load_model(source: Any, modality: str | None = None, **facts: Any) -> Model:
@@ -104,12 +108,16 @@ def load_data(
 
 
 def get_attack(name: str, modality: str | None = None, **parameters: Any) -> Attack:
-    """The attack of that name: `get_attack("pgd", steps=20)`. Image and audio share their gradient attacks."""
+    """The attack of that name: `get_attack("pgd", steps=20)`. Image and audio share their gradient attacks; transforms
+    are their modality's: `get_attack("mi-fgsm", "image", transform="di,ti")`."""
     head, given = split_parameters(name)
-    for owner in [modality] if modality else modality_names():
-        known = attacks_of(get_modality(owner))
-        if head in known:
-            return call_with(known[head].build, {**given, **parameters}, f"attack {head}")
+    given |= parameters
+    owners = [get_modality(owner) for owner in ([modality] if modality else modality_names())]
+    owners = [owner for owner in owners if head in attacks_of(owner)]
+    if "transform" in given:  # of modalities that share the attack, one that has transforms
+        owners.sort(key=lambda owner: not owner.transforms)
+    for owner in owners:
+        return build_attack(owner, attacks_of(owner)[head], given).attack
     raise UnknownName("attack", head, {info.name for _, info in _list_attacks(modality)})
 
 
@@ -200,16 +208,27 @@ def attack(
     threat: Threat | str | None = None,
     eps: float | str | None = None,
     targeted: bool = False,
+    transforms: str | Sequence[str] = (),
+    others: Dataset | None = None,
     seed: int = 0,
     batch: int = 64,
     device: str = "auto",
 ) -> AdversarialSet:
-    """Adversarial examples for a model, rounded to what can be saved and checked against the budget."""
+    """Adversarial examples for a model, rounded to what can be saved and checked against the budget.
+
+    `transforms="di,ti"` gives a gradient attack these transforms of its modality besides. `others` are labelled
+    examples that are not under attack, for attacks that mix them in (admix).
+    """
     modality = get_modality(model.modality)
     budget, label = threat_of(modality, threat, eps)
-    chosen = _choose(modality, attack, label.split()[0] if threat is None or isinstance(threat, str) else None)
+    kind = label.split()[0] if threat is None or isinstance(threat, str) else None
+    chosen = _choose(modality, attack, kind, transforms)
     model.to(pick_device(device))
-    plan = Plan(model.modality, (model,), (model,), (chosen,), data, budget, label, (seed,), targeted=targeted)
+    plan = Plan(
+        *(model.modality, (model,), (model,), (chosen,), data, budget, label, (seed,)),
+        targeted=targeted,
+        others=others,
+    )
     results, stored = [], []
     for shard in plan.shards():
         for craft in plan.crafts(shard):
@@ -230,12 +249,16 @@ def attack(
     )
 
 
-def _choose(modality: Modality, attack: str | Attack, kind: str | None) -> Chosen:
+def _choose(modality: Modality, attack: str | Attack, kind: str | None, transforms: str | Sequence[str]) -> Chosen:
+    wanted = transforms if isinstance(transforms, str) else ",".join(transforms)
     if isinstance(attack, str):
-        return choose_attack(modality, attack, kind)
-    named = str(describe(attack))
-    info = AttackInfo(type(attack).__name__, named, "given by the caller", Access.LABEL, (), lambda: attack, "unknown")
-    return Chosen(info, {}, attack)
+        return choose_attack(modality, with_transform(attack, wanted or None), kind)
+    needs, name = Access.LABEL, type(attack).__name__
+    if wanted:
+        attack, more = transformed(modality, attack, wanted, f"attack {name}")
+        needs |= more
+    info = AttackInfo(name, str(describe(attack)), "given by the caller", needs, (), lambda: attack, "unknown")
+    return Chosen(info, {"transform": wanted} if wanted else {}, attack)
 
 
 def transfer(
@@ -247,7 +270,10 @@ def transfer(
     threat: Threat | str | None = None,
     eps: float | str | None = None,
     targeted: bool = False,
+    transforms: str | Sequence[str] = (),
+    others: Dataset | None = None,
     match: Sequence[float] = (),
+    curve: str | None = None,
     seeds: Sequence[int] = (0,),
     controls: int = 5,
     store: Store | Path | str | None = None,
@@ -258,12 +284,16 @@ def transfer(
 ) -> Transfer:
     """Craft on every source, measure on every target: T, its control, E, R, their intervals and warnings.
 
-    Every attack runs on each source that grants what it needs. With a `store`, what is there is not computed again.
+    Every attack runs on each source that grants what it needs. `transforms` are added to every attack that names none
+    itself ("mi-fgsm?transform=di,ti"). Attacks that need `others`, labelled examples not under attack, take them from
+    the train split where `data` is a spec. With a `store`, what is there is not computed again.
     `match=(0.5, 0.9)` measures all of it once more where each source's white-box success is .5 and .9: the modality's
     scale of budgets of the threat's kind is searched, and the cells say what was reached (`Transfer.matched_rows`).
+    `curve="gradients=1,10,50"` measures it at equal numbers of gradients per example (`Transfer.curve_rows`).
     """
     if executor not in ("inline", inline) and isinstance(executor, str):
         raise UnknownName("executor", executor, ["inline"])
+    spec = data if isinstance(data, str) else None
     data = load_data(data) if isinstance(data, str) else data
     modality = get_modality(data.modality)
     where = pick_device(device)
@@ -271,13 +301,18 @@ def transfer(
     target_models = tuple(load_model(m, modality.name).to(where) for m in targets)
     budget, label = threat_of(modality, threat, eps)
     kind = label.split()[0] if threat is None or isinstance(threat, str) else None
-    chosen = tuple(_choose(modality, a, kind) for a in attacks)
+    chosen = tuple(_choose(modality, a, kind, transforms) for a in attacks)
+    if others is None and spec is not None and any(c.needs_others for c in chosen):
+        others = others_for(data, lambda split, most: load_data(spec, split, most, modality.name), "test")
     if match and kind is None:
         raise CaromError("match searches a scale of budgets: name the kind of threat, for example threat='linf'.")
     plan = Plan(
         *(modality.name, source_models, target_models, chosen, data, budget, label, tuple(seeds), controls, targeted),
         eps=None if kind is None else number(label.split()[1]),
         matching=Matching(tuple(match), scale_of(modality, kind)) if match and kind is not None else None,
+        curve=None if curve is None else parse_curve(curve),
+        metrics=tuple(modality.metrics),
+        others=others,
     )
     if store is None:
         store = tempfile.mkdtemp(prefix="carom-")

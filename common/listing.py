@@ -6,14 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from carom.common.errors import UnknownName
+from carom.common.library import load_model
 from carom.common.modality import get_modality, modality_names
+from carom.common.models import Model
 from carom.common.registry import describe_attack, list_attacks
 from carom.common.run import load_run
 from carom.common.specs import parse
 from carom.common.zoo import Recipe, read_card
 
 COLUMNS = {
-    "attacks": ("name", "modality", "needs", "threats", "summary"),
+    "attacks": ("name", "modality", "needs", "threats", "cost", "paper", "summary"),
+    "transforms": ("name", "modality", "needs", "summary"),
+    "metrics": ("name", "modality", "summary", "missing"),
     "models": ("name", "modality", "family", "clean_accuracy", "summary"),
     "data": ("name", "modality", "summary"),
     "defences": ("name", "modality", "summary"),
@@ -21,6 +25,8 @@ COLUMNS = {
 }
 NONE = {
     "attacks": "no attacks",
+    "transforms": "no transforms",
+    "metrics": "no metrics",
     "models": "no models",
     "data": "no data",
     "defences": "no defences are built in yet",
@@ -30,6 +36,37 @@ NONE = {
 
 def attacks(modality: str | None = None) -> list[dict[str, Any]]:
     return [describe_attack(owner, info) for owner, info in list_attacks(modality)]
+
+
+def transforms(modality: str | None = None) -> list[dict[str, Any]]:
+    """What `--transform` takes: any gradient attack can be given them."""
+    return [
+        {
+            "name": info.name,
+            "modality": owner,
+            "summary": info.summary,
+            "reference": info.reference,
+            "needs": info.needs.words(),
+            "use": f"--transform {info.name}, or in an attack: mi-fgsm?transform={info.name}",
+        }
+        for owner in ([modality] if modality else modality_names())
+        for info in get_modality(owner).transforms.values()
+    ]
+
+
+def metrics(modality: str | None = None) -> list[dict[str, Any]]:
+    """What is measured of the size of perturbations; `missing` says why one cannot be had here."""
+    return [
+        {
+            "name": metric.name,
+            "modality": owner,
+            "summary": metric.summary,
+            "reference": metric.reference,
+            "missing": metric.missing(),
+        }
+        for owner in ([modality] if modality else modality_names())
+        for metric in get_modality(owner).metrics
+    ]
 
 
 def models(modality: str | None = None) -> list[dict[str, Any]]:
@@ -76,6 +113,23 @@ def runs(modality: str | None = None) -> list[dict[str, Any]]:
     return rows
 
 
+MODEL_KINDS = ("torchvision", "torchaudio", "hf", "safetensors", "sklearn", "py")
+
+
+def described(model: Model) -> dict[str, Any]:
+    """What is told of a model that was loaded."""
+    return {
+        "name": model.name,
+        "modality": model.modality,
+        "family": model.family.value,
+        "grants": model.access.words(),
+        "classes": len(model.classes),
+        "shape": ["any" if side is None else side for side in getattr(model, "shape", None) or ()],
+        **model.facts,
+        "digest": model.digest,
+    }
+
+
 def recipe_of(spec: str) -> Recipe:
     """The recipe of zoo:NAME."""
     name = parse(spec, ("zoo",)).rest if ":" in spec else spec
@@ -85,17 +139,21 @@ def recipe_of(spec: str) -> Recipe:
     return known[name]
 
 
-def find(name: str) -> dict[str, Any]:
-    """Facts of one attack, model, data set or run folder."""
+def find(name: str, modality: str | None = None) -> dict[str, Any]:
+    """Facts of one attack, transform, model, data set or run folder. An attack and a transform may share a name:
+    `transform:ssa` is the transform. A model from outside the zoo is loaded to be asked; where its spec does not tell
+    its modality, it has to be named."""
     if (Path(name) / "manifest.json").exists():
         return load_run(Path(name))[1]
+    if name.partition(":")[0] in MODEL_KINDS:
+        return described(load_model(name, modality))
     bare = name.split(":", 1)[-1]
-    found = [row for row in attacks() if row["name"] == bare]
-    if found:
-        return {**found[0], "modality": [row["modality"] for row in found]}
+    for rows in ([] if name.startswith("transform:") else [attacks()]) + [transforms()]:
+        if found := [row for row in rows if row["name"] == bare]:
+            return {**found[0], "modality": [row["modality"] for row in found]}
     for row in [*models(), *data()]:
         if bare == row["name"].split(":", 1)[1]:
             recipe = recipe_of(row["name"]) if row["name"].startswith("zoo:") else None
             return {**row, **(read_card(recipe) if recipe is not None and recipe.card.exists() else {})}
-    known = {row["name"] for row in [*attacks(), *models(), *data()]}
-    raise UnknownName("attack, model, data set or run", name, known | {n.split(":", 1)[-1] for n in known})
+    known = {row["name"] for row in [*attacks(), *transforms(), *models(), *data()]}
+    raise UnknownName("attack, transform, model, data set or run", name, known | {n.split(":", 1)[-1] for n in known})

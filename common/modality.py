@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from carom.common.data import Dataset
 from carom.common.ensembles import Ensemble
 from carom.common.errors import CaromError, UnknownName
+from carom.common.metrics import Metric
 from carom.common.models import Model
 from carom.common.problem import Access, Attack
 from carom.common.spaces import Inputs, Space
@@ -138,6 +139,8 @@ class Modality:
     panels: Callable[[Space, Inputs, Inputs, Mapping[str, Any]], list[Panel]]
     """(space, one clean stored input, one adversarial, {"length", "sample_rate", ...}) -> what the report shows."""
     transforms: Mapping[str, TransformInfo] = field(default_factory=dict)
+    metrics: Sequence[Metric] = ()
+    """How large a perturbation is, in the order in which tables show it."""
     scales: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Kind of threat -> budgets as `--eps` takes them, weakest first, in steps worth telling apart, up to a cap: where
     a search for a wanted white-box success looks."""

@@ -39,6 +39,8 @@ class Model:
         self.classes = tuple(classes)
         self.digest = digest
         self.device = torch.device("cpu")
+        self.facts: dict[str, str] = {}  # what else is told of it: which weights, at what resolution
+        self.remedy = "Choose data of that shape, or wrap the model with the resizing it needs."
 
     def __call__(self, inputs: Inputs, lengths: Tensor | None = None) -> Output:
         raise NotImplementedError
@@ -207,8 +209,7 @@ def check_shape(model: Any, inputs: Tensor) -> None:
     if len(given) != len(wanted) or any(w is not None and w != g for w, g in zip(wanted, given, strict=True)):
         say = "x".join("any" if w is None else str(w) for w in wanted)
         raise CaromError(
-            f"model {model.name} takes inputs of shape {say}, the data has {'x'.join(map(str, given))}. "
-            "Choose data of that shape, or wrap the model with the resizing it needs."
+            f"model {model.name} takes inputs of shape {say}, the data has {'x'.join(map(str, given))}. {model.remedy}"
         )
 
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from importlib.metadata import entry_points
 from typing import Any
 
+from carom.common.ascent import climb_of, with_climb
 from carom.common.errors import CaromError, UnknownName
-from carom.common.modality import AttackInfo, Modality, get_modality, modality_names
+from carom.common.modality import AttackInfo, Modality, TransformInfo, get_modality, modality_names
+from carom.common.problem import Access, Attack
 from carom.common.specs import call_with, split_parameters
 from carom.common.units import Chosen
 
@@ -25,7 +31,7 @@ def attacks_of(modality: Modality) -> dict[str, AttackInfo]:
 
 
 def choose_attack(modality: Modality, spec: str, threat: str | None = None) -> Chosen:
-    """The attack that `pgd?steps=20` asks for, checked against the kind of threat."""
+    """The attack that `pgd?steps=20&transform=di,ti` asks for, checked against the kind of threat."""
     name, parameters = split_parameters(spec)
     known = attacks_of(modality)
     if name not in known:
@@ -34,7 +40,46 @@ def choose_attack(modality: Modality, spec: str, threat: str | None = None) -> C
     if threat is not None and threat not in info.threats:
         kinds = ", ".join(info.threats)
         raise CaromError(f"attack {name} works within {kinds}, not {threat}. Choose another --threat.")
-    return Chosen(info, parameters, call_with(info.build, parameters, f"attack {name}"))
+    return build_attack(modality, info, parameters)
+
+
+def build_attack(modality: Modality, info: AttackInfo, parameters: Mapping[str, Any]) -> Chosen:
+    """A registered attack with its parameters; `transform` is not its own but names transforms to add."""
+    name, own = info.name, dict(parameters)
+    wanted = None if "transform" in inspect.signature(info.build).parameters else own.pop("transform", None)
+    attack = call_with(info.build, own, f"attack {name}")
+    if wanted is not None:
+        attack, needs = transformed(modality, attack, str(wanted), f"attack {name}")
+        info = replace(info, needs=info.needs | needs)
+    return Chosen(info, parameters, attack)
+
+
+def transformed(modality: Modality, attack: Attack, names: str | Iterable[str], what: str) -> tuple[Attack, Access]:
+    """(the attack with these transforms, in order, after those it has; what they need besides)."""
+    wanted = chosen_transforms(modality, names)
+    climb = climb_of(attack)
+    if climb is None:
+        raise CaromError(
+            f"{what} takes no transform: it does not climb a gradient. Leave --transform out, or name transforms in "
+            "the attacks that do: 'mi-fgsm?transform=di'."
+        )
+    needs = Access(0)
+    for info in wanted:
+        climb, needs = info.apply(climb), needs | (info.needs & ~Access.GRADIENT)
+    return with_climb(attack, climb), needs
+
+
+def chosen_transforms(modality: Modality, names: str | Iterable[str]) -> list[TransformInfo]:
+    """The transforms that "di,ti" names, each once."""
+    split = [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
+    if not modality.transforms:
+        raise CaromError(f"{modality.name} has no transforms. See `carom list transforms`.")
+    for name in split:
+        if name not in modality.transforms:
+            raise UnknownName(f"{modality.name} transform", name, modality.transforms)
+    if twice := sorted({name for name in split if split.count(name) > 1}):
+        raise CaromError(f"transform {', '.join(twice)} is named twice. Name each once, in the order to apply them.")
+    return [modality.transforms[name] for name in split]
 
 
 def list_attacks(modality: str | None = None) -> list[tuple[str, AttackInfo]]:
@@ -43,14 +88,23 @@ def list_attacks(modality: str | None = None) -> list[tuple[str, AttackInfo]]:
     return [(name, info) for name in names for info in attacks_of(get_modality(name)).values()]
 
 
+def paper(reference: str) -> str:
+    """Authors and year, as tables cite a paper; "own" where a reference names none.
+
+    >>> paper("Dong et al. 2018, Boosting adversarial attacks with momentum")
+    'Dong et al. 2018'
+    """
+    cited = re.match(r"(.*?\b(?:19|20)\d\d)\b", reference)
+    return cited[1] if cited else "own"
+
+
 def describe_attack(modality: str, info: AttackInfo) -> dict[str, Any]:
     """One attack as `carom list attacks --json` prints it."""
-    import inspect
-
     return {
         "name": info.name,
         "modality": modality,
         "summary": info.summary,
+        "paper": paper(info.reference),
         "reference": info.reference,
         "needs": info.needs.words(),
         "threats": list(info.threats),

@@ -56,6 +56,7 @@ class Example:
     target_says: str
     outcome: str  # "transferred", "source only" or "failed"
     panels: Sequence[Panel]
+    size: str = ""  # how far it is from the clean input: "Linf .110, SSIM .93"
 
 
 def write_report(
@@ -170,7 +171,7 @@ def fitting(cells: Sequence[Key], sizes: Sequence[int], room: int) -> list[int]:
 
 
 def _example(e: Example, number: Numbers) -> dict[str, Any]:
-    names = ("modality", "id", "source", "target", "attack", "label", "source_says", "target_says", "outcome")
+    names = ("modality", "id", "source", "target", "attack", "label", "source_says", "target_says", "outcome", "size")
     seen = {name: visible(str(getattr(e, name))) for name in names}
     key = [seen[name] for name in ("modality", "source", "target", "attack")]
     return {**seen, "number": number(*key), "panels": [_panel(p) for p in e.panels]}

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from carom.common.report_costs import curve_view
 from carom.common.report_families import Row, family_order, heat_map_groups, mean_of
 from carom.common.report_values import DASH, amount, interval, listing, plural, rate, shade, short, span
 from carom.common.transfer import LEAST_EXAMPLES, LEAST_WHITE_BOX, MOST_CONTROL
@@ -46,6 +47,11 @@ def modality_view(name: str, part: Row, number: Numbers) -> dict[str, Any]:
         "name": name,
         "title": name[:1].upper() + name[1:],
         "part": part,
+        "curve": curve_view(part),
+        "sizes": _sizes(runs),
+        "metrics": [m for m in part.get("metrics", []) if m["missing"] is None],
+        "metric_heads": [(m["label"], m["summary"]) for m in part.get("metrics", []) if m["missing"] is None],
+        "missing": [m for m in part.get("metrics", []) if m["missing"] is not None],
         "models": sorted(models.values(), key=lambda m: family_order(m["family"])),
         "runs": runs,
         "maps": maps,
@@ -56,7 +62,10 @@ def modality_view(name: str, part: Row, number: Numbers) -> dict[str, Any]:
         "threats": _distinct(str(c["threat"]) for c in cells),
         "between": len(between),
         "best": max(between, key=lambda c: c["excess"], default=None),
-        "cautions": _cautions(runs, cells),
+        "cautions": [
+            *_cautions(runs, cells),
+            *(f"{m['name']} {m['facts']['resizes']}." for m in models.values() if m.get("facts", {}).get("resizes")),
+        ],
         "told": [(text, source, n) for (text, source), n in told.items()],
         "failures": part.get("failures") or [],
         "skipped": part.get("skipped") or [],
@@ -92,6 +101,19 @@ def _runs(modality: str, cells: Sequence[Row]) -> list[dict[str, Any]]:
             flags.append(f"n = {own['n']}")
         runs.append({**first, "own_n": own and own["n"], "flags": flags})
     return runs
+
+
+def _sizes(runs: Sequence[Row]) -> list[dict[str, Any]]:
+    """For each source, attack, threat and seed: {metric: (median, mean)} over the examples that were changed."""
+    return [
+        {
+            **{name: r[name] for name in ("source", "attack", "threat", "seed")},
+            "changed": r["size"]["changed"],
+            "values": {name: (v["median"], v["mean"]) for name, v in r["size"].items() if isinstance(v, Mapping)},
+        }
+        for r in runs
+        if r.get("size")
+    ]
 
 
 def _cautions(runs: Sequence[Row], cells: Sequence[Row]) -> list[str]:

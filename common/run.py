@@ -17,14 +17,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from carom.common.curves import parse_curve
 from carom.common.data import Dataset
 from carom.common.errors import CaromError, UnknownName
 from carom.common.loading import OWN_CODE
 from carom.common.matching import Matching, scale_of
 from carom.common.modality import Modality, get_modality, load_data_of, load_model_of
 from carom.common.models import Model
+from carom.common.others import others_for
 from carom.common.registry import choose_attack
-from carom.common.specs import number, parse
+from carom.common.specs import number, parse, split_parameters
 from carom.common.store import Store, write_atomically
 from carom.common.study import ModalityStudy, Named, Study, make_study
 from carom.common.transfer import Plan, Progress, Transfer, evaluate, table_of
@@ -60,13 +62,21 @@ def resolve(study: Study) -> Study:
                 "data": part.data or Named(spec=defaults.data),
                 "sources": sources,
                 "targets": targets or sources,
-                "attacks": part.attacks or list(defaults.attacks),
+                "attacks": [with_transform(spec, part.transform) for spec in part.attacks or defaults.attacks],
+                "transform": None,
                 "threat": threat,
                 "eps": part.eps if part.eps is not None else defaults.eps,
                 "limit": part.limit if part.limit is not None or part.data else defaults.limit,
             }
         )
     return study.model_copy(update={"modalities": parts})
+
+
+def with_transform(spec: str, transform: str | None) -> str:
+    """The spec of an attack, with the study's transform unless it names its own."""
+    if transform is None or "transform" in split_parameters(spec)[1]:
+        return spec
+    return f"{spec}{'&' if '?' in spec else '?'}transform={transform}"
 
 
 def plan_of(study: Study, name: str) -> Plan:
@@ -83,8 +93,15 @@ def plan_of(study: Study, name: str) -> Plan:
     if study.match:
         scale = scale_of(modality, part.threat)
         matching = Matching(tuple(study.match), scale, study.match_limit, study.match_controls)
+    curve = parse_curve(study.curve, study.curve_limit) if study.curve is not None else None
     facts = {"on_error": part.on_error, **part.data.facts}
-    data = load_data_of(modality, part.data.spec, part.split, part.limit, facts)
+    spec = part.data.spec
+
+    def load(split: str, limit: int | None) -> Dataset:
+        return load_data_of(modality, spec, split, limit, facts)
+
+    data = load(part.split, part.limit)
+    others = others_for(data, load, part.split) if any(c.needs_others for c in chosen) else None
     device, loaded = pick_device(study.device), {}
     for named in [*part.sources, *part.targets]:
         key = json.dumps([named.spec, named.facts], sort_keys=True, default=str)
@@ -104,6 +121,9 @@ def plan_of(study: Study, name: str) -> Plan:
         targeted=part.targeted,
         eps=number(part.eps),
         matching=matching,
+        curve=curve,
+        metrics=tuple(modality.metrics),
+        others=others,
     )
 
 
@@ -159,7 +179,7 @@ class Run:
         for name, value in (("study", study), ("manifest", manifest), ("result", summary)):
             write_atomically(self.folder / f"{name}.json", json.dumps(value, indent=2, allow_nan=False).encode())
         parts = [
-            (name, [*part["cells"], *(part["matched"] or {}).get("cells", [])])
+            (name, [c for of in (part, part["matched"], part["curve"]) if of is not None for c in of["cells"]])
             for name, part in summary["modalities"].items()
         ]
         if cells := [{"modality": name, **row} for name, rows in parts for row in rows]:

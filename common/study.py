@@ -39,6 +39,7 @@ class ModalityStudy(BaseModel):
     sources: list[Named] = Field(default_factory=list)
     targets: list[Named] = Field(default_factory=list)
     attacks: list[str] = Field(default_factory=list)
+    transform: str | None = None  # of every attack that names none itself: "di,ti"
     threat: str | None = None
     eps: float | str | None = None
     limit: int | None = Field(default=None, ge=1)
@@ -49,6 +50,11 @@ class ModalityStudy(BaseModel):
     @classmethod
     def _data(cls, value: Any) -> Any:
         return _named(value)
+
+    @field_validator("transform", mode="before")
+    @classmethod
+    def _transform(cls, value: Any) -> Any:
+        return ",".join(value) if isinstance(value, list) and all(isinstance(v, str) for v in value) else value
 
     @field_validator("sources", "targets", mode="before")
     @classmethod
@@ -72,6 +78,9 @@ class Study(BaseModel):
     match: list[Annotated[float, Field(gt=0, lt=1)]] = Field(default_factory=list)
     match_limit: int | None = Field(default=None, ge=1)
     match_controls: int | None = Field(default=None, ge=1, le=100)
+    # Excess transfer against cost: "gradients", or with the allowances: "gradients=1,10,50"; "queries=100,300".
+    curve: str | None = None
+    curve_limit: int | None = Field(default=None, ge=1)
 
 
 SETTINGS = tuple(name for name in Study.model_fields if name != "modalities")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,18 +12,21 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 import torch
+from torch import Tensor
 
 from carom.common.builds import builds_of
+from carom.common.curves import Curve, affording, why_not
 from carom.common.data import Dataset
 from carom.common.errors import CaromError
 from carom.common.matching import Budget, Match, Matching, Search, search, together
+from carom.common.metrics import Metric, summarised
 from carom.common.modality import MODELS
-from carom.common.models import Model
+from carom.common.models import Model, check_shape
 from carom.common.problem import Access, Status
 from carom.common.stats import Array, Bootstrap, excess, interval, wilson
 from carom.common.store import Store
 from carom.common.threats import Ball, Threat
-from carom.common.units import Chosen, Clean, Control, Craft, Judge, Swapped, Unit
+from carom.common.units import Chosen, Clean, Control, Craft, Judge, Size, Swapped, Unit, needed
 
 SHARD = 256
 """Examples in one unit of work: what an interruption can cost. Part of every key, never of a result."""
@@ -65,7 +68,7 @@ def inline(units: Sequence[Unit], store: Store, batch: int, progress: Progress |
             progress(done, len(units), unit.what)
         if store.has(unit.key):
             continue
-        needs = unit.artefact.needs if isinstance(unit, Judge) else None
+        needs = needed(unit)
         if needs is not None and needs.key in broken:
             continue
         try:
@@ -96,6 +99,9 @@ class Plan:
     targeted: bool = False
     eps: float | None = None  # the budget as a number, where it has one
     matching: Matching | None = None
+    curve: Curve | None = None
+    metrics: tuple[Metric, ...] = ()  # of the size of perturbations
+    others: Dataset | None = None  # clean examples that the attacker has besides
 
     def __post_init__(self) -> None:
         if self.controls < 1:
@@ -110,6 +116,8 @@ class Plan:
                     f"model {model.name} takes {_differs(model.space, self.data.space)}, the data {self.data.name} is "
                     f"{_differs(self.data.space, model.space)}. Convert the data, or choose a model made for it."
                 )
+            if getattr(model, "shape", None) is not None and isinstance(self.data.stored, Tensor):
+                check_shape(model, self.data.stored[:1])
             if model.classes != self.data.classes:
                 raise CaromError(
                     f"model {model.name} knows {len(model.classes)} classes ({_some(model.classes)}), the data "
@@ -120,6 +128,11 @@ class Plan:
         if len(set(names)) != len(names):
             twice = sorted({n for n in names if names.count(n) > 1})
             raise CaromError(f"two different models are called {', '.join(twice)}. Give one of them a name=...")
+        if self.others is None and (hungry := [c.label for c in self.attacks if c.needs_others]):
+            raise CaromError(
+                f"attack {', '.join(hungry)} needs labelled examples that are not under attack: pass others=, for "
+                "example others=load_data(..., split='train', limit=64)."
+            )
         for source in self.sources:
             if not self.attacks_on(source):
                 why = ", ".join(f"{c.info.name} {self._unsuited(c, source)}" for c in self.attacks)
@@ -139,14 +152,14 @@ class Plan:
 
     def left_out(self) -> list[dict[str, str]]:
         """Attacks that a source would let in, but whose build they do not suit: {"source", "attack", "why"} each."""
-        pairs = [(source, c) for source in self.sources for c in self.attacks if c.info.needs in source.access]
+        pairs = [(source, c) for source in self.sources for c in self.attacks if c.runs_on(source)]
         found = [(source.name, chosen.label, self._unsuited(chosen, source)) for source, chosen in pairs]
         return [{"source": source, "attack": attack, "why": why} for source, attack, why in found if why is not None]
 
     def _unsuited(self, chosen: Chosen, source: Model) -> str | None:
         """Why an attack cannot run on a source; None if it can."""
         info = chosen.info
-        if info.needs not in source.access:
+        if not chosen.runs_on(source):
             return f"needs {_words(info.needs)}"
         if info.models == "any" or info.models in self._builds(source):
             return None
@@ -170,7 +183,11 @@ class Plan:
         for source in self.sources:
             for chosen in self.attacks_on(source):
                 for seed in self.seeds:
-                    yield Craft(source, chosen, chosen.info.threat(self.threat), shard, seed, self.targeted)
+                    yield self.craft(source, chosen, self.threat, shard, seed)
+
+    def craft(self, source: Model, chosen: Chosen, threat: Threat, shard: Dataset, seed: int) -> Craft:
+        others = self.others if chosen.needs_others else None
+        return Craft(source, chosen, chosen.info.threat(threat), shard, seed, self.targeted, others)
 
     def judged(self, craft: Craft) -> list[Model]:
         """The targets and, for its white-box success, the source itself."""
@@ -187,6 +204,9 @@ class Plan:
         ]
         return attacked, controls, Judge(model, Swapped(craft), craft.data, f"{name} on swapped {craft.what}")
 
+    def size(self, craft: Craft) -> Size:
+        return Size(craft, tuple(m for m in self.metrics if m.missing() is None))
+
     def units(self) -> list[Unit]:
         """Everything to compute, in an order in which each unit finds what it needs; each key once."""
         return self.units_of(craft for shard in self.shards() for craft in self.crafts(shard))
@@ -200,6 +220,9 @@ class Plan:
                 units.setdefault(clean.key, clean)
         for craft in crafts:
             units.setdefault(craft.key, craft)
+            if self.metrics:
+                size = self.size(craft)
+                units.setdefault(size.key, size)
             for model in self.judged(craft):
                 attacked, controls, swapped = self.judges(craft, model)
                 for judge in (attacked, *controls, swapped):
@@ -229,11 +252,48 @@ class Plan:
 
     def matched_crafts(self, match: Match) -> list[list[Craft]]:
         """For each seed, the crafts of a match on every shard. To be asked of the plan for matching."""
-        threat = match.chosen.info.threat(match.budget.threat)
         return [
-            [Craft(match.source, match.chosen, threat, shard, seed, self.targeted) for shard in self.shards()]
+            [self.craft(match.source, match.chosen, match.budget.threat, shard, seed) for shard in self.shards()]
             for seed in self.seeds
         ]
+
+    # At equal cost: the same sources, targets and attacks, each attack with the steps that an allowance pays for.
+
+    def for_curve(self) -> Plan:
+        """This plan on the examples of its curve."""
+        assert self.curve is not None
+        return replace(self, data=self.data.sample(self.curve.limit))
+
+    def curve_crafts(self) -> list[tuple[int, list[Craft]]]:
+        """(allowance, the crafts on every shard) for each source, attack and seed. To be asked of the plan for it."""
+        assert self.curve is not None
+        return [
+            (amount, [self.craft(source, affordable, self.threat, shard, seed) for shard in self.shards()])
+            for source in self.sources
+            for chosen in self.attacks_on(source)
+            for amount in self.curve.amounts
+            if (affordable := affording(chosen, self.curve.unit, amount)) is not None
+            for seed in self.seeds
+        ]
+
+    def curve_units(self) -> list[Unit]:
+        """What the curve needs; empty without one."""
+        if self.curve is None:
+            return []
+        part = self.for_curve()
+        crafts = [craft for _, of_shards in part.curve_crafts() for craft in of_shards]
+        return part.units_of(crafts) if crafts else []
+
+    def off_curve(self) -> list[str]:
+        """Which attacks have no point on the curve at some allowances, and why."""
+        if self.curve is None:
+            return []
+        curve, said = self.curve, []
+        for chosen in self.attacks:
+            missing = tuple(a for a in curve.amounts if affording(chosen, curve.unit, a) is None)
+            if missing and any(self._unsuited(chosen, source) is None for source in self.sources):
+                said.append(f"{chosen.label}: {why_not(chosen, curve.unit, missing)}")
+        return said
 
 
 def shards(data: Dataset) -> list[Dataset]:
@@ -315,6 +375,7 @@ class Transfer:
                     "clean_high": high,
                     "n": len(labels),
                     "digest": model.digest,
+                    "facts": dict(model.facts),
                 }
             )
         return rows
@@ -343,6 +404,18 @@ class Transfer:
                     cells.append({**row, "at_level": at_level, "why": why})
         return cells
 
+    def curve_rows(self) -> list[dict[str, Any]]:
+        """The cells at equal cost: `allowed` says how many of `unit` (gradients or queries) an example could spend;
+        what was spent is in `backward` and `queries`."""
+        if self.plan.curve is None:
+            return []
+        part, unit = Transfer(self.plan.for_curve(), self.store), self.plan.curve.unit
+        bootstrap, cells = Bootstrap.of(len(part.plan.data)), []
+        for amount, crafts in part.plan.curve_crafts():
+            budget = {"matched": None, "threat": self.plan.threat_label, "eps": self.plan.eps}
+            cells += part._cells_of(crafts, bootstrap, {**budget, "unit": unit, "allowed": amount})
+        return cells
+
     def _cells_of(
         self, crafts: Sequence[Craft], bootstrap: Bootstrap, budget: Mapping[str, Any]
     ) -> list[dict[str, Any]]:
@@ -360,6 +433,7 @@ class Transfer:
         cost = {name: float(np.mean(table[name].to_numpy())) for name in ("forward", "backward", "queries")}
         cost["seconds"] = sum(self.store.seconds(c.key) for c in crafts) / len(plan.data)
         marks = np.bincount(table["status"].to_numpy(), minlength=len(Status))
+        size = self._size(crafts)
         source_clean = self.clean(craft.source)
         own = judged.get(craft.source.digest)
         if source_clean is None or own is None:
@@ -381,15 +455,23 @@ class Transfer:
                 "seed": craft.seed,
                 **measure.cell(target_clean, judged[target.digest]),
                 **cost,
+                "size": size,
             }
             row["warnings"] = self._warnings(row, craft, marks)
             rows.append(row)
         return rows
 
+    def _size(self, crafts: Sequence[Craft]) -> dict[str, Any] | None:
+        """How large the perturbations of a craft are; None where that was not measured."""
+        sizes = [self.plan.size(craft) for craft in crafts]
+        if not self.plan.metrics or not all(self.store.has(size.key) for size in sizes):
+            return None
+        return summarised(pa.concat_tables([self.store.rows(size.key) for size in sizes]).to_pydict())
+
     def _warnings(self, row: dict[str, Any], craft: Craft, marks: np.ndarray) -> list[str]:
         found = []
         white, null = row["white_box"], row["white_box_control"]
-        if white is not None and white < LEAST_WHITE_BOX and row["matched"] is None:
+        if white is not None and white < LEAST_WHITE_BOX and not (row["matched"] or row.get("allowed")):
             found.append(f"white-box success is only {white:.2f}: low transfer may be the attack's failure")
         # Where the null follows what the attack changed, it is compared with the attack, not with a fixed share.
         most = MOST_CONTROL if isinstance(craft.threat, Ball) else (white or 0) / 2
@@ -407,8 +489,9 @@ class Transfer:
 
     @property
     def cells(self) -> pa.Table:
-        """The cells as a pyarrow table; those at equal white-box success have their level in the column `matched`."""
-        return table_of([*self.rows(), *self.matched_rows()])
+        """The cells as a pyarrow table; those at equal white-box success have their level in the column `matched`,
+        those at equal cost their allowance in `allowed`."""
+        return table_of([*self.rows(), *self.matched_rows(), *self.curve_rows()])
 
     def to_pandas(self) -> Any:
         return self.cells.to_pandas()
@@ -436,8 +519,16 @@ class Transfer:
             "threat": self.plan.threat_label,
             "targeted": self.plan.targeted,
             "models": self.models(),
+            "metrics": [
+                {
+                    **{name: getattr(m, name) for name in ("name", "label", "summary", "reference")},
+                    "missing": m.missing(),
+                }
+                for m in self.plan.metrics
+            ],
             "cells": self.rows(),
             "matched": self._matched(),
+            "curve": self._curve(),
             "failures": [{"what": f.what, "error": f.error} for f in self.failures],
             "seconds": round(self.seconds, 2),
         }
@@ -455,6 +546,19 @@ class Transfer:
             "controls": plan.controls,
             "searched": max((match.searched for match in self.matches), default=0),
             "cells": self.matched_rows(),
+        }
+
+    def _curve(self) -> dict[str, Any] | None:
+        """What `--json` prints of the comparison at equal cost; None if it was not asked for."""
+        curve = self.plan.curve
+        if curve is None:
+            return None
+        return {
+            "unit": curve.unit,
+            "amounts": list(curve.amounts),
+            "examples": len(self.plan.for_curve().data),
+            "left_out": self.plan.off_curve(),
+            "cells": self.curve_rows(),
         }
 
     def report(self, path: Path | str) -> None:
@@ -568,11 +672,23 @@ def evaluate(
         part = plan.for_matching()
         crafts = [c for match in outcome.matches for of_seed in part.matched_crafts(match) for c in of_seed]
         outcome.failures += executor(part.units_of(crafts) if crafts else [], store, batch, progress)
+    if units := plan.curve_units():
+        outcome.failures += executor(units, store, batch, progress)
     outcome.seconds = time.perf_counter() - started
     return outcome
 
 
 def table_of(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Rows of a study and of its matched comparison as one table: a column that some rows lack is null there."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    return pa.Table.from_pylist([{name: row.get(name) for name in names} for row in rows])
+    """Rows of a study and of its comparisons as one table: a column that some rows lack is null there, and what is
+    nested in a row becomes columns of its own: `size_ssim_mean`."""
+    flat = [dict(_flat(row)) for row in rows]
+    names = list(dict.fromkeys(name for row in flat for name in row))
+    return pa.Table.from_pylist([{name: row.get(name) for name in names} for row in flat])
+
+
+def _flat(row: Mapping[str, Any], head: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in row.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{head}{name}_")
+        else:
+            yield f"{head}{name}", value

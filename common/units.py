@@ -18,10 +18,11 @@ from torch import Tensor
 
 from carom.common.data import Dataset
 from carom.common.errors import CaromError
+from carom.common.metrics import Metric, changed, measured
 from carom.common.modality import AttackInfo
 from carom.common.models import Model
 from carom.common.oracle import within
-from carom.common.problem import Attack, Goal, Problem, Result, describe
+from carom.common.problem import Access, Attack, Goal, Problem, Result, describe
 from carom.common.rng import Rng
 from carom.common.spaces import Inputs
 from carom.common.store import Store, key_of
@@ -35,6 +36,14 @@ class Chosen:
     info: AttackInfo
     parameters: Mapping[str, Any]
     attack: Attack
+
+    @property
+    def needs_others(self) -> bool:
+        return Access.EXAMPLES in self.info.needs
+
+    def runs_on(self, source: Model) -> bool:
+        """Whether the source grants what the attack needs of a model."""
+        return (self.info.needs & ~Access.EXAMPLES) in source.access
 
     @property
     def label(self) -> str:
@@ -81,12 +90,15 @@ class Craft:
     data: Dataset
     seed: int
     targeted: bool = False
+    others: Dataset | None = None  # what the attacker has besides; only for attacks that use it
 
     @cached_property
     def key(self) -> str:
+        besides = {} if self.others is None else {"others": self.others.digest}
         return key_of(
             {
                 "kind": "craft",
+                **besides,
                 "model": self.source.digest,
                 "device": self.source.device.type,
                 "attack": describe(self.chosen.attack),
@@ -155,7 +167,8 @@ class Craft:
             batch = batch.to(device)
             goal = Goal(batch.labels, None if goal.targets is None else goal.targets.to(device))
         rng = Rng.of(self.seed, batch.ids, batch.labels.device)
-        result = self.chosen.attack(Problem(self.source, goal, self.threat), batch, rng)
+        others = None if self.others is None else self.others.batch().to(device)
+        result = self.chosen.attack(Problem(self.source, goal, self.threat, others=others), batch, rng)
         space = self.data.space
         saved = space.decode(space.encode(result.inputs))
         allowed = self.threat.allows(saved, batch.inputs)
@@ -263,4 +276,34 @@ class Judge:
         store.commit(self.key, rows, None, time.perf_counter() - started)
 
 
-Unit = Craft | Judge
+@dataclass(frozen=True)
+class Size:
+    """How far each adversarial input of a craft lies from its clean one, by the metrics that can be had here."""
+
+    craft: Craft
+    metrics: tuple[Metric, ...]
+
+    @cached_property
+    def key(self) -> str:
+        return key_of({"kind": "size", "craft": self.craft.key, "metrics": [[m.name, m.version] for m in self.metrics]})
+
+    @property
+    def what(self) -> str:
+        return f"size of {self.craft.what}"
+
+    def run(self, store: Store, batch: int) -> None:
+        started = time.perf_counter()
+        data, stored = self.craft.data, self.craft.inputs(store)
+        columns: dict[str, Any] = {"id": list(data.ids), "changed": changed(stored, data.stored)}
+        columns |= measured(self.metrics, data.space, stored, data.stored, self.craft.source.device)
+        store.commit(self.key, pa.table(columns), None, time.perf_counter() - started)
+
+
+Unit = Craft | Judge | Size
+
+
+def needed(unit: Unit) -> Craft | None:
+    """The craft that has to be in the store before a unit can be computed."""
+    if isinstance(unit, Judge):
+        return unit.artefact.needs
+    return unit.craft if isinstance(unit, Size) else None

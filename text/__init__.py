@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from carom.common.metrics import distance
 from carom.common.modality import Defaults, Modality
 from carom.text.attacks import ATTACKS, THREATS
 from carom.text.data import BUILTIN, load_data
@@ -30,5 +31,10 @@ MODALITY = Modality(
     load_model=load_model,
     load_data=load_data,
     panels=panels,
+    metrics=(
+        distance("words", "Words", "words changed"),
+        distance("share", "Share", "of the words of the text"),
+        distance("characters", "Letters", "characters edited inside these words (Levenshtein)"),
+    ),
     scales={"words": [f"{k / 50:g}" for k in range(1, 26)]},  # to half of the words: beyond, it is another sentence
 )

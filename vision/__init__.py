@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from carom.common.modality import Defaults, Modality
-from carom.vision.attacks import ATTACKS, THREATS
+from carom.vision.attacks import ATTACKS, THREATS, TRANSFORMS
 from carom.vision.data import BUILTIN, load_data
+from carom.vision.metrics import METRICS
 from carom.vision.models import load_model
 from carom.vision.panels import panels
 from carom.vision.zoo import RECIPES
@@ -30,6 +31,8 @@ MODALITY = Modality(
     load_model=load_model,
     load_data=load_data,
     panels=panels,
+    transforms=TRANSFORMS,
+    metrics=METRICS,
     scales={
         "linf": [f"{k}/255" for k in range(1, 65)],
         "l2": [f"{0.1 * 1.1**k:.3g}" for k in range(60)],  # to 28: Linf 64/255 on 12 000 pixels

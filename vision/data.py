@@ -38,8 +38,10 @@ def load_data(
 ) -> Dataset:
     """Labelled images from `builtin:fashion-mnist`, `folder:PATH`, `torchvision:CIFAR10` or `hf:name:split[:500]`.
 
-    Facts, as keywords or as parameters of the spec: `channels` 1 or 3 (else 1 if every image is grey), `size` (height,
-    width) to resize to (else all must have the same), `max_pixels` of one file, `classes` in the order of the models;
+    Facts, as keywords or as parameters of the spec: `channels` 1 or 3 (else 1 if every image is grey); `size`, else all
+    must have the same: one number brings the shorter side to it and cuts out the middle, (height, width) resizes to it
+    whatever the aspect; `resize`, the shorter side before the middle is cut out (?size=224&resize=256); `max_pixels` of
+    one file; `classes` in the order of the models;
     torchvision: `root` and `download=true`; hf: the columns `image` and `label`.
 
     Raises BadInput for a file that cannot be used, and one error that names all where there are several; with
@@ -60,7 +62,7 @@ def _builtin(name: str, split: str, limit: int | None, on_error: str, facts: Map
 
 
 def _folder(path: str, split: str, limit: int | None, on_error: str, facts: Mapping[str, Any]) -> Dataset:
-    known_facts(facts, ("channels", "size", "max_pixels", "classes"), f"folder:{path}")
+    known_facts(facts, ("channels", "size", "resize", "max_pixels", "classes"), f"folder:{path}")
     wanted = class_names(facts["classes"]) if "classes" in facts else None
     classes, sources = class_folders(existing(path, "folder"), split, ENDINGS, wanted)
     return _read(f"folder:{path}", split, classes, sources, limit, on_error, facts)
@@ -69,7 +71,7 @@ def _folder(path: str, split: str, limit: int | None, on_error: str, facts: Mapp
 def _hub(rest: str, split: str, limit: int | None, on_error: str, facts: Mapping[str, Any]) -> Dataset:
     from datasets import Image
 
-    known_facts(facts, ("channels", "size", "max_pixels", "classes", "image", "label"), f"hf:{rest}")
+    known_facts(facts, ("channels", "size", "resize", "max_pixels", "classes", "image", "label"), f"hf:{rest}")
     table, split = hub_dataset(rest, split)
     classes, sources = hub_sources(table, rest, Image, facts, "image")
     if "classes" in facts:
@@ -84,7 +86,7 @@ def _torchvision(name: str, split: str, limit: int | None, on_error: str, facts:
     known = [n for n in datasets.__all__ if inspect.isclass(getattr(datasets, n)) and n != "FakeData"]
     if name not in known:
         raise UnknownName("torchvision data set", name, known)
-    known_facts(facts, ("root", "download", "channels", "size", "classes"), f"torchvision:{name}")
+    known_facts(facts, ("root", "download", "channels", "size", "resize", "classes"), f"torchvision:{name}")
     need(facts, [ROOT], f"torchvision:{name}")
     kind = getattr(datasets, name)
     accepted = inspect.signature(kind).parameters
@@ -207,7 +209,7 @@ def _stack(images: Sequence[tuple[str, np.ndarray]], facts: Mapping[str, Any]) -
     channels = int(facts.get("channels", 1 if grey else 3))
     if channels not in (1, 3):
         raise CaromError(f"channels={channels}: images have 1 channel (grey) or 3 (red, green, blue).")
-    size = _size(facts.get("size"))
+    size, shorter = _size(facts.get("size")), _shorter(facts)
     sizes: dict[tuple[int, int], str] = {}
     for where, image in images:
         sizes.setdefault((image.shape[0], image.shape[1]), where)
@@ -227,15 +229,43 @@ def _stack(images: Sequence[tuple[str, np.ndarray]], facts: Mapping[str, Any]) -
     mode = "L" if channels == 1 else "RGB"
     rows = []
     for _, array in images:
-        if (array.ndim == 2) == (channels == 1) and (size is None or array.shape[:2] == size):
+        whole = size is None or (array.shape[:2] == size and shorter in (None, size[0]))
+        if (array.ndim == 2) == (channels == 1) and whole:
             rows.append(array)
             continue
         picture = Image.fromarray(array).convert(mode)
-        if size is not None:
+        if shorter is not None and size is not None:
+            picture = _cut(picture, shorter, size[0])
+        elif size is not None:
             picture = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)
         rows.append(np.asarray(picture))
     stacked = torch.from_numpy(np.stack(rows))
     return (stacked[:, None] if channels == 1 else stacked.permute(0, 3, 1, 2).contiguous()), {"channels": channels}
+
+
+def _shorter(facts: Mapping[str, Any]) -> int | None:
+    """The shorter side that images are brought to before their middle is cut out; None where they are not cut."""
+    size, resize = facts.get("size"), facts.get("resize")
+    if resize is None:
+        return size if isinstance(size, int) else None
+    if not isinstance(size, int) or not isinstance(resize, int) or resize < size:
+        raise CaromError(
+            f"resize={resize!r}, size={size!r}: resize is the shorter side before the middle is cut out, no less than "
+            "size, both one number: ?size=224&resize=256."
+        )
+    return resize
+
+
+def _cut(picture: Any, shorter: int, side: int) -> Any:
+    """The middle square of a PIL image whose shorter side has been brought to `shorter`."""
+    from PIL import Image
+
+    width, height = picture.size
+    scale = shorter / min(width, height)
+    width, height = (max(side, round(edge * scale)) for edge in (width, height))
+    left, top = (width - side) // 2, (height - side) // 2
+    picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+    return picture.crop((left, top, left + side, top + side))
 
 
 def _size(value: Any) -> tuple[int, int] | None:

@@ -1,7 +1,7 @@
 """Image models from anywhere: the zoo, torchvision, Hugging Face, checkpoints, estimators, and modules that you hold.
 
-Every model is called with float[N, C, H, W] in [0, 1]. What its weights were trained with (resizing, cropping,
-normalisation, other bounds) happens inside, in torch, so that gradients reach the pixels as they are stored.
+Every model is called with float[N, C, H, W] in [0, 1]. What its weights were trained with (normalisation, bounds)
+happens inside, in torch, so that gradients reach the pixels as they are stored; resizing only where it is asked for.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from carom.common.errors import CaromError, UnknownName
 from carom.common.loading import (
@@ -41,13 +40,17 @@ from carom.common.loading import (
 )
 from carom.common.models import FunctionModel, Model, TorchModel, TreeModel
 from carom.common.problem import Access, Family
-from carom.common.specs import Spec, call_with
+from carom.common.specs import Spec
 from carom.common.trees import TreeEnsemble
 from carom.common.zoo import load_body
+from carom.vision.pretrained import Pretrained, hugging_face_classifier, resolution, torchvision_classifier
 from carom.vision.space import PIXELS
 from carom.vision.zoo import RECIPES, SHAPE
 
-KNOWN = ("name", "family", "classes", "bounds", "normalise", "shape", "layout", "answers", "processor", "trusted")
+KNOWN = (
+    *("name", "family", "classes", "bounds", "normalise", "shape", "resolution", "layout", "answers", "processor"),
+    "trusted",
+)
 """The facts that a user may state, as keywords or as parameters of the spec."""
 
 NORMALISE = Fact("normalise", "normalisation", "normalise=(mean, std) or normalise=None")
@@ -62,8 +65,9 @@ def load_model(source: Any, **facts: Any) -> Model:
 
     Facts that Carom may ask for: `classes` in the order of the outputs; `normalise`, (mean, std) in units of `bounds`,
     or None where the module does it itself; `bounds` of the pixels it expects, (0, 1) unless stated; `shape` of one
-    image; for estimators the `layout` in which they saw images flattened; for functions what they answer, logits or
-    probabilities, to float32[N, C, H, W] as numpy. `name` and `family` override what Carom picks.
+    image; `resolution`, "own" or the side N of images that a torch module resizes to its own size inside (see
+    carom.vision.pretrained); for estimators the `layout` in which they saw images flattened; for functions what they
+    answer, logits or probabilities, to float32[N, C, H, W] as numpy. `name` and `family` override what Carom picks.
     """
     return dispatch(source, facts, _LOADERS, KNOWN, wrap)
 
@@ -107,37 +111,11 @@ def _zoo(spec: Spec, facts: Mapping[str, Any]) -> Model:
 
 
 def _torchvision(spec: Spec, facts: Mapping[str, Any]) -> Model:
-    """`torchvision:resnet50@IMAGENET1K_V2`: with the resizing, cropping and normalisation of these weights inside."""
-    import torchvision
-    from torchvision.models import get_model_builder, get_model_weights, list_models
-
-    name, mark, wanted = spec.rest.partition("@")
-    builders = list_models(module=torchvision.models)
-    if name not in builders:
-        raise UnknownName("torchvision classifier", name, builders)
-    pinned = list(get_model_weights(name).__members__)
-    pinned.remove("DEFAULT")
-    if not mark or wanted == "DEFAULT":
-        why = "DEFAULT moves with torchvision's version" if mark else "no weights are named"
-        raise CaromError(
-            f"torchvision:{spec.rest}: {why}. Pin one of {', '.join(f'{name}@{w}' for w in pinned)}, or {name}@none "
-            "for random weights."
-        )
-    if wanted == "none":
-        module = call_with(get_model_builder(name), {"weights": None, **spec.parameters}, f"torchvision:{name}")
-        return _module(module, {"bounds": (0, 1), **facts})
-    if wanted not in pinned:
-        raise UnknownName(f"set of weights of torchvision's {name}", wanted, [*pinned, "none"])
-    weights = get_model_weights(name)[wanted]
-    try:
-        module = call_with(get_model_builder(name), {"weights": weights, **spec.parameters}, f"torchvision:{name}")
-    except OSError as error:
-        raise CaromError(
-            f"torchvision:{spec.rest}: the weights cannot be fetched ({error}). Check the network, or put the file of "
-            f"{weights.url} into {torch.hub.get_dir()}/checkpoints."
-        ) from error
-    stated = {"classes": weights.meta["categories"], "shape": (3, None, None), **facts}
-    return _torch_model(nn.Sequential(weights.transforms(), module), module, stated)
+    """`torchvision:resnet50@IMAGENET1K_V2`: with the normalisation of these weights inside."""
+    found = torchvision_classifier(spec)
+    if isinstance(found, nn.Module):
+        return _module(found, {"bounds": (0, 1), **facts})
+    return _pretrained(found, found.core, facts)
 
 
 def _hub(spec: Spec, facts: Mapping[str, Any]) -> Model:
@@ -147,103 +125,16 @@ def _hub(spec: Spec, facts: Mapping[str, Any]) -> Model:
 
 
 def hugging_face(model: Any, processor: Any, facts: Mapping[str, Any]) -> Model:
-    """A transformers image classifier with its image processor done in torch."""
-    prepare = Prepare.of(processor)
-    check_processor(prepare, processor)
-    labels = model.config.id2label
-    channels = 1 if len(prepare.mean) == 1 else 3
-    stated = {"classes": [labels[k] for k in sorted(labels)], "shape": (channels, None, None), **facts}
-    return _torch_model(nn.Sequential(prepare, Logits(model)), model, {**stated})
+    """A transformers image classifier with the normalisation of its image processor inside."""
+    return _pretrained(hugging_face_classifier(model, processor), model, facts)
 
 
-class Logits(nn.Module):
-    """What a transformers model answers, without the rest."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.model(x).logits
-
-
-PIL_FILTERS = {0: "nearest-exact", 2: "bilinear", 3: "bicubic"}
-TOLERANCE = 0.02  # mean difference from a processor that rounds to 8 bits after resizing, in normalised units
-
-
-class Prepare(nn.Module):
-    """A transformers image processor in torch: resize, centre crop, scale, normalise.
-
-    Resized pixels are not rounded to 8 bits as the processors of PIL images do.
-    """
-
-    scale: Tensor
-    shift: Tensor
-    spread: Tensor
-
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        super().__init__()
-        size = dict(config.get("size") or {}) if config.get("do_resize") else {}
-        self.filter = PIL_FILTERS.get(config.get("resample", 2), "bilinear")
-        self.shortest = size.get("shortest_edge")
-        self.size = (size["height"], size["width"]) if "height" in size else None
-        crop = config.get("crop_size") if config.get("do_center_crop") else None
-        self.crop = None if crop is None else (crop["height"], crop["width"])
-        share = config.get("crop_pct")  # ConvNeXT: enlarge, then crop; from 384 pixels on, squash instead
-        if share is not None and self.shortest:
-            edge = self.shortest
-            squash = edge >= 384
-            self.size = (edge, edge) if squash else None
-            self.shortest, self.crop = (None, None) if squash else (int(edge / share), (edge, edge))
-        rescale = config.get("rescale_factor", 1 / 255) if config.get("do_rescale", True) else 1.0
-        normalise = config.get("do_normalize", False)
-        self.mean = tuple(config["image_mean"]) if normalise else (0.0, 0.0, 0.0)
-        self.std = tuple(config["image_std"]) if normalise else (1.0, 1.0, 1.0)
-        self.register_buffer("scale", torch.tensor(255 * rescale))
-        self.register_buffer("shift", torch.tensor(self.mean).view(-1, 1, 1))
-        self.register_buffer("spread", torch.tensor(self.std).view(-1, 1, 1))
-
-    @classmethod
-    def of(cls, processor: Any) -> Prepare:
-        return cls(processor.to_dict())
-
-    def forward(self, x: Tensor) -> Tensor:
-        size = self.size
-        if self.shortest is not None:
-            height, width = x.shape[-2:]
-            short, long = min(height, width), max(height, width)
-            other = int(self.shortest * long / short)
-            size = (self.shortest, other) if height <= width else (other, self.shortest)
-        if size is not None and size != tuple(x.shape[-2:]):
-            smooth = self.filter in ("bilinear", "bicubic")
-            x = F.interpolate(x, size, mode=self.filter, antialias=smooth)
-            x = x.clamp(0, 1) if self.filter == "bicubic" else x
-        if self.crop is not None:
-            from torchvision.transforms.functional import center_crop
-
-            x = center_crop(x, list(self.crop))
-        return (x * self.scale - self.shift) / self.spread
-
-
-def check_processor(prepare: Prepare, processor: Any) -> None:
-    """Refuse a processor whose answer to a picture is not what `Prepare` makes of it."""
-    import numpy as np
-    from PIL import Image
-
-    ramp = torch.linspace(0, 7, 480)[:, None] + torch.linspace(0, 3, 560)
-    shades = torch.stack([ramp.sin(), (1.7 * ramp).cos(), (0.6 * ramp).sin()]) * 0.5 + 0.5
-    pixels = (shades * 255).round().to(torch.uint8)
-    picture = Image.fromarray(pixels.permute(1, 2, 0).numpy())
-    theirs = np.asarray(processor(images=picture, return_tensors="np")["pixel_values"])
-    with torch.no_grad():
-        ours = prepare(pixels[None].float() / 255).numpy()
-    off = float(np.abs(ours - theirs).mean()) if ours.shape == theirs.shape else float("inf")
-    if not off <= TOLERANCE:
-        raise CaromError(
-            f"{type(processor).__name__} does more to images than resize, crop, scale and normalise "
-            f"(mean difference {off:.3g}), so carom cannot do it in torch. Wrap the model in a module that does, and "
-            "pass it with normalise=None and classes=[...]."
-        )
+def _pretrained(found: Pretrained, core: nn.Module, facts: Mapping[str, Any]) -> Model:
+    height, width = found.size or (None, None)
+    stated = {"classes": found.classes, "shape": (found.channels, height, width), **facts}
+    model = _torch_model(nn.Sequential(found.prepare, found.core), core, stated)
+    model.facts = {**found.facts, **model.facts}
+    return model
 
 
 def _checkpoint(spec: Spec, facts: Mapping[str, Any]) -> Model:
@@ -286,19 +177,34 @@ class Rescale(nn.Module):
 
 
 def _torch_model(module: nn.Module, core: nn.Module, facts: Mapping[str, Any]) -> Model:
-    return TorchModel(
-        module,
+    shape = _shape(facts.get("shape"))
+    own = (shape[1], shape[2]) if shape is not None and shape[1] and shape[2] else None
+    channels = None if shape is None else shape[0]
+    at = resolution(facts.get("resolution", "own"), own, channels, called(core, facts))
+    if shape is not None and at.taken is not None:
+        shape = (shape[0], *at.taken)
+    model = TorchModel(
+        module if at.resize is None else nn.Sequential(at.resize, module),
         name=called(core, facts),
         modality="image",
         family=family_fact(facts, core),
         space=PIXELS,
         classes=class_names(facts["classes"]),
-        shape=_shape(facts.get("shape")),
+        shape=shape,
     )
+    model.facts = at.facts
+    model.remedy = at.remedy or model.remedy
+    return model
+
+
+def _no_resolution(facts: Mapping[str, Any], who: str) -> None:
+    if "resolution" in facts:
+        raise CaromError(f"{who}: resolution= is for torch modules; this takes images of one shape. Leave it out.")
 
 
 def _estimator(estimator: Any, facts: Mapping[str, Any]) -> Model:
     who = called(estimator, facts)
+    _no_resolution(facts, who)
     shape = _shape(facts.get("shape"))
     wanted = [BOUNDS, SHAPE_OF, *([LAYOUT] if shape and shape[0] != 1 else [])]
     need(facts, wanted, who)
@@ -354,6 +260,7 @@ def _on_pixels(trees: TreeEnsemble, low: float, high: float, order: Tensor) -> T
 
 
 def _function(function: Callable[..., Any], facts: Mapping[str, Any]) -> Model:
+    _no_resolution(facts, called(function, facts))
     need(facts, [ANSWERS, CLASSES], called(function, facts))
     answers = choice(facts, "answers", ("logits", "probabilities"))
     low, high = bounds_fact(facts, (0, 1))

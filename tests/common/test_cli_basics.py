@@ -61,7 +61,7 @@ def test_version(carom):
         (["rnu"], "No such command 'rnu'. Did you mean 'run'?"),
         (["qqqq"], "No such command 'qqqq'. Known: demo"),
         (["run", "--sorce", "zoo:image-resnet"], "--source"),
-        (["list", "atacks"], "'attacks', 'models', 'data', 'defences', 'runs'"),
+        (["list", "atacks"], "'attacks', 'transforms', 'metrics', 'models', 'data', 'defences', 'runs'"),
         (["list"], "Missing argument"),
         (["demo", "--limit", "0"], "0 is not in the range x>=1"),
         (["demo", "--limit", "many"], "'many' is not a valid integer"),
@@ -94,6 +94,8 @@ def test_usage_errors(arguments, said, carom):
             ["-m", "image", "--threat", "lnif", "--eps", "0.1"],
             "no threat for image is called 'lnif'. Did you mean linf",
         ),
+        (["-m", "image", "-a", "mi-fgsm", "--transform", "dii"], "no image transform is called 'dii'. Did you mean di"),
+        (["-m", "image", "-a", "square", "--transform", "di"], "attack square takes no transform"),
         (["-m", "image", "--threat", "l2"], "threat l2 needs a budget: pass --eps"),
         (["-m", "image", "--eps", "eight"], "'eight' is not a number"),
         (["-m", "image", "--eps", "8/0"], "'8/0' is not a number"),
@@ -143,7 +145,18 @@ def test_lists_are_json_on_stdout(carom):
     rows = json.loads(out)
     assert code == 0
     assert {"fgsm", "pgd", "mi-fgsm", "square", "leaf-path"} <= {row["name"] for row in rows}
-    assert all(row["reference"] and row["needs"] and row["threats"] for row in rows)
+    assert all(row[f] for row in rows for f in ("paper", "reference", "needs", "threats", "cost", "models"))
+    momentum = next(row for row in rows if row["name"] == "mi-fgsm")
+    assert (momentum["paper"], momentum["needs"]) == ("Dong et al. 2018", ["gradient"])
+    assert (momentum["threats"], momentum["cost"]) == (["linf", "l2"], "steps forward, steps backward")
+    code, out, _ = carom("list", "attacks", "-m", "image")
+    assert "Dong et al. 2018" in out
+    assert "steps forward, steps backward" in out
+    code, out, _ = carom("list", "transforms", "--json")
+    found = {row["name"]: row for row in json.loads(out)}
+    assert found["mix"]["needs"] == ["gradient", "examples"]
+    code, out, _ = carom("show", "transform:ssa", "--json")
+    assert json.loads(out) == {**found["ssa"], "modality": ["image"]}
     code, out, _ = carom("list", "models", "-m", "image", "--json")
     assert "zoo:image-resnet" in {row["name"] for row in json.loads(out)}
     code, out, err = carom("list", "runs")
@@ -242,3 +255,18 @@ def test_nothing_that_a_terminal_would_obey_is_printed(carom):
     assert code == 2
     assert "\x1b" not in err
     assert "\u202e" not in err
+
+
+def test_show_loads_a_model_from_outside_to_be_asked(carom):
+    code, out, err = carom("show", "torchvision:squeezenet1_1@none", "--json")
+    assert (code, out) == (2, "")
+    assert "carom cannot know the normalisation and classes" in err
+    spec = "torchvision:squeezenet1_1@none?normalise=none&classes=1000&shape=3x224x224&resolution=64"
+    code, out, _ = carom("show", spec, "--json")
+    facts = json.loads(out)
+    assert code == 0
+    assert facts["shape"] == [3, 64, 64]
+    assert facts["resizes"] == "resizes 64 x 64 -> 224 x 224 inside the model: a hidden defence"
+    code, _, err = carom("show", "hf:./nothing")
+    assert code == 2
+    assert "--modality" in err

@@ -343,3 +343,12 @@ def test_names_are_shortened_in_the_middle() -> None:
     assert values.short("audio-transformer", 17) == "audio-transformer"
     assert values.short("image-resnet-half-1", 12) == "image-…alf-1"
     assert len(values.short("x" * 50, 12)) == 12
+
+
+def test_a_model_that_resizes_inside_is_named_among_the_warnings() -> None:
+    study = made.make_study()
+    said = "resizes 32 x 32 -> 224 x 224 inside the model: a hidden defence"
+    study["modalities"]["image"]["models"][0]["facts"] = {"weights": "V2", "resizes": said}
+    page = Page(render(study, [], "A study"))
+    assert page.words.count(said) == 2, "in the summary and beside the models"
+    assert f"image-resnet: V2 and {said}" in page.words

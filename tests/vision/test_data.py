@@ -81,6 +81,21 @@ def test_channels_and_size(folder):
         load_data(f"folder:{folder}?size=big")
 
 
+def test_one_number_keeps_the_aspect_and_cuts_out_the_middle(folder):
+    rows = np.repeat(np.arange(40, dtype=np.uint8)[:, None], 20, 1)
+    Image.fromarray(rows).save(folder / "cat" / "tall.png")
+    data = load_data(f"folder:{folder}?size=20")
+    tall = data.stored[data.ids.index("cat/tall.png"), 0]
+    assert data.stored.shape == (7, 1, 20, 20)
+    assert tall[:, 0].tolist() == list(range(10, 30)), "the middle, not squashed"
+    enlarged = load_data(f"folder:{folder}?size=20&resize=40").stored[data.ids.index("cat/tall.png"), 0]
+    assert enlarged[:, 0].float().diff().max() <= 1, "from twice the size, half as much is seen"
+    assert 14 <= enlarged.min() < enlarged.max() <= 25
+    for bad in ("resize=24", "size=20&resize=10", "size=8x6&resize=10"):
+        with pytest.raises(CaromError, match="shorter side before the middle is cut out"):
+            load_data(f"folder:{folder}?{bad}")
+
+
 def test_other_sizes_are_named_with_the_remedy(folder):
     Image.fromarray(picture((9, 6))).save(folder / "cat" / "tall.png")
     with pytest.raises(BadInput, match=r"tall.png: has 9 x 6 pixels where others have 8 x 6.*size=\(8, 6\)"):

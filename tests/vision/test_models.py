@@ -257,27 +257,72 @@ def test_torchvision_pins_weights():
     assert model(pixels(1, (3, 64, 64))).logits.shape == (1, 3)
 
 
-def test_torchvision_weights_bring_their_preprocessing(monkeypatch):
+@pytest.fixture
+def squeezenet(monkeypatch):
+    """torchvision's SqueezeNet, whose weights are made here and not fetched."""
+    from torchvision.models import squeezenet1_1
+
+    torch.manual_seed(0)
+    module = squeezenet1_1().eval()
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_, **__: module.state_dict())
+    return module
+
+
+def test_torchvision_weights_bring_their_preprocessing_but_no_resizing(squeezenet):
     from torchvision.models import SqueezeNet1_1_Weights
 
-    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", lambda *_, **__: torch_state())
-
-    def torch_state():
-        from torchvision.models import squeezenet1_1
-
-        torch.manual_seed(0)
-        return squeezenet1_1().state_dict()
-
-    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_, **__: torch_state())
     model = load_model("torchvision:squeezenet1_1@IMAGENET1K_V1")
-    x = pixels(1, (3, 300, 280)).requires_grad_()
+    x = pixels(1, (3, 224, 224)).requires_grad_()
     logits = model(x).logits
-    (grad,) = torch.autograd.grad(logits.sum(), x)
     assert model.classes[0] == "tench"
-    assert grad.abs().sum() > 0
-    assert (grad[..., 0] == 0).all(), "what the centre crop removes has no influence"
-    inside = SqueezeNet1_1_Weights.IMAGENET1K_V1.transforms()(x)
-    assert torch.allclose(model.module[1].eval()(inside), model.module.eval()(x))
+    # Their own preset crops 224 of 256 pixels: given such an image, it does to the middle what is done here.
+    around = torch.nn.functional.interpolate(x.detach(), (256, 256))
+    preset = SqueezeNet1_1_Weights.IMAGENET1K_V1.transforms()
+    with model.frozen():
+        inside = model(around[..., 16:240, 16:240]).logits
+        assert torch.allclose(inside, squeezenet(preset(around)), atol=1e-4)
+        (grad,) = torch.autograd.grad(model(x).logits.sum(), x)
+    assert (grad[..., 0] != 0).any(), "the border of the image counts"
+    assert logits.shape == (1, 1000)
+    assert model.facts == {
+        "weights": "SqueezeNet1_1_Weights.IMAGENET1K_V1",
+        "weights_file": "squeezenet1_1-b8a52dc0.pth, whose sha256 begins with b8a52dc0",
+        "resolution": "own, 224 x 224",
+    }
+    with pytest.raises(CaromError, match=r"3x224x224, the data has 3x32x32.*\?size=224&channels=3\).*resolution=N"):
+        model(pixels(1, (3, 32, 32)))
+
+
+def test_a_common_resolution_resizes_inside_and_says_so(squeezenet):
+    own = load_model("torchvision:squeezenet1_1@IMAGENET1K_V1?resolution=own")
+    common = load_model("torchvision:squeezenet1_1@IMAGENET1K_V1?resolution=32")
+    x = pixels(2, (3, 32, 32)).requires_grad_()
+    larger = torch.nn.functional.interpolate(x, (224, 224), mode="bilinear", antialias=True)
+    with common.frozen(), own.frozen():
+        assert torch.equal(common(x).logits, own(larger).logits)
+        (grad,) = torch.autograd.grad(common(x).logits[:, 0].sum(), x)
+    assert (grad != 0).float().mean() > 0.9
+    assert common.facts["resizes"] == "resizes 32 x 32 -> 224 x 224 inside the model: a hidden defence"
+    assert "resizes" not in own.facts
+    digests = {load_model(f"torchvision:squeezenet1_1@IMAGENET1K_V1?resolution={n}").digest for n in (32, 48, 224)}
+    assert len({own.digest, common.digest}) == 2
+    assert own.digest in digests, "at its own size nothing is resized"
+    with pytest.raises(CaromError, match=r"3x32x32, the data has 3x224x224. Load the data at 32 x 32.*another resolut"):
+        common(pixels(1, (3, 224, 224)))
+
+
+def test_any_module_can_be_given_a_common_resolution():
+    module = toys.Tiny().eval()
+    with pytest.raises(CaromError, match="own size, which carom cannot know: pass shape="):
+        load_model(module, normalise=None, classes=3, resolution=8)
+    model = load_model(module, normalise=None, classes=3, shape=(1, 6, 6), resolution=12)
+    assert model.shape == (1, 12, 12)
+    assert model(pixels(2, (1, 12, 12))).logits.shape == (2, 3)
+    for bad in ("big", 0, True, 1.5):
+        with pytest.raises(CaromError, match="write own, or the side"):
+            load_model(module, normalise=None, classes=3, shape=(1, 6, 6), resolution=bad)
+    with pytest.raises(CaromError, match="resolution= is for torch modules"):
+        load_model(lambda images: images, answers="logits", classes=3, resolution=8)
 
 
 @pytest.fixture(scope="module")
@@ -312,11 +357,56 @@ class TestHuggingFace:
         model = load_model(f"hf:{vit[0]}")
         assert model.family is Family.TRANSFORMER
         assert model.classes == ("cat", "dog", "owl")
-        x = pixels(2, (3, 40, 30)).requires_grad_()
-        with model.frozen():
-            (grad,) = torch.autograd.grad(model(x).logits[:, 0].sum(), x)
-        assert (grad != 0).float().mean() > 0.9
-        assert grad.isfinite().all()
+        common = load_model(f"hf:{vit[0]}?resolution=40")
+        assert model.facts["resolution"] == "own, 24 x 24"
+        assert common.facts["resizes"] == "resizes 40 x 40 -> 24 x 24 inside the model: a hidden defence"
+        for taken, side in ((model, 24), (common, 40)):
+            x = pixels(2, (3, side, side)).requires_grad_()
+            with taken.frozen():
+                (grad,) = torch.autograd.grad(taken(x).logits[:, 0].sum(), x)
+            assert (grad != 0).float().mean() > 0.9
+            assert grad.isfinite().all()
+        with pytest.raises(CaromError, match=r"3x24x24, the data has 3x40x30.*size=24&channels=3.*resolution=N"):
+            model(pixels(2, (3, 40, 30)))
+
+    @pytest.mark.parametrize("kind", ["deit", "swin", "convnext"])
+    def test_other_architectures(self, kind, tmp_path):
+        """Their processors crop, squash or enlarge; at the model's own size none of it is left."""
+        import transformers as hf
+
+        small = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+        named = {"id2label": {0: "a", 1: "b"}, "label2id": {"a": 0, "b": 1}}
+        kinds = {
+            "deit": lambda: (
+                hf.DeiTForImageClassification(hf.DeiTConfig(image_size=24, patch_size=8, **small, **named)),
+                hf.DeiTImageProcessor(size={"height": 28, "width": 28}, crop_size={"height": 24, "width": 24}),
+            ),
+            "swin": lambda: (
+                hf.SwinForImageClassification(
+                    hf.SwinConfig(image_size=32, embed_dim=8, depths=[1, 1], num_heads=[1, 2], window_size=4, **named)
+                ),
+                hf.ViTImageProcessor(size={"height": 32, "width": 32}),
+            ),
+            "convnext": lambda: (
+                hf.ConvNextForImageClassification(
+                    hf.ConvNextConfig(hidden_sizes=[4, 6], depths=[1, 1], num_stages=2, image_size=32, **named)
+                ),
+                hf.ConvNextImageProcessor(size={"shortest_edge": 32}, crop_pct=0.875),
+            ),
+        }
+        torch.manual_seed(0)
+        module, processor = kinds[kind]()
+        side = 24 if kind == "deit" else 32
+        for part in (module.eval(), processor):
+            part.save_pretrained(tmp_path)
+        model = load_model(f"hf:{tmp_path}")
+        assert model.shape == (3, side, side)
+        x = pixels(1, (3, side, side))
+        mean, std = (torch.tensor(v).view(3, 1, 1) for v in (processor.image_mean, processor.image_std))
+        with torch.no_grad():
+            assert torch.allclose(model(x).logits, module((x - mean) / std).logits, atol=1e-5)
+            resized = load_model(f"hf:{tmp_path}?resolution=16")(pixels(1, (3, 16, 16))).logits
+        assert resized.isfinite().all()
 
     def test_answers_as_transformers_does(self, vit):
         folder, module, processor = vit

@@ -10,6 +10,7 @@ from carom.common.modality import AttackInfo
 from carom.common.threats import L2, Linf
 from carom.common.universal import UAP
 from carom.vision.attacks import features, iterative, query, surgery, targeted
+from carom.vision.attacks.iterative import TRANSFORMS as TRANSFORMS
 
 THREATS = {"linf": Linf, "l2": L2}
 

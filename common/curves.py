@@ -1,0 +1,75 @@
+"""Equal cost: every attack once more with a number of gradients, or of queries, that is the same for all.
+
+Published attacks differ in what they spend by two orders of magnitude, so a table of attacks at their own defaults
+ranks their cost as much as their idea. Here each attack is given as many steps as an allowance pays for: one that
+samples twenty neighbours makes a twentieth of the steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, is_dataclass, replace
+
+from carom.common.ascent import climb_of, with_climb
+from carom.common.errors import CaromError, UnknownName
+from carom.common.problem import Attack
+from carom.common.units import Chosen
+
+AMOUNTS = {"gradients": (1, 10, 50, 200, 1000), "queries": (100, 300, 1000)}
+"""What a curve measures against -> the allowances per example, unless told otherwise."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Excess transfer against cost: in which unit, at which allowances per example, on how many examples."""
+
+    unit: str
+    amounts: tuple[int, ...]
+    limit: int | None = None  # examples; None: all of the study
+
+
+def parse_curve(text: str, limit: int | None = None) -> Curve:
+    """The curve that "gradients" or "gradients=1,10,50" asks for.
+
+    >>> parse_curve("gradients=50,1,10").amounts
+    (1, 10, 50)
+    """
+    unit, equals, listed = text.partition("=")
+    if unit not in AMOUNTS:
+        raise UnknownName("unit of cost", unit, AMOUNTS)
+    try:
+        amounts = tuple(sorted({int(part) for part in listed.split(",")})) if equals else AMOUNTS[unit]
+    except ValueError:
+        amounts = (0,)
+    if amounts[0] < 1:
+        raise CaromError(f"curve {text!r}: write {unit}, or {unit}=1,10,50 with whole numbers of 1 or more.")
+    return Curve(unit, amounts, limit)
+
+
+def affording(chosen: Chosen, unit: str, amount: int) -> Chosen | None:
+    """The attack with as many steps, or queries, as the allowance per example pays for; None if not one fits, or if it
+    has no such budget."""
+    attack = _costing(chosen.attack, amount) if unit == "gradients" else _asking(chosen.attack, amount)
+    return None if attack is None else replace(chosen, attack=attack)
+
+
+def _costing(attack: Attack, gradients: int) -> Attack | None:
+    """By the attack's own `costing`, or by that of its climb."""
+    own, climb = getattr(attack, "costing", None), climb_of(attack)
+    if own is not None:
+        return own(gradients)
+    changed = None if climb is None else climb.costing(gradients)
+    return None if changed is None else with_climb(attack, changed)
+
+
+def _asking(attack: Attack, queries: int) -> Attack | None:
+    known = is_dataclass(attack) and not isinstance(attack, type) and "queries" in {f.name for f in fields(attack)}
+    return replace(attack, queries=queries) if known else None  # type: ignore[type-var]
+
+
+def why_not(chosen: Chosen, unit: str, amounts: tuple[int, ...]) -> str:
+    """Why an attack has no point at these allowances, of which at least one it cannot use."""
+    climb = climb_of(chosen.attack)
+    if unit == "gradients" and climb is not None:
+        most, step = max(amounts), climb.passes * climb.restarts
+        return f"{most} {'gradient' if most == 1 else 'gradients'} or fewer pay for no step, which costs {step}"
+    return f"its cost is not set by a number of {unit}"
