@@ -39,11 +39,10 @@ def _cifar(spec: str, split: str) -> tuple[Tensor, Tensor]:
     """The images that `spec` names, in the order of their sha256: the same whatever they were loaded from."""
     data = load_data(spec, split=split)
     assert isinstance(data.stored, Tensor)
-    if data.stored.shape[1:] != cifar.SHAPE or len(data.classes) != len(cifar.CLASSES):
-        found = "x".join(map(str, data.stored.shape[1:]))
-        raise CaromError(
-            f"{spec}: {len(data.classes)} classes of {found} images where CIFAR-10 has 10 of 3x32x32. {cifar.ORIGIN}"
-        )
+    found = f"{'x'.join(map(str, data.stored.shape[1:]))} images of {', '.join(data.classes)}"
+    if data.stored.shape[1:] != cifar.SHAPE or tuple(data.classes) != cifar.CLASSES:
+        wanted = f"{'x'.join(map(str, cifar.SHAPE))} images of {', '.join(cifar.CLASSES)}"
+        raise CaromError(f"{spec} holds {found}; the recipe needs {wanted}. {cifar.ORIGIN}")
     keys = [hashlib.sha256(image.numpy().tobytes()).digest() for image in data.stored]
     order = torch.tensor(sorted(range(len(keys)), key=lambda i: (keys[i], int(data.labels[i]))))
     return data.stored[order], data.labels[order]
@@ -153,7 +152,7 @@ def _recipes(
     return {recipe.name: recipe for recipe in made}
 
 
-_OF_CIFAR = _recipes(CIFAR, _CIFAR, "torchvision:CIFAR10", cifar.ORIGIN)
+_OF_CIFAR = _recipes(CIFAR, _CIFAR, "torchvision:CIFAR10?root=PATH", cifar.ORIGIN)
 RECIPES: dict[str, Recipe] = _recipes(FASHION, _FASHION, "builtin:fashion-mnist") | _OF_CIFAR
 
 
