@@ -101,7 +101,7 @@ _CIFAR = {
         "cnn",
         "VGG-like CNN for CIFAR-10, eight convolutions",
         partial(VGG, widths=(24, 48, 96, 128), hidden=128, dropout=0.1),
-        Schedule(12, lr=4e-3, weight_decay=0.05),
+        Schedule(10, lr=4e-3, weight_decay=0.05),
     ),
     "cifar-gru": _on_cifar(
         "rnn",
