@@ -101,13 +101,13 @@ _CIFAR = {
         "cnn",
         "VGG-like CNN for CIFAR-10, eight convolutions",
         partial(VGG, widths=(24, 48, 96, 128), hidden=128, dropout=0.1),
-        Schedule(10, lr=4e-3, weight_decay=0.05),
+        Schedule(8, lr=4e-3, weight_decay=0.05),
     ),
     "cifar-gru": _on_cifar(
         "rnn",
         "bidirectional GRUs that sweep rows and columns of patches, for CIFAR-10",
         SweepGRU,
-        Schedule(10, lr=3e-3),
+        Schedule(7, lr=3e-3),
     ),
     "cifar-vit": _on_cifar(
         "transformer",
@@ -116,7 +116,7 @@ _CIFAR = {
         Schedule(14, lr=1.5e-3, weight_decay=0.05),
     ),
     "cifar-mixer": _on_cifar(
-        "mlp", "MLP-Mixer for CIFAR-10, patches of 4 x 4 pixels", Mixer, Schedule(8, lr=2e-3, weight_decay=0.05)
+        "mlp", "MLP-Mixer for CIFAR-10, patches of 4 x 4 pixels", Mixer, Schedule(6, lr=2e-3, weight_decay=0.05)
     ),
     "cifar-forest": trees(CIFAR, "random forest on CIFAR-10's raw pixels, 48 trees of 512 leaves", _forest),
 }
