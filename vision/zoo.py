@@ -45,7 +45,10 @@ def _cifar(spec: str, split: str) -> tuple[Tensor, Tensor]:
         raise CaromError(f"{spec} holds {found}; the recipe needs {wanted}. {cifar.ORIGIN}")
     keys = [hashlib.sha256(image.numpy().tobytes()).digest() for image in data.stored]
     order = torch.tensor(sorted(range(len(keys)), key=lambda i: (keys[i], int(data.labels[i]))))
-    return data.stored[order], data.labels[order]
+    images, labels = data.stored[order], data.labels[order]
+    if split == "train" and torch.equal(images, _cifar(spec, "test")[0]):
+        raise CaromError(f"{spec}: train and test hold the same images. Lay them out as PATH/train and PATH/test.")
+    return images, labels
 
 
 def _cifar_digest(recipe: Recipe) -> str:

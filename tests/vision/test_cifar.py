@@ -134,6 +134,11 @@ def test_recipes_without_data_say_where_to_get_them(tmp_path: Path) -> None:
         zoo._cifar(f"folder:{tmp_path}", "train")
 
 
+def test_recipes_are_not_measured_on_what_they_were_trained_on(folders: Path) -> None:
+    with pytest.raises(CaromError, match="hold the same images"):
+        zoo._cifar(f"folder:{folders / 'train'}", "train")
+
+
 @pytest.mark.parametrize("kind", ["forest", "mixer"])
 def test_train_command_takes_the_data(
     folders: Path, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
