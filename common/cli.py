@@ -402,10 +402,11 @@ def report(folder: Path, output: Path | None, quiet: bool, as_json: bool) -> Non
 
 @cli.command()
 @click.argument("spec", metavar="zoo:NAME")
+@click.option("--data", "-d", help="For recipes whose data do not ship: folder:PATH, torchvision:CIFAR10?root=PATH.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("trained"), show_default=True, help="Folder.")
 @quiet
 @as_json
-def train(spec: str, out: Path, quiet: bool, as_json: bool) -> None:
+def train(spec: str, data: str | None, out: Path, quiet: bool, as_json: bool) -> None:
     """Train a model of the zoo from its recipe: checkpoint and card go to OUT, to be used or compared.
 
     On one machine the same recipe gives the same bytes; the card that ships names its sha256 and accuracy.
@@ -414,7 +415,7 @@ def train(spec: str, out: Path, quiet: bool, as_json: bool) -> None:
     from carom.common.listing import recipe_of
     from carom.common.zoo import read_card, train_and_save
 
-    recipe = recipe_of(spec)
+    recipe = recipe_of(spec).reading(data)
     with _progress(quiet) as advance:
 
         def epoch(done: int, total: int, loss: float) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ class Recipe:
     """How one model of the zoo is built and trained.
 
     `build()` gives the untrained body; `train(recipe, progress)` a trained one, reading `seed` and `half`.
-    `half` is None for all training examples, 0 or 1 for one of two disjoint halves.
+    `half` is None for all training examples, 0 or 1 for one of two disjoint halves. `train`, `evaluate` and
+    `data_digest` read the data that `data` names; `reading` puts another spec there.
     """
 
     name: str
@@ -42,10 +44,11 @@ class Recipe:
     train: Callable[[Recipe, Progress | None], Body]
     evaluate: Callable[[Recipe, Body], float]  # clean accuracy on the held-out test data
     data: str  # the data spec it is trained on
-    data_digest: Callable[[], str]
+    data_digest: Callable[[Recipe], str]
     folder: Path  # where the checkpoint and its card lie
     seed: int = 0
     half: int | None = None
+    origin: str = ""  # for data that do not ship: where they come from, one sentence
 
     @property
     def checkpoint(self) -> Path:
@@ -54,6 +57,22 @@ class Recipe:
     @property
     def card(self) -> Path:
         return self.folder / f"{self.name}.json"
+
+    @property
+    def command(self) -> str:
+        """What trains it; with the data it reads, where these do not ship."""
+        return f"carom train zoo:{self.name}" + (f" --data {shlex.quote(self.data)}" if self.origin else "")
+
+    def reading(self, data: str | None) -> Recipe:
+        """The recipe as it is to be trained: on `data`, a data spec, where its data do not ship, else on its own."""
+        if data is None and self.origin:
+            raise CaromError(
+                f"zoo:{self.name} is trained on {self.data}, which does not ship with Carom. {self.origin} "
+                f"Then: carom train zoo:{self.name} --data folder:PATH"
+            )
+        if data is not None and not self.origin:
+            raise CaromError(f"zoo:{self.name} is trained on {self.data}, which ships with Carom: leave the data out.")
+        return self if data is None else replace(self, data=data)
 
 
 def read_card(recipe: Recipe) -> dict[str, Any]:
@@ -65,7 +84,7 @@ def load_body(recipe: Recipe) -> Body:
     if not recipe.checkpoint.exists():
         raise CaromError(
             f"{recipe.checkpoint}: the checkpoint of zoo:{recipe.name} is missing. Install carom again, or make it: "
-            f"carom train zoo:{recipe.name} --out {recipe.folder}"
+            f"{recipe.command} --out {recipe.folder}"
         )
     return restore(recipe.build(), load_file(recipe.checkpoint))
 
@@ -98,11 +117,11 @@ def train_and_save(recipe: Recipe, folder: Path | None = None, progress: Progres
         "modality": recipe.modality,
         "family": recipe.family,
         "summary": recipe.summary,
-        "command": f"carom train zoo:{recipe.name}",
+        "command": recipe.command,
         "seed": recipe.seed,
         "half": recipe.half,
         "data": recipe.data,
-        "data_digest": recipe.data_digest(),
+        "data_digest": recipe.data_digest(recipe),
         "clean_accuracy": round(accuracy, 4),
         "parameters": sum(t.numel() for t in tensors.values()),
         "sha256": hashlib.sha256(data).hexdigest(),

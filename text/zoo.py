@@ -299,7 +299,7 @@ def _recipe(kind: str, suffix: str, seed: int, half: int | None, note: str) -> R
         train=architecture.train,
         evaluate=accuracy,
         data=" + ".join(f"builtin:{name}" for name in architecture.data),
-        data_digest=architecture.digest,
+        data_digest=lambda _: architecture.digest(),
         folder=Path(__file__).parent / "weights",
         seed=seed,
         half=half,

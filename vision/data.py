@@ -21,10 +21,14 @@ from carom.common.errors import BadInput, CaromError, UnknownName
 from carom.common.loading import Fact, class_names, known_facts, need
 from carom.common.sources import Source, class_folders, hub_dataset, hub_sources, raise_all, read_all
 from carom.common.specs import existing, parse
-from carom.vision import fashion
+from carom.vision import cifar, fashion
 from carom.vision.space import PIXELS
 
-BUILTIN = {"fashion-mnist": "2 000 test images of ten kinds of clothing, 28 x 28 grey pixels (and 10 000 for training)"}
+BUILTIN = {
+    "fashion-mnist": "2 000 test images of ten kinds of clothing, 28 x 28 grey pixels (and 10 000 for training)",
+    "cifar-10-sample": "200 test images of CIFAR-10: ten kinds of vehicles and animals, 32 x 32 colour pixels",
+}
+_SHIPPED = {"fashion-mnist": (fashion.load, fashion.CLASSES), "cifar-10-sample": (cifar.load_sample, cifar.CLASSES)}
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 GREY, COLOUR = ("1", "L", "LA"), ("P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
@@ -56,8 +60,9 @@ def _builtin(name: str, split: str, limit: int | None, on_error: str, facts: Map
     if name not in BUILTIN:
         raise UnknownName("built-in image data", name, BUILTIN)
     known_facts(facts, (), f"builtin:{name}")
-    images, labels, ids = fashion.load(split)
-    data = Dataset(f"builtin:{name}", "image", PIXELS, images, labels, ids, fashion.CLASSES, facts={"split": split})
+    load, classes = _SHIPPED[name]
+    images, labels, ids = load(split)
+    data = Dataset(f"builtin:{name}", "image", PIXELS, images, labels, ids, classes, facts={"split": split})
     return data.sample(limit)
 
 

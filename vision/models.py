@@ -45,7 +45,7 @@ from carom.common.trees import TreeEnsemble
 from carom.common.zoo import load_body
 from carom.vision.pretrained import Pretrained, hugging_face_classifier, resolution, torchvision_classifier
 from carom.vision.space import PIXELS
-from carom.vision.zoo import RECIPES, SHAPE
+from carom.vision.zoo import RECIPES, pictures_of
 
 KNOWN = (
     *("name", "family", "classes", "bounds", "normalise", "shape", "resolution", "layout", "answers", "processor"),
@@ -93,17 +93,15 @@ def wrap(thing: Any, facts: Mapping[str, Any]) -> Model:
 def _zoo(spec: Spec, facts: Mapping[str, Any]) -> Model:
     if spec.rest not in RECIPES:
         raise UnknownName("image model in the zoo", spec.rest, RECIPES)
-    from carom.vision import fashion
-
     known_facts({**spec.parameters, **facts}, ("name",), f"zoo:{spec.rest}")
-    recipe = RECIPES[spec.rest]
+    recipe, pictures = RECIPES[spec.rest], pictures_of(spec.rest)
     body = load_body(recipe)
     shared: dict[str, Any] = {
         "name": facts["name"],
         "modality": "image",
         "space": PIXELS,
-        "classes": fashion.CLASSES,
-        "shape": SHAPE,
+        "classes": pictures.classes,
+        "shape": pictures.shape,
     }
     if isinstance(body, TreeEnsemble):
         return TreeModel(body, **shared)

@@ -1,4 +1,4 @@
-"""Small image networks of five families: residual CNN, VGG-like CNN, row GRU, vision transformer, MLP.
+"""Small image networks: residual and VGG-like CNNs, GRUs over rows or patches, vision transformer, MLP and Mixer.
 
 All take images float[N, C, H, W] in [0, 1], normalise them themselves and answer logits float[N, classes]. None
 modifies its input in place, and each is differentiable with respect to it in eval mode. Non-linearities, residual
@@ -53,17 +53,27 @@ class ResidualBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """A residual CNN (He et al., arXiv:1512.03385): one stage for each width, each but the first halving the image."""
+    """A residual CNN (He et al., arXiv:1512.03385): one stage for each width, each but the first halving the image.
+
+    With `stem`, the width of the first convolution, the first stage halves it too: cheaper for larger images.
+    """
 
     def __init__(
-        self, shape: Shape, classes: int, normalise: Normalise, widths: Sequence[int] = (16, 32, 64), blocks: int = 1
+        self,
+        shape: Shape,
+        classes: int,
+        normalise: Normalise,
+        widths: Sequence[int] = (16, 32, 64),
+        blocks: int = 1,
+        stem: int | None = None,
     ) -> None:
         super().__init__()
         self.normalise = normalise
-        self.stem = nn.Sequential(*conv_norm(shape[0], widths[0]), nn.ReLU())
-        stages, inputs = [], widths[0]
+        inputs = widths[0] if stem is None else stem
+        self.stem = nn.Sequential(*conv_norm(shape[0], inputs), nn.ReLU())
+        stages = []
         for depth, width in enumerate(widths):
-            first = ResidualBlock(inputs, width, stride=2 if depth else 1)
+            first = ResidualBlock(inputs, width, stride=2 if depth or stem is not None else 1)
             stages.append(nn.Sequential(first, *(ResidualBlock(width, width) for _ in range(blocks - 1))))
             inputs = width
         self.stages = nn.Sequential(*stages)
@@ -125,6 +135,36 @@ class RowGRU(nn.Module):
         return self.head(torch.cat([states.mean(1), states.amax(1)], 1))
 
 
+class SweepGRU(nn.Module):
+    """Bidirectional GRUs that sweep the grid of patches, along its rows and then along its columns, `layers` times
+    (ReNet, Visin et al., arXiv:1505.00393); the mean and maximum over the grid are classified.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        classes: int,
+        normalise: Normalise,
+        patch: int = 4,
+        hidden: int = 64,
+        layers: int = 2,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.normalise = normalise
+        self.patches = nn.PixelUnshuffle(patch)
+        widths = [shape[0] * patch**2] + [2 * hidden] * (2 * layers - 1)
+        self.sweeps = nn.ModuleList(nn.GRU(w, hidden, batch_first=True, bidirectional=True) for w in widths)
+        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(4 * hidden, classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        grid = self.patches(self.normalise(x)).permute(0, 2, 3, 1)  # [N, rows, columns, C * patch * patch]
+        for sweep in self.sweeps:
+            states, _ = sweep(grid.flatten(0, 1))
+            grid = states.unflatten(0, grid.shape[:2]).transpose(1, 2)  # the next one sweeps the other way
+        return self.head(torch.cat([grid.mean((1, 2)), grid.amax((1, 2))], 1))
+
+
 class Attention(nn.Module):
     """Multi-head self-attention written out, so that the map itself passes through a module (`attn_drop`)."""
 
@@ -159,8 +199,23 @@ class TransformerBlock(nn.Module):
         return x + self.mlp(self.norm2(x))
 
 
+def patch_embedding(channels: int, dim: int, patch: int, stem: Sequence[int] = ()) -> nn.Module:
+    """float[N, C, H, W] to float[N, dim, H / patch, W / patch], first by convolutions of stride 2 and widths `stem`."""
+    side = patch >> len(stem)  # of a patch in what the stem answers
+    layers: list[nn.Module] = []
+    for width in stem:
+        layers += [*conv_norm(channels, width, stride=2), nn.ReLU()]
+        channels = width
+    last = nn.Conv2d(channels, dim, side, side)
+    return nn.Sequential(*layers, last) if layers else last
+
+
 class ViT(nn.Module):
-    """A vision transformer (Dosovitskiy et al., arXiv:2010.11929) over `patch` x `patch` pixels; tokens averaged."""
+    """A vision transformer (Dosovitskiy et al., arXiv:2010.11929) over `patch` x `patch` pixels; tokens averaged.
+
+    `stem` holds the widths of convolutions of stride 2 before the patches, which then see beyond their own pixels (Xiao
+    et al., arXiv:2106.14881).
+    """
 
     def __init__(
         self,
@@ -173,10 +228,11 @@ class ViT(nn.Module):
         heads: int = 4,
         expansion: int = 2,
         dropout: float = 0.1,
+        stem: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.normalise = normalise
-        self.patch_embed = nn.Conv2d(shape[0], dim, patch, patch)
+        self.patch_embed = patch_embedding(shape[0], dim, patch, stem)
         tokens = (shape[1] // patch) * (shape[2] // patch)
         # Near the size of an embedded patch: from the usual 0.02 small data teaches the order of the patches late.
         self.pos_embed = nn.Parameter(torch.randn(1, tokens, dim) * 0.2)
@@ -187,6 +243,51 @@ class ViT(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         tokens = self.patch_embed(self.normalise(x)).flatten(2).transpose(1, 2)  # [N, tokens, dim]
         return self.head(self.norm(self.blocks(tokens + self.pos_embed)).mean(1))
+
+
+class MixerBlock(nn.Module):
+    """An MLP across the tokens, then one across the channels, each added to its input."""
+
+    def __init__(self, tokens: int, dim: int, expansion: int) -> None:
+        super().__init__()
+
+        def mlp(width: int) -> nn.Module:
+            return nn.Sequential(nn.Linear(width, expansion * width), nn.GELU(), nn.Linear(expansion * width, width))
+
+        self.norm1 = nn.LayerNorm(dim)
+        self.token_mlp = mlp(tokens)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = mlp(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.token_mlp(self.norm1(x).mT).mT
+        return x + self.mlp(self.norm2(x))
+
+
+class Mixer(nn.Module):
+    """MLP-Mixer (Tolstikhin et al., arXiv:2105.01601) over `patch` x `patch` pixels; tokens averaged."""
+
+    def __init__(
+        self,
+        shape: Shape,
+        classes: int,
+        normalise: Normalise,
+        patch: int = 4,
+        dim: int = 96,
+        depth: int = 5,
+        expansion: int = 2,
+    ) -> None:
+        super().__init__()
+        self.normalise = normalise
+        self.patch_embed = patch_embedding(shape[0], dim, patch)
+        tokens = (shape[1] // patch) * (shape[2] // patch)
+        self.blocks = nn.Sequential(*(MixerBlock(tokens, dim, expansion) for _ in range(depth)))
+        self.norm = nn.LayerNorm(dim)
+        self.head = nn.Linear(dim, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.patch_embed(self.normalise(x)).flatten(2).transpose(1, 2)  # [N, tokens, dim]
+        return self.head(self.norm(self.blocks(tokens)).mean(1))
 
 
 class MLP(nn.Module):

@@ -1,110 +1,63 @@
-"""The image zoo: every network, forest and tree that Carom ships for Fashion-MNIST, and how each was trained.
+"""The image zoo: every network, forest and tree that Carom ships, and how each was trained.
 
-All are trained on the shipped 10 000 images, so that `carom train zoo:NAME` reproduces any checkpoint anywhere.
+Those for Fashion-MNIST are trained on the shipped 10 000 images, so that `carom train zoo:NAME` reproduces any
+checkpoint anywhere. Those for CIFAR-10, whose name starts with image-cifar, are trained on all of its 50 000 images,
+which the user provides: `carom train zoo:NAME --data folder:PATH`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
-from carom.common.training import Progress, Schedule, fit
-from carom.common.trees import TreeEnsemble
-from carom.common.zoo import Body, Recipe
-from carom.vision import fashion
-from carom.vision.networks import MLP, VGG, Normalise, ResNet, RowGRU, ViT
+from carom.common.errors import CaromError
+from carom.common.training import Schedule
+from carom.common.zoo import Recipe
+from carom.vision import cifar, fashion
+from carom.vision.data import load_data
+from carom.vision.networks import MLP, VGG, Mixer, ResNet, RowGRU, SweepGRU, ViT
+from carom.vision.recipes import Architecture, Pictures, accuracy, network, trees
 
-SHAPE = (1, 28, 28)
-MEAN, STD = (0.286,), (0.353,)  # of the training pixels
-SHIFT = 2  # pixels: the largest shift of a training image
 NOISE = 0.12  # of the pixels' range: the largest random signs that convolutional networks are trained on
-ERASED = (4, 12)  # pixels: smallest and largest side of an erased rectangle (Zhong et al., arXiv:1708.04896)
+CIFAR_NOISE = 0.06  # the same for all networks on CIFAR-10, whose budgets are smaller: twice 8/255
 
 
 @cache
-def _pixels(split: str) -> tuple[Tensor, Tensor]:
-    """float[N, 1, 28, 28] in [0, 1] and int64[N], for reading only."""
+def _fashion(spec: str, split: str) -> tuple[Tensor, Tensor]:
     images, labels, _ = fashion.load(split)
-    return images.float() / 255, labels
+    return images, labels
 
 
-def _indices(half: int | None) -> Tensor:
-    """The training examples of a recipe; the halves are disjoint and hold as many of each class."""
-    labels = _pixels("train")[1]
-    return torch.arange(len(labels)) if half is None else labels.argsort(stable=True)[half::2]
+@cache
+def _cifar(spec: str, split: str) -> tuple[Tensor, Tensor]:
+    """The images that `spec` names, in the order of their sha256: the same whatever they were loaded from."""
+    data = load_data(spec, split=split)
+    assert isinstance(data.stored, Tensor)
+    found = f"{'x'.join(map(str, data.stored.shape[1:]))} images of {', '.join(data.classes)}"
+    if data.stored.shape[1:] != cifar.SHAPE or tuple(data.classes) != cifar.CLASSES:
+        wanted = f"{'x'.join(map(str, cifar.SHAPE))} images of {', '.join(cifar.CLASSES)}"
+        raise CaromError(f"{spec} holds {found}; the recipe needs {wanted}. {cifar.ORIGIN}")
+    keys = [hashlib.sha256(image.numpy().tobytes()).digest() for image in data.stored]
+    order = torch.tensor(sorted(range(len(keys)), key=lambda i: (keys[i], int(data.labels[i]))))
+    images, labels = data.stored[order], data.labels[order]
+    if split == "train" and torch.equal(images, _cifar(spec, "test")[0]):
+        raise CaromError(f"{spec}: train and test hold the same images. Lay them out as PATH/train and PATH/test.")
+    return images, labels
 
 
-def augment(images: Tensor, generator: torch.Generator, erase: float = 0.5, noise: float = 0.0) -> Tensor:
-    """Each image of float[B, C, H, W] shifted by up to SHIFT pixels, mirrored half of the time, and with probability
-    `erase` a rectangle of it set to a random grey. Half of the images get random signs of up to `noise` on top.
-
-    Without that noise the convolutional networks take any random pattern for evidence: at a Linf budget of 16/255
-    random signs flipped 60 % of what they got right, and next to such a control no attack could be told from chance.
-    """
-
-    def uniform(*shape: int) -> Tensor:
-        return torch.rand(shape, generator=generator)
-
-    n, _, height, width = images.shape
-    padded = F.pad(images, [SHIFT] * 4)
-    top, left = (uniform(2, n) * (2 * SHIFT + 1)).long()
-    rows = top[:, None] + torch.arange(height)
-    columns = left[:, None] + torch.arange(width)
-    columns = torch.where(uniform(n, 1) < 0.5, columns.flip(1), columns)
-    shifted = padded[torch.arange(n)[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-
-    def inside(size: int) -> Tensor:  # bool[B, size]: the extent of the rectangle along one side of the image
-        length = ERASED[0] + uniform(n, 1) * (ERASED[1] - ERASED[0])
-        start = uniform(n, 1) * (size - length)
-        place = torch.arange(size)
-        return (place >= start) & (place < start + length)
-
-    erased = inside(height)[:, None, :, None] & inside(width)[:, None, None, :] & (uniform(n, 1, 1, 1) < erase)
-    erased_images = torch.where(erased, uniform(n, 1, 1, 1), shifted)
-    if not noise:
-        return erased_images
-    size = noise * uniform(n, 1, 1, 1) * (uniform(n, 1, 1, 1) < 0.5)
-    return (erased_images + size * (uniform(*images.shape) - 0.5).sign()).clamp(0, 1)
-
-
-def accuracy(recipe: Recipe, body: Body) -> float:
-    """Share of the 2 000 test images that `body` gets right."""
-    images, labels = _pixels("test")
-    with torch.inference_mode():
-        if isinstance(body, TreeEnsemble):
-            answers = body.probabilities(images.flatten(1)).argmax(1)
-        else:
-            answers = torch.cat([body(chunk).argmax(1) for chunk in images.split(500)])
-    return (answers == labels).float().mean().item()
-
-
-def _build(network: Callable[..., nn.Module]) -> nn.Module:
-    return network(SHAPE, len(fashion.CLASSES), Normalise(MEAN, STD))
-
-
-def _train_network(recipe: Recipe, progress: Progress | None, schedule: Schedule, erase: float, noise: float) -> Body:
-    images, labels = _pixels("train")
-
-    def sample(indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        return augment(images[indices], generator, erase, noise), labels[indices]
-
-    network = recipe.build()
-    assert isinstance(network, nn.Module)
-    return fit(network, sample, _indices(recipe.half), schedule, recipe.seed, progress)
-
-
-def _train_trees(recipe: Recipe, progress: Progress | None, grow: Callable[[int], Any]) -> Body:
-    """`grow(seed)` gives the unfitted scikit-learn classifier. It fits in seconds and reports no progress."""
-    images, labels = _pixels("train")
-    chosen = _indices(recipe.half)
-    return TreeEnsemble.from_sklearn(grow(recipe.seed).fit(images[chosen].flatten(1).numpy(), labels[chosen].numpy()))
+def _cifar_digest(recipe: Recipe) -> str:
+    """sha256 of the training and test images and labels in that order."""
+    total = hashlib.sha256()
+    for split in ("train", "test"):
+        for tensor in _cifar(recipe.data, split):
+            total.update(tensor.numpy().tobytes())
+    return total.hexdigest()
 
 
 def _forest(seed: int) -> Any:
@@ -120,67 +73,92 @@ def _tree(seed: int) -> Any:
     return DecisionTreeClassifier(max_leaf_nodes=160, max_features=0.2, random_state=seed)
 
 
-@dataclass(frozen=True)
-class _Architecture:
-    family: str
-    summary: str
-    build: Callable[[], Body]
-    train: Callable[[Recipe, Progress | None], Body]
-
-
-def _network(
-    family: str,
-    summary: str,
-    network: Callable[..., nn.Module],
-    schedule: Schedule,
-    erase: float = 0.25,
-    noise: float = 0.0,
-) -> _Architecture:
-    train = partial(_train_network, schedule=schedule, erase=erase, noise=noise)
-    return _Architecture(family, summary, partial(_build, network), train)
-
-
-def _trees(summary: str, grow: Callable[[int], Any]) -> _Architecture:
-    return _Architecture("tree", summary, TreeEnsemble.empty, partial(_train_trees, grow=grow))
-
+FASHION = Pictures((1, 28, 28), fashion.CLASSES, (0.286,), (0.353,), load=_fashion, digest=lambda _: fashion.digest())
+CIFAR = Pictures(
+    cifar.SHAPE, cifar.CLASSES, (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616), load=_cifar, digest=_cifar_digest
+)
 
 _CNN = Schedule(22, lr=6e-3, weight_decay=0.02)
-_ARCHITECTURES = {
-    "resnet": _network("cnn", "residual CNN, three stages", ResNet, _CNN, noise=NOISE),
-    "vgg": _network("cnn", "VGG-like CNN, six convolutions", VGG, _CNN, noise=NOISE),
-    "gru": _network("rnn", "two-layer bidirectional GRU over rows", RowGRU, Schedule(24, lr=4e-3)),
-    "vit": _network("transformer", "vision transformer, patches of 7 x 7 pixels", ViT, Schedule(40), erase=0.0),
-    "mlp": _network("mlp", "MLP with two hidden layers", MLP, Schedule(40, lr=4e-3)),
-    "forest": _trees("random forest on raw pixels, 48 trees of 512 leaves", _forest),
-    "tree": _trees("single decision tree on raw pixels, 160 leaves", _tree),
+_on_fashion = partial(network, FASHION)
+_FASHION = {
+    "resnet": _on_fashion("cnn", "residual CNN, three stages", ResNet, _CNN, noise=NOISE),
+    "vgg": _on_fashion("cnn", "VGG-like CNN, six convolutions", VGG, _CNN, noise=NOISE),
+    "gru": _on_fashion("rnn", "two-layer bidirectional GRU over rows", RowGRU, Schedule(24, lr=4e-3)),
+    "vit": _on_fashion("transformer", "vision transformer, patches of 7 x 7 pixels", ViT, Schedule(40), erase=0.0),
+    "mlp": _on_fashion("mlp", "MLP with two hidden layers", MLP, Schedule(40, lr=4e-3)),
+    "forest": trees(FASHION, "random forest on raw pixels, 48 trees of 512 leaves", _forest),
+    "tree": trees(FASHION, "single decision tree on raw pixels, 160 leaves", _tree),
 }
-_SEEDS = {"": (0, None, ""), "-s1": (1, None, ", second seed")}  # suffix: seed, half, what the summary adds
+
+# Sized for one CPU core: 10 to 30 minutes each. Few epochs leave nothing to erase against.
+_on_cifar = partial(network, CIFAR, erase=0.0, noise=CIFAR_NOISE)
+_on_cifar_fast = partial(_on_cifar, layout=torch.channels_last)  # convolutions take half the time
+_CIFAR = {
+    "cifar-resnet": _on_cifar_fast(
+        "cnn",
+        "residual CNN for CIFAR-10, three stages",
+        partial(ResNet, widths=(48, 96, 192), stem=32),
+        Schedule(14, lr=4e-3, weight_decay=0.05),
+    ),
+    "cifar-vgg": _on_cifar_fast(
+        "cnn",
+        "VGG-like CNN for CIFAR-10, eight convolutions",
+        partial(VGG, widths=(24, 48, 96, 128), hidden=128, dropout=0.1),
+        Schedule(8, lr=4e-3, weight_decay=0.05),
+    ),
+    "cifar-gru": _on_cifar(
+        "rnn",
+        "bidirectional GRUs that sweep rows and columns of patches, for CIFAR-10",
+        SweepGRU,
+        Schedule(7, lr=3e-3),
+    ),
+    "cifar-vit": _on_cifar(
+        "transformer",
+        "vision transformer for CIFAR-10, convolutional stem, patches of 4 x 4 pixels",
+        partial(ViT, patch=4, depth=4, dropout=0.0, stem=(32, 64)),
+        Schedule(14, lr=1.5e-3, weight_decay=0.05),
+    ),
+    "cifar-mixer": _on_cifar(
+        "mlp", "MLP-Mixer for CIFAR-10, patches of 4 x 4 pixels", Mixer, Schedule(6, lr=2e-3, weight_decay=0.05)
+    ),
+    "cifar-forest": trees(CIFAR, "random forest on CIFAR-10's raw pixels, 48 trees of 512 leaves", _forest),
+}
+
+_FIRST = {"": (0, None, "")}  # suffix: seed, half, what the summary adds
+_SEEDS = _FIRST | {"-s1": (1, None, ", second seed")}
 _HALVES = {"-halfa": (2, 0, ", first half of the data"), "-halfb": (3, 1, ", second half of the data")}
+_VARIANTS = {kind: _SEEDS for kind in _FASHION} | {"resnet": _SEEDS | _HALVES, "cifar-resnet": _SEEDS}
 
 
-def _recipe(kind: str, suffix: str, seed: int, half: int | None, note: str) -> Recipe:
-    architecture = _ARCHITECTURES[kind]
-    return Recipe(
-        name=f"image-{kind}{suffix}",
-        modality="image",
-        family=architecture.family,
-        summary=architecture.summary + note,
-        build=architecture.build,
-        train=architecture.train,
-        evaluate=accuracy,
-        data="builtin:fashion-mnist",
-        data_digest=fashion.digest,
-        folder=Path(__file__).parent / "weights",
-        seed=seed,
-        half=half,
-    )
+def _recipes(
+    pictures: Pictures, architectures: Mapping[str, Architecture], data: str, origin: str = ""
+) -> dict[str, Recipe]:
+    made = [
+        Recipe(
+            name=f"image-{kind}{suffix}",
+            modality="image",
+            family=architecture.family,
+            summary=architecture.summary + note,
+            build=architecture.build,
+            train=architecture.train,
+            evaluate=partial(accuracy, pictures),
+            data=data,
+            data_digest=pictures.digest,
+            folder=Path(__file__).parent / "weights",
+            seed=seed,
+            half=half,
+            origin=origin,
+        )
+        for kind, architecture in architectures.items()
+        for suffix, (seed, half, note) in _VARIANTS.get(kind, _FIRST).items()
+    ]
+    return {recipe.name: recipe for recipe in made}
 
 
-def _recipes() -> Iterator[Recipe]:
-    for kind in _ARCHITECTURES:
-        variants = _SEEDS | _HALVES if kind == "resnet" else _SEEDS
-        for suffix, (seed, half, note) in variants.items():
-            yield _recipe(kind, suffix, seed, half, note)
+_OF_CIFAR = _recipes(CIFAR, _CIFAR, "torchvision:CIFAR10?root=PATH", cifar.ORIGIN)
+RECIPES: dict[str, Recipe] = _recipes(FASHION, _FASHION, "builtin:fashion-mnist") | _OF_CIFAR
 
 
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in _recipes()}
+def pictures_of(name: str) -> Pictures:
+    """What the model `name` of the zoo was trained on: its shape of images and its classes."""
+    return CIFAR if name in _OF_CIFAR else FASHION
