@@ -67,7 +67,9 @@ def swin():
 
 
 def resnet(block):
-    return torchvision.models.ResNet(block, [1, 2, 1, 1], num_classes=CLASSES, width_per_group=64)
+    return torchvision.models.ResNet(
+        block, [1, 2, 1, 1], num_classes=CLASSES, width_per_group=64 if block.expansion == 1 else 8
+    )
 
 
 def densenet():
