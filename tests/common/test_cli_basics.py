@@ -82,7 +82,7 @@ def test_usage_errors(arguments, said, carom):
         (["--eps", "0.1"], "which modality?"),
         (["none.toml"], "none.toml: no such file"),
         (["-m", "imag"], "no modality is called 'imag'. Did you mean image?"),
-        (["-m", "image", "-a", "pdg"], "no image attack is called 'pdg'. Did you mean pgd"),
+        (["-m", "image", "-a", "pdg"], "no image attack is called 'pdg'. Did you mean pgn or pgd"),
         (["-m", "image", "-a", "pgd?stpes=3"], "no parameter of attack pgd is called 'stpes'. Did you mean steps"),
         (["-m", "image", "-a", "pgd?loss=margn"], "no objective is called 'margn'. Did you mean margin"),
         (["-m", "image", "-a", "pgd?steps"], "write parameters as ?name=value"),
@@ -101,7 +101,10 @@ def test_usage_errors(arguments, said, carom):
         (["-m", "image", "--eps=-8/255"], "is no size"),
         (["-m", "image", "--device", "cuda:99"], "--device cuda:99"),
         (["-m", "image", "--device", "gpu"], "--device gpu: write auto, cpu"),
-        (["-m", "image", "-a", "square", "--threat", "l2", "--eps", "1"], "attack square works within linf, not l2"),
+        (
+            ["-m", "image", "-a", "signhunter", "--threat", "l2", "--eps", "1"],
+            "attack signhunter works within linf, not l2",
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
