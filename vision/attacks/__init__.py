@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from carom.common.attacks import GRADIENT_ATTACKS, LEAF_PATH, SOFT_LEAF_PATH
+from carom.common.blackbox import QUERY_ATTACKS
 from carom.common.modality import AttackInfo
 from carom.common.threats import L2, Linf
 from carom.vision.attacks import iterative, query
@@ -13,5 +14,5 @@ THREATS = {"linf": Linf, "l2": L2}
 
 ATTACKS: dict[str, AttackInfo] = {
     info.name: replace(info, threats=tuple(kind for kind in info.threats if kind in THREATS))
-    for info in [*GRADIENT_ATTACKS, LEAF_PATH, SOFT_LEAF_PATH, *query.INFOS, *iterative.INFOS]
+    for info in [*GRADIENT_ATTACKS, LEAF_PATH, SOFT_LEAF_PATH, *QUERY_ATTACKS, *query.INFOS, *iterative.INFOS]
 }
