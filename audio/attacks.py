@@ -1,4 +1,4 @@
-"""The audio attacks: the shared gradient and tree attacks, and a random search over tones."""
+"""The audio attacks: the shared gradient, tree and query attacks, and a random search over tones."""
 
 from __future__ import annotations
 
@@ -10,10 +10,17 @@ from torch import Tensor
 
 from carom.audio.space import SNR
 from carom.common import members
+from carom.common.ascent import Ascent
 from carom.common.attacks import BALLS, GRADIENT_ATTACKS, LEAF_PATH_THROUGH, SOFT_LEAF_PATH
+from carom.common.blackbox import QUERY_ATTACKS, estimated, query_info
+from carom.common.boundary import SurFree
+from carom.common.decision import DecisionSearch
+from carom.common.errors import UnknownName
 from carom.common.modality import AttackInfo
 from carom.common.problem import Access
+from carom.common.proposals import Directions
 from carom.common.rng import Rng
+from carom.common.scores import Bandits
 from carom.common.search import Everywhere, RandomSearch, Turn, shrinking
 from carom.common.threats import L2, Linf
 from carom.common.universal import UAP
@@ -54,17 +61,70 @@ def square(queries: int = 1000, p: float = 0.05, keep_going: bool = False) -> Ra
     return RandomSearch(Tones(p), queries=queries, keep_going=keep_going)
 
 
-SQUARE = AttackInfo(
-    "square",
-    "random search over short tones, by scores alone",
-    "after Andriushchenko et al. 2020, Square attack (tones instead of squares are ours)",
-    Access.SCORE,
-    BALLS,
-    square,
-    "at most `queries` forward",
-    random=True,
-)
+def simba(
+    queries: int = 1000, step: float = 0.2, basis: str = "wave", share: float = 0.5, keep_going: bool = False
+) -> RandomSearch:
+    """Random search along orthonormal directions: basis=wave, cosines of the lowest `share` of frequencies as long as
+    the sound, or basis=sample. A step is a share of the radius."""
+    if basis not in ("sample", "wave"):
+        raise UnknownName("basis", basis, ("sample", "wave"))
+    return RandomSearch(Directions(step, share, basis == "wave", axes=1), queries=queries, keep_going=keep_going)
+
+
+def bandits(
+    queries: int = 1000,
+    size: float = 0.1,
+    explore: float = 1.0,
+    eta: float = 0.05,
+    rate: float = 1.0,
+    loss: str = "ce",
+) -> Ascent:
+    """Steps along a remembered gradient, refined by two questions a step. No coarse form of sounds is known to help."""
+    return estimated(Bandits(explore=explore, eta=eta, rate=rate), queries, size, 0.0, loss)
+
+
+def surfree(queries: int = 1000) -> DecisionSearch:
+    """Circles through the boundary in random planes."""
+    return DecisionSearch(SurFree(), queries)
+
+
+QUERY = [
+    query_info(
+        "square",
+        "random search over short tones, by scores alone",
+        "after Andriushchenko et al. 2020, Square attack (tones instead of squares are ours)",
+        Access.SCORE,
+        BALLS,
+        square,
+    ),
+    query_info(
+        "simba",
+        "cosine waves or single samples, kept where they help",
+        "after Guo et al. 2019, Simple black-box adversarial attacks",
+        Access.SCORE,
+        ("l2", "snr"),
+        simba,
+    ),
+    query_info(
+        "bandits",
+        "PGD on a gradient that is learnt along the way",
+        "after Ilyas, Engstrom and Madry 2019, Prior convictions: black-box attacks with bandits and priors",
+        Access.SCORE,
+        BALLS,
+        bandits,
+    ),
+    query_info(
+        "surfree",
+        "circles through the boundary, by labels alone",
+        "Maho, Furon and Le Merrer 2021, SurFree: a fast surrogate-free black-box attack",
+        Access.LABEL,
+        ("l2", "snr"),
+        surfree,
+        targeted=False,
+    ),
+]
 
 ATTACKS: dict[str, AttackInfo] = {
-    info.name: info for info in [*GRADIENT_ATTACKS, LEAF_PATH_THROUGH, SOFT_LEAF_PATH, *members.INFOS, UAP, SQUARE]
+    info.name: info
+    for info in [*GRADIENT_ATTACKS, LEAF_PATH_THROUGH, SOFT_LEAF_PATH, *members.INFOS, UAP, *QUERY_ATTACKS, *QUERY]
 }

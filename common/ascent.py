@@ -60,6 +60,8 @@ class Ascent:
                     f"{type(self.gradient).__name__} asks about some examples at a time, which this objective or "
                     "transform cannot follow."
                 )
+        if self.gradient.queries and (self.transform or self.surgery):
+            raise CaromError("this attack asks for scores: transforms and surgery change gradients, and it sees none.")
 
     @property
     def passes(self) -> int:
@@ -73,8 +75,14 @@ class Ascent:
         Steps that add up to a multiple of the radius still do: an attack of ten steps of a tenth becomes one of five
         steps of a fifth.
         """
+        if not self.passes:
+            return None
         steps = (gradients - getattr(self.objective, "passes", 0)) // (self.passes * self.restarts)
         return replace(self, steps=steps, size=min(1.0, self.size * self.steps / steps)) if steps > 0 else None
+
+    def asking(self, queries: int) -> Ascent:
+        """The same climb with as many steps as a query budget pays for, each as long as before."""
+        return replace(self, steps=queries // self.gradient.queries)
 
     def __call__(self, problem: Problem, batch: Batch, rng: Rng) -> Result:
         oracle = Oracle(problem, batch)
@@ -97,7 +105,7 @@ class Ascent:
                 step = live.at(index, self.update)
                 grad, live.memory, logits = self.gradient(step, live.x, live.memory)
                 if self.stop:
-                    reached = self._reached(step, live.x, logits)
+                    reached = self._reached(step, live.x, logits) & live.finite
                     if bool(reached.any()):
                         untouched = index == 0 and not self.random_start
                         settled.take(live, reached, Status.SKIPPED if untouched else Status.DONE)
@@ -125,6 +133,8 @@ class Ascent:
         return self.steps if limit is None or not price else min(self.steps, limit // price)
 
     def _reached(self, step: Step, x: Tensor, logits: Tensor | None) -> Tensor:
+        if self.gradient.queries and logits is not None:  # what is paid for is asked about the stored form
+            return step.oracle.goal().achieved(logits)
         return step.oracle.reached(x, step.oracle.logits(x, pays=False) if logits is None else logits)
 
     def _best_of_restarts(self, oracle: Oracle, rng: Rng, x: Tensor, status: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ class Estimate(NamedTuple):
 
     grad: Tensor  # like x
     memory: Any = None  # tensors with one row an example, or tuples of such; given back at the next step
-    logits: Tensor | None = None  # of x itself, where they were computed on the way
+    logits: Tensor | None = None  # of x, where computed on the way: of its stored form where answers are paid for
 
 
 class Estimator(Protocol):

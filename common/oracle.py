@@ -34,6 +34,10 @@ MEMORY = 2**30
 """Bytes that a backward pass over stacked copies of a batch may keep of its forward pass."""
 
 
+ROWS = 1024
+"""Questions that go through the model together."""
+
+
 class Oracle:
     """Asks the model of one problem about one batch and keeps count."""
 
@@ -66,7 +70,8 @@ class Oracle:
         return other
 
     def _count(self, counter: Tensor, rows: Tensor | None, times: int = 1) -> None:
-        times *= self.problem.model.passes
+        if counter is not self.queries:  # an ensemble answers once, whatever that takes it
+            times *= self.problem.model.passes
         if rows is None:
             rows = self._rows
         elif self._rows is not None:
@@ -78,8 +83,13 @@ class Oracle:
 
     def logits(self, x: Inputs, rows: Tensor | None = None, pays: bool = True) -> Tensor:
         """Logits of x, which are versions of the examples `rows` (all, by default). `pays` counts them as queries."""
+        lengths = self._lengths(rows)
         with torch.no_grad():
-            logits = self.problem.model(x, self._lengths(rows)).logits.float()
+            parts = [
+                self.problem.model(x[start : start + ROWS], None if lengths is None else lengths[start : start + ROWS])
+                for start in range(0, max(1, len(x)), ROWS)
+            ]
+            logits = torch.cat([part.logits.float() for part in parts])
         self._count(self.forward, rows)
         if pays:
             self._count(self.queries, rows)

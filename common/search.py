@@ -8,11 +8,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from carom.common.objectives import Objective, margin
+from carom.common.objectives import Objective, margin, tie
 from carom.common.oracle import Oracle
 from carom.common.problem import Batch, Problem, Result, Status
 from carom.common.rng import Rng
-from carom.common.threats import Ball, confine
+from carom.common.threats import Ball, column, confine
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Turn:
 
 class Proposal(Protocol):
     """How a search moves. A pattern is shaped like the inputs. The threat turns it into inputs: it `fills` the whole
-    radius along the pattern, or takes the pattern as the perturbation itself, projected."""
+    radius along the pattern, or takes the pattern as the perturbation itself, in radii, projected."""
 
     @property
     def fills(self) -> bool: ...
@@ -72,6 +72,10 @@ class RandomSearch:
     """Ask `queries` times at most per example; an example that reached its goal asks no more, unless `keep_going`.
 
     Every question is about the stored form of an input, so what is found is what is saved.
+
+    A proposal is kept if its score is higher by more than rounding (`tie`). Many change what the model does not look at:
+    their scores are equal but for the last digits, which depend on the rows computed beside them, and a search that
+    followed those would go another way at another batch size.
     """
 
     propose: Proposal
@@ -99,7 +103,7 @@ class RandomSearch:
             if pattern is None:
                 pattern, value = torch.zeros_like(x), best
             place = torch.zeros_like(batch.labels)
-            live = status == Status.DONE
+            live, held = status == Status.DONE, done
             for query in range(1, limit):
                 rows = live.nonzero().squeeze(1)
                 if not len(rows):
@@ -114,17 +118,21 @@ class RandomSearch:
                 logits = oracle.logits(tried, rows)
                 goal = oracle.goal(rows)
                 reached = self.objective(logits, goal)
-                finite = logits.isfinite().all(1)
-                rises, better = (reached > value[rows]) & finite, (reached > best[rows]) & finite
+                finite, least = logits.isfinite().all(1), reached - tie(logits)
+                hit, had = goal.achieved(logits), held[rows]
+                rises = (least > value[rows]) & finite
+                # The first to reach the goal is kept by however little it does; none that misses it replaces one.
+                better = ((least > best[rows]) & (hit | ~had) | hit & ~had) & finite
                 pattern = pattern.index_copy(0, rows[rises], mine[rises])
                 value = value.index_copy(0, rows[rises], reached[rises])
                 x = x.index_copy(0, rows[better], tried[better])
                 best = best.index_copy(0, rows[better], reached[better])
+                held = held.index_copy(0, rows[better], hit[better])
                 if begun:
                     place = place.index_copy(0, rows, propose.follow(place[rows], rises))
                 begun = True
                 if not self.keep_going:
-                    live = live.index_copy(0, rows, ~(goal.achieved(logits) & better))
+                    live = live.index_copy(0, rows, ~held[rows])
             return oracle.finish(x, status)
 
 
@@ -132,5 +140,8 @@ def _realise(oracle: Oracle, threat: Ball, pattern: Tensor, rows: Tensor, fills:
     """The stored inputs that patterns of some rows stand for."""
     part = oracle.batch.take(rows)
     pattern, x0 = confine(pattern, part.mask()), part.inputs
-    x = threat.extend(pattern, x0) if fills else threat.project(x0 + pattern, x0)
+    if fills:
+        x = threat.extend(pattern, x0)
+    else:
+        x = threat.project(x0 + column(threat.bounded(x0), x0) * pattern, x0)
     return Oracle(oracle.problem, part).store(oracle.problem.model.space.clamp(x))

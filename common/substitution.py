@@ -17,6 +17,7 @@ from torch import Tensor
 
 from carom.common.errors import CaromError
 from carom.common.models import Model
+from carom.common.objectives import ULPS
 from carom.common.problem import Batch, Cost, Goal, Problem, Result, Status
 from carom.common.rng import Rng
 
@@ -28,9 +29,6 @@ Gains = Sequence[Sequence[float]]
 
 BLANK, DROPPED = -1, -2
 """In place of an option: a token that no model knows; nothing at all. They only serve to rank sites."""
-
-ULPS = 64
-"""Scores this many units of rounding apart count as equal: that much of a row's score hangs on the rows beside it."""
 
 
 class Editable(Protocol):

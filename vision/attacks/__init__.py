@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from carom.common import members
 from carom.common.attacks import GRADIENT_ATTACKS, LEAF_PATH, SOFT_LEAF_PATH
+from carom.common.blackbox import QUERY_ATTACKS
 from carom.common.modality import AttackInfo
 from carom.common.threats import L2, Linf
 from carom.common.universal import UAP
@@ -17,7 +18,7 @@ THREATS = {"linf": Linf, "l2": L2}
 ATTACKS: dict[str, AttackInfo] = {
     info.name: replace(info, threats=tuple(kind for kind in info.threats if kind in THREATS))
     for info in [
-        *(*GRADIENT_ATTACKS, LEAF_PATH, SOFT_LEAF_PATH, *members.INFOS, UAP),
+        *(*GRADIENT_ATTACKS, LEAF_PATH, SOFT_LEAF_PATH, *members.INFOS, UAP, *QUERY_ATTACKS),
         *(*query.INFOS, *iterative.INFOS, *features.INFOS, *surgery.INFOS, *targeted.INFOS),
     ]
 }

@@ -9,9 +9,15 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from carom.common.modality import AttackInfo
+from carom.common.ascent import Ascent
+from carom.common.blackbox import estimated, query_info
+from carom.common.boundary import GeoDA, SurFree
+from carom.common.decision import DecisionSearch
+from carom.common.errors import UnknownName
 from carom.common.problem import Access
+from carom.common.proposals import Directions
 from carom.common.rng import Rng
+from carom.common.scores import Bandits
 from carom.common.search import Everywhere, RandomSearch, Turn, shrinking
 from carom.common.threats import L2, Ball
 
@@ -125,78 +131,53 @@ class Bumps(Everywhere):
         return (values * inside)[:, None]
 
 
-@lru_cache(maxsize=8)
-def _halvings(numbers: int) -> Tensor:
-    """int64[K, 2]: start and end of each group of sign flips: all, halves, quarters, down to single numbers."""
-    groups, length = [], numbers
-    while True:
-        groups += [(start, min(start + length, numbers)) for start in range(0, numbers, length)]
-        if length == 1:
-            return torch.tensor(groups)
-        length = -(-length // 2)
+LEAST = 7  # tiles or waves along a side: coarser ones could not draw what an image shows
+
+
+def portion(share: float, side: int) -> int:
+    """How many tiles or waves go along a side of so many pixels."""
+    return min(side, max(LEAST, round(share * side)))
 
 
 @dataclass(frozen=True)
-class Halves(Everywhere):
-    """Signs flipped in groups that halve (SignHunter, Al-Dujaili and O'Reilly 2020, Alg. 2), from all signs up."""
+class Tiles:
+    """Images as squares of one value: the tiling prior of Bandits (Ilyas, Engstrom and Madry 2019, section 3.2). Along
+    each side there are `share` as many tiles as pixels, and no fewer than `LEAST`; the paper's 50 of 299 are .17."""
 
-    def first(self, shape: torch.Size, rng: Rng) -> Tensor:
-        return torch.ones(len(rng), *shape[1:], device=rng.keys.device)
+    share: float = 0.25
 
-    def next(self, pattern: Tensor, turn: Turn) -> Tensor:
-        flat = pattern.flatten(1)
-        groups = _halvings(flat.shape[1]).to(flat.device)
-        start, end = groups[turn.place % len(groups)].unsqueeze(2).unbind(1)
-        number = torch.arange(flat.shape[1], device=flat.device)
-        return torch.where((number >= start) & (number < end), -flat, flat).view_as(pattern)
+    def shape(self, shape: torch.Size) -> tuple[int, ...]:
+        return (shape[1], *(portion(self.share, side) for side in shape[2:]))
 
-
-@lru_cache(maxsize=8)
-def _units(numbers: int) -> Tensor:
-    """int64[K]: what is coprime to `numbers`; multiplied by one of them, 0 to numbers - 1 come in another order."""
-    return torch.tensor([k for k in range(1, max(2, numbers)) if math.gcd(k, numbers) == 1])
+    def spread(self, coarse: Tensor, shape: torch.Size) -> Tensor:
+        for axis in (2, 3):
+            tiles = torch.arange(shape[axis], device=coarse.device) * coarse.shape[axis] // shape[axis]
+            coarse = coarse.index_select(axis, tiles)
+        return coarse
 
 
 @dataclass(frozen=True)
-class Directions(Everywhere):
-    """Steps along orthonormal directions, each tried with both signs and none twice (SimBA, Guo et al. 2019, Alg. 1).
+class Smooth:
+    """Random images of the lowest `share` of the frequencies of the cosine transform along each side, and no fewer than
+    `LEAST`: where SurFree and GeoDA look for directions."""
 
-    The directions are pixels, or the cosine waves of the lowest `share` of the frequencies along each side. Their order
-    is an affine permutation per example, not a uniform one: it needs no memory. After the last the order begins again.
-    """
+    share: float = 0.25
 
-    step: float = 0.2
-    basis: str = "pixel"
-    share: float = 0.5
-    fills = False
+    def __call__(self, shape: torch.Size, rng: Rng) -> Tensor:
+        _, channels, height, width = shape
+        down, across = portion(self.share, height), portion(self.share, width)
+        weights = rng.normal(channels, down, across).double()
+        # In double: a matrix product may differ in its last digit with the number of rows.
+        image = weights.transpose(2, 3) @ waves(down, height).to(weights.device)
+        return (image.transpose(2, 3) @ waves(across, width).to(weights.device)).float()
 
-    def first(self, shape: torch.Size, rng: Rng) -> None:
-        return None
 
-    def next(self, pattern: Tensor, turn: Turn) -> Tensor:
-        _, channels, height, width = pattern.shape
-        down, across = (math.ceil(side * (self.share if self.basis == "dct" else 1)) for side in (height, width))
-        numbers = channels * down * across
-        units = _units(numbers).to(pattern.device)
-        factor = units[turn.seed.fold("factor").integers(len(units))]
-        number = (factor * (turn.place // 2) + turn.seed.fold("offset").integers(numbers)) % numbers
-        channel, row, column = number // (down * across), number // across % down, number % across
-        wave = self._line(row, height)[:, :, None] * self._line(column, width)[:, None, :]
-        here = torch.nn.functional.one_hot(channel, channels)[:, :, None, None] * wave[:, None]
-        sign = 1.0 - 2.0 * (turn.place % 2)
-        return pattern + self.step * sign.view(-1, 1, 1, 1) * here
-
-    def _line(self, number: Tensor, length: int) -> Tensor:
-        """float[N, length] of norm 1: one pixel, or one wave of the cosine transform (DCT-II)."""
-        place = torch.arange(length, device=number.device)
-        if self.basis == "pixel":
-            return (place == number[:, None]).float()
-        wave = (math.pi * (place + 0.5) * number[:, None] / length).cos()
-        return wave / wave.norm(dim=1, keepdim=True)
-
-    def follow(self, place: Tensor, rose: Tensor) -> Tensor:
-        """After a success with the first sign, the second is not tried."""
-        return place + torch.where(rose & (place % 2 == 0), 2, 1)
+@lru_cache(maxsize=16)
+def waves(count: int, length: int) -> Tensor:
+    """float64[count, length]: the first cosine waves (DCT-II), of norm 1 each."""
+    place, number = torch.arange(length) + 0.5, torch.arange(count)
+    lines = (math.pi * place.double() * number[:, None] / length).cos()
+    return lines / lines.norm(dim=1, keepdim=True)
 
 
 def square(queries: int = 1000, p: float = 0.8, keep_going: bool = False) -> RandomSearch:
@@ -208,25 +189,39 @@ def square(queries: int = 1000, p: float = 0.8, keep_going: bool = False) -> Ran
 def simba(
     queries: int = 1000, step: float = 0.2, basis: str = "pixel", share: float = 0.5, keep_going: bool = False
 ) -> RandomSearch:
-    """Random search along orthonormal directions: basis=pixel, or basis=dct with the lowest `share` of frequencies."""
-    return RandomSearch(Directions(step, basis, share), queries=queries, keep_going=keep_going)
+    """Random search along orthonormal directions: basis=pixel, or basis=dct with the lowest `share` of frequencies. A step
+    is a share of the radius."""
+    if basis not in ("pixel", "dct"):
+        raise UnknownName("basis", basis, ("pixel", "dct"))
+    return RandomSearch(Directions(step, share, basis == "dct", axes=2), queries=queries, keep_going=keep_going)
 
 
-def signhunter(queries: int = 1000, keep_going: bool = False) -> RandomSearch:
-    """Flips of ever smaller groups of signs."""
-    return RandomSearch(Halves(), queries=queries, keep_going=keep_going)
+def bandits(
+    queries: int = 1000,
+    share: float = 0.25,
+    size: float = 0.1,
+    explore: float = 1.0,
+    eta: float = 0.05,
+    rate: float = 1.0,
+    loss: str = "ce",
+) -> Ascent:
+    """Steps along a remembered gradient in tiles, `share` as many as pixels along a side, refined by two questions a step."""
+    return estimated(Bandits(Tiles(share), explore, eta, rate), queries, size, 0.0, loss)
 
 
-def _info(
-    name: str, summary: str, reference: str, needs: Access, threats: tuple[str, ...], build, **more
-) -> AttackInfo:  # type: ignore[no-untyped-def]
-    more = {"random": True, "cost": "at most `queries` forward", **more}
-    return AttackInfo(name, summary, reference, needs, threats, build, **more)
+def surfree(queries: int = 1000, share: float = 0.5) -> DecisionSearch:
+    """Circles through the boundary in random planes, spanned by the lowest `share` of the frequencies."""
+    return DecisionSearch(SurFree(Smooth(share)), queries)
+
+
+def geoda(queries: int = 1000, probes: int = 30, share: float = 0.5) -> DecisionSearch:
+    """The normal of the boundary from `probes` questions at first, among the lowest `share` of the frequencies."""
+    return DecisionSearch(GeoDA(probes, Smooth(share)), queries)
 
 
 BOTH = ("linf", "l2")
 INFOS = [
-    _info(
+    query_info(
         "square",
         "random search over squares, by scores alone",
         "Andriushchenko et al. 2020, Square attack: a query-efficient black-box adversarial attack via random search",
@@ -234,7 +229,7 @@ INFOS = [
         BOTH,
         square,
     ),
-    _info(
+    query_info(
         "simba",
         "single pixels or cosine waves, kept where they help",
         "Guo et al. 2019, Simple black-box adversarial attacks",
@@ -242,13 +237,30 @@ INFOS = [
         ("l2",),
         simba,
     ),
-    _info(
-        "signhunter",
-        "sign flips in groups that halve, by scores alone",
-        "Al-Dujaili and O'Reilly 2020, Sign bits are all you need for black-box attacks",
+    query_info(
+        "bandits",
+        "PGD on a gradient in tiles that is learnt along the way",
+        "Ilyas, Engstrom and Madry 2019, Prior convictions: black-box adversarial attacks with bandits and priors",
         Access.SCORE,
-        ("linf",),
-        signhunter,
-        random=False,
+        BOTH,
+        bandits,
+    ),
+    query_info(
+        "surfree",
+        "circles through the boundary, by labels alone",
+        "Maho, Furon and Le Merrer 2021, SurFree: a fast surrogate-free black-box attack",
+        Access.LABEL,
+        ("l2",),
+        surfree,
+        targeted=False,
+    ),
+    query_info(
+        "geoda",
+        "straight along the boundary's normal, by labels alone",
+        "Rahmati et al. 2020, GeoDA: a geometric framework for black-box adversarial attacks",
+        Access.LABEL,
+        BOTH,
+        geoda,
+        targeted=False,
     ),
 ]
