@@ -50,6 +50,10 @@ def missing() -> str | None:
 class Lpips(nn.Module):
     """Distances float[N] between images float[N, 3, H, W] in [0, 1]."""
 
+    features: nn.Sequential
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, features: nn.Sequential, heads: dict[str, Tensor]) -> None:
         super().__init__()
         self.features = features
@@ -61,7 +65,7 @@ class Lpips(nn.Module):
     def looks(self, x: Tensor) -> list[Tensor]:
         """Features of unit length at every place, of each tap."""
         x, found = (x - self.mean) / self.std, []
-        for number, layer in enumerate(self.features[: TAPS[-1] + 1]):
+        for number, layer in enumerate(list(self.features)[: TAPS[-1] + 1]):
             x = layer(x)
             if number in TAPS:
                 found.append(x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10))
