@@ -20,6 +20,9 @@ from carom.common.models import Model
 from carom.common.problem import Batch, Cost, Goal, Problem, Result, Status
 from carom.common.rng import Rng
 
+Move = tuple[int, int]
+"""(site, option): one change."""
+
 Chosen = Mapping[int, int]
 """Site -> number of the option that stands there, or BLANK or DROPPED. Sites that are not named are as they were."""
 
@@ -61,6 +64,39 @@ class Reads(Protocol):
         """Logits float[N, C] of inputs with these codes."""
 
 
+class Reader(Protocol):
+    """What a model reads of the edits of one example. Keys are short, hashable, and equal where it reads the same."""
+
+    def key(self, chosen: Chosen) -> Any: ...
+
+    def moves(self, at: Chosen, moves: Sequence[Move]) -> list[tuple[Any, Any]]:
+        """The key of `at` with one more change, for each; and what changed for `Moved`, or None."""
+
+    def row(self, key: Any) -> Any:
+        """What the model's `read` takes, or the input itself where it has none."""
+
+    def size(self, key: Any) -> int:
+        """What a row costs."""
+
+
+@runtime_checkable
+class Slotted(Protocol):
+    """A model that reads edits without the inputs being made."""
+
+    def slots(self, example: Any) -> Reader | None:
+        """None for examples that it cannot do it for."""
+
+
+@runtime_checkable
+class Moved(Protocol):
+    """A model that can work out the answer to a row from a row that differs in one place."""
+
+    moves_rows: bool
+
+    def moved(self, bases: Sequence[Any], changes: Sequence[tuple[int, Any]]) -> Tensor:
+        """Logits float[N, C] of rows that are `bases[i]` but for one change, for each (i, change)."""
+
+
 @runtime_checkable
 class Guides(Protocol):
     """A model with a gradient at the parts of an input."""
@@ -74,6 +110,14 @@ class Ask:
     """A search wants the scores of these edits."""
 
     rows: Sequence[Chosen]
+
+
+@dataclass(frozen=True)
+class Try:
+    """A search wants the scores of one edit with one more change each: the same as `Ask`, for less."""
+
+    at: Chosen
+    moves: Sequence[Move]
 
 
 @dataclass(frozen=True)
@@ -112,9 +156,11 @@ class Found:
     chosen: Chosen
     reached: bool
     status: Status = Status.DONE
+    score: float = -math.inf
 
 
-Search = Generator[Ask | Lean, Any, Found]
+Request = Ask | Try | Lean
+Search = Generator[Request, Any, Found]
 
 
 class Strategy(Protocol):
@@ -218,31 +264,31 @@ class GreedySites:
         for site in order:
             if over or len(chosen) >= example.limit or enough(score, reached, self.until):
                 break
-            rows = [{**chosen, site: option} for option in options[site]]
-            if not rows:
+            moves = [(site, option) for option in options[site]]
+            if not moves:
                 continue
-            answer = yield Ask(rows)
+            answer = yield Try(chosen, moves)
             over = answer.over
             best = better(answer, score, reached)
             if best is not None:
-                chosen, score, reached = rows[best], answer.scores[best], answer.reached[best]
-        return Found(chosen, reached)
+                chosen, score, reached = {**chosen, site: moves[best][1]}, answer.scores[best], answer.reached[best]
+        return Found(chosen, reached, score=score)
 
-    def _order(self, example: Editable, over: bool, rng: Rng) -> Generator[Ask, Answer, tuple[list[int], bool]]:
+    def _order(self, example: Editable, over: bool, rng: Rng) -> Generator[Try, Answer, tuple[list[int], bool]]:
         """Sites, the most important first, and whether the query budget is used up."""
         count = len(example.sizes)
         if self.order == "random":
             return rng.fold("order").uniform(count)[0].argsort(stable=True).tolist(), over
         if over:
             return [], over
-        without = yield Ask([{site: DROPPED if self.order == "delete" else BLANK} for site in range(count)])
+        without = yield Try({}, [(site, DROPPED if self.order == "delete" else BLANK) for site in range(count)])
         scores = list(without.scores)
         over = without.over
         if self.order == "saliency":
             pairs = [(site, option) for site, size in enumerate(example.sizes) for option in range(size)]
             peaks = [0.0] * len(scores)
             if not over:
-                answer = yield Ask([{site: option} for site, option in pairs])
+                answer = yield Try({}, pairs)
                 over = answer.over
                 for (site, _), score in zip(pairs, answer.scores, strict=False):
                     peaks[site] = max(peaks[site], share(score))
@@ -303,7 +349,65 @@ class BestEdits:
                 break
             chosen, score, reached = tried[best], answer.scores[best], answer.reached[best]
             kept = [chosen, *(tried[row] for row in ranked(answer.scores, answer.tie) if row != best)][: self.width]
-        return Found(chosen, reached)
+        return Found(chosen, reached, score=score)
+
+
+@dataclass(frozen=True)
+class Leap:
+    """Change the sites of the highest first-order gain together, each to its best option: 1, 2, 4, ... of them until the
+    goal is reached, then as few as a bisection finds to be enough. One gradient and a handful of rows.
+
+    What is enough need not grow with the number of sites; where it does not, more are changed than needed.
+    """
+
+    until: float | None = None
+
+    def search(self, example: Editable, rng: Rng) -> Search:
+        clean = yield Ask([{}])
+        stop = ended(clean, example)
+        if stop is not None:
+            return stop
+        best, over = Found({}, False, score=clean.scores[0]), clean.over
+        gains = None if over else (yield Lean({}))
+        if gains is None:
+            return best
+        if isinstance(gains, Status):
+            return Found({}, False, gains)
+        options = {site: steepest(own, 1)[0] for site, own in enumerate(gains) if own}
+        order = list(options)
+        order = [order[i] for i in steepest([gains[site][options[site]] for site in order], example.limit)]
+        low, count, high = 0, 1, len(order) + 1  # that few were not enough; to be tried; enough
+        while low < count < high and not over:
+            edit = {site: options[site] for site in order[:count]}
+            answer = yield Ask([edit])
+            over = answer.over
+            if not answer.scores:
+                break
+            score, reached = answer.scores[0], answer.reached[0]
+            if enough(score, reached, self.until):
+                high, best = count, Found(edit, True, score=score)
+            else:
+                if (reached, score) > (best.reached, best.score) and high > len(order):
+                    best = Found(edit, reached, score=score)
+                low = count
+            count = min(2 * low, len(order)) if high > len(order) else (low + high) // 2
+        return best
+
+
+@dataclass(frozen=True)
+class Cascade:
+    """One search and, where it does not reach the goal, another: the quick one costs its own queries where it fails, and
+    no success of the thorough one is lost."""
+
+    first: Strategy
+    then: Strategy
+
+    def search(self, example: Editable, rng: Rng) -> Search:
+        found = yield from self.first.search(example, rng.fold("first"))
+        if found.reached or found.status != Status.DONE:
+            return found
+        other = yield from self.then.search(example, rng.fold("then"))
+        return max(found, other, key=lambda f: (f.reached, f.score, f is found))
 
 
 def ended(clean: Answer, example: Editable) -> Found | None:
@@ -320,8 +424,9 @@ def ended(clean: Answer, example: Editable) -> Found | None:
 class Lockstep:
     """Runs the searches of N examples side by side on one model.
 
-    A row's logits are remembered for its example by what the model reads of it: rows that read the same are sent
-    once. Rows are never shared between examples, so that costs do not depend on who else is in the batch.
+    A row's score is remembered for its example by what the model reads of it: rows that read the same are sent once.
+    Rows are never shared between examples, so that costs do not depend on who else is in the batch. A row that the
+    model works out from another (`Moved`) counts as a row.
     """
 
     def __init__(
@@ -339,13 +444,14 @@ class Lockstep:
         wide = 16 if model.device.type == "cuda" else 1
         self.rows, self.cells = rows * wide, cells * wide
         self.cost = {name: [0] * len(examples) for name in ("forward", "backward", "queries")}
+        self.readers: list[Reader] = [reader_of(model, example) for example in examples]
         self._known: list[dict[Hashable, tuple[float, bool]]] = [{} for _ in examples]
         self._tie = 0.0
 
     def run(self, searches: Sequence[Search]) -> list[Found]:
         """Every search to its end."""
         found: dict[int, Found] = {}
-        waiting: dict[int, Ask | Lean] = {}
+        waiting: dict[int, Request] = {}
 
         def send(i: int, answer: Any) -> None:
             try:
@@ -359,7 +465,7 @@ class Lockstep:
             asked, waiting = waiting, {}
             answers: dict[int, Any] = {}
             answers |= self._lean({i: a for i, a in asked.items() if isinstance(a, Lean)})
-            answers |= self._ask({i: a for i, a in asked.items() if isinstance(a, Ask)})
+            answers |= self._ask({i: a for i, a in asked.items() if isinstance(a, Ask | Try)})
             for i, answer in answers.items():
                 send(i, answer)
         return [found[i] for i in range(len(searches))]
@@ -370,47 +476,77 @@ class Lockstep:
     def _left(self, i: int) -> int | None:
         return None if self.limit is None else self.limit - self.cost["queries"][i]
 
-    def _ask(self, asked: Mapping[int, Ask]) -> dict[int, Answer]:
-        codes: dict[int, list[Hashable]] = {}
-        new: dict[tuple[int, Hashable], None] = {}
+    def _ask(self, asked: Mapping[int, Ask | Try]) -> dict[int, Answer]:
+        keys: dict[int, list[Hashable]] = {}
+        whole: list[tuple[int, Hashable]] = []
+        near: dict[int, list[tuple[Hashable, Any]]] = {}  # rows to be worked out from `Try.at`
+        moves = isinstance(self.model, Moved) and self.model.moves_rows
         for i, ask in asked.items():
-            rows = ask.rows[: self._left(i)]
-            codes[i] = []
-            # Inputs are made a few at a time: long ones need not all be in memory, only what is read of them.
-            for start in range(0, len(rows), self.rows):
-                inputs = [self.examples[i].edit(chosen) for chosen in rows[start : start + self.rows]]
-                codes[i] += self._codes(inputs)
-            self.cost["queries"][i] += len(rows)
-            new.update(((i, code), None) for code in codes[i] if code not in self._known[i])
-        self._score(list(new))
-        return {i: self._answer(i, codes[i]) for i in asked}
+            reader, known = self.readers[i], self._known[i]
+            if isinstance(ask, Try):
+                read = reader.moves(ask.at, ask.moves[: self._left(i)])
+            else:
+                read = [(reader.key(chosen), None) for chosen in ask.rows[: self._left(i)]]
+            keys[i] = [key for key, _ in read]
+            self.cost["queries"][i] += len(read)
+            new = {key: change for key, change in read if key not in known}
+            whole += [(i, key) for key, change in new.items() if change is None or not moves]
+            if moves and (some := [(key, change) for key, change in new.items() if change is not None]):
+                near[i] = some
+        if near:
+            whole += self._work_out(near, asked)
+        self._score(whole)
+        for i, key in whole:
+            self.cost["forward"][i] += 1
+        return {i: self._answer(i, keys[i]) for i in asked}
 
-    def _answer(self, i: int, codes: Sequence[Hashable]) -> Answer:
-        known = [self._known[i][code] for code in codes]
+    def _answer(self, i: int, keys: Sequence[Hashable]) -> Answer:
+        known = [self._known[i][key] for key in keys]
         return Answer([k[0] for k in known], [k[1] for k in known], self._left(i) == 0, self._tie)
 
-    def _codes(self, inputs: Sequence[Any]) -> Sequence[Hashable]:
-        return self.model.codes(inputs) if isinstance(self.model, Reads) else inputs
-
-    def _score(self, rows: list[tuple[int, Hashable]]) -> None:
+    def _score(self, rows: list[tuple[int, Any]]) -> None:
         """Send rows through the model, of like size together, and remember their scores."""
-        rows.sort(key=lambda row: -size_of(row[1]))
+        rows = sorted(rows, key=lambda row: -self.readers[row[0]].size(row[1]))
         start = 0
         while start < len(rows):
-            count = max(1, min(self.rows, self.cells // max(1, size_of(rows[start][1]))))
+            count = max(1, min(self.rows, self.cells // max(1, self.readers[rows[start][0]].size(rows[start][1]))))
             part = rows[start : start + count]
             start += count
-            owners = torch.tensor([i for i, _ in part])
-            goal = self.goal.take(owners)
+            inputs = [self.readers[i].row(key) for i, key in part]
             with torch.inference_mode():
-                inputs = [code for _, code in part]
                 logits = self.model.read(inputs) if isinstance(self.model, Reads) else self.model(inputs).logits
-                self._tie = min(ULPS * torch.finfo(logits.dtype).eps, 1e-3)
-                logits = logits.double().cpu()
-                scores, reached = odds(logits, goal), goal.achieved(logits)
-            for (i, code), score, hit in zip(part, scores.tolist(), reached.tolist(), strict=True):
-                self._known[i][code] = (score, hit)
-                self.cost["forward"][i] += 1
+            self._remember(part, logits)
+
+    def _work_out(
+        self, near: Mapping[int, Sequence[tuple[Hashable, Any]]], asked: Mapping[int, Ask | Try]
+    ) -> list[tuple[int, Hashable]]:
+        """Answer rows by what changes between them and the edit they start from. Those so near to the goal's boundary
+        that rounding decides are handed back: they are asked whole."""
+        unsure: list[tuple[int, Hashable]] = []
+        order = sorted(near, key=lambda i: -self.readers[i].size(()))
+        while order:
+            count = max(1, min(self.rows, 2 * self.cells // max(1, self.readers[order[0]].size(()))))
+            part, order = order[:count], order[count:]
+            bases = [self.readers[i].row(self.readers[i].key(asked[i].at)) for i in part]  # type: ignore[union-attr]
+            rows = [(i, key) for i in part for key, _ in near[i]]
+            changes = [(base, change) for base, i in enumerate(part) for _, change in near[i]]
+            with torch.inference_mode():
+                logits = self.model.moved(bases, changes)  # type: ignore[attr-defined]
+            self._remember(rows, logits)
+            for i, key in rows:
+                if abs(self._known[i][key][0]) <= self._tie:
+                    unsure.append((i, key))
+                else:
+                    self.cost["forward"][i] += 1
+        return unsure
+
+    def _remember(self, rows: Sequence[tuple[int, Hashable]], logits: Tensor) -> None:
+        goal = self.goal.take(torch.tensor([i for i, _ in rows]))
+        self._tie = min(ULPS * torch.finfo(logits.dtype).eps, 1e-3)
+        logits = logits.double().cpu()
+        scores, reached = odds(logits, goal).tolist(), goal.achieved(logits).tolist()
+        for (i, key), score, hit in zip(rows, scores, reached, strict=True):
+            self._known[i][key] = (score, hit)
 
     def _lean(self, asked: Mapping[int, Lean]) -> dict[int, Gains | Status | None]:
         """Gains; None if the query budget is used up; a status if the gradient is of no use."""
@@ -433,9 +569,39 @@ class Lockstep:
         return answers
 
 
-def size_of(code: Any) -> int:
-    """What a row costs, by what the model reads of it."""
-    return len(code) if hasattr(code, "__len__") else 1
+@dataclass(frozen=True)
+class Plain:
+    """The reader of a model that has none of its own: inputs are made, and told apart by what the model reads."""
+
+    model: Model
+    example: Editable
+
+    def key(self, chosen: Chosen) -> Hashable:
+        if isinstance(self.model, Reads):
+            return self.model.codes([self.example.edit(chosen)])[0]
+        return tuple(sorted(chosen.items()))
+
+    def moves(self, at: Chosen, moves: Sequence[Move]) -> list[tuple[Hashable, None]]:
+        rows = [{**at, site: option} for site, option in moves]
+        if not isinstance(self.model, Reads):
+            return [(self.key(row), None) for row in rows]
+        found: list[tuple[Hashable, None]] = []
+        # Inputs are made a few at a time: long ones need not all be in memory, only what is read of them.
+        for start in range(0, len(rows), 128):
+            inputs = [self.example.edit(row) for row in rows[start : start + 128]]
+            found += [(code, None) for code in self.model.codes(inputs)]
+        return found
+
+    def row(self, key: Any) -> Any:
+        return key if isinstance(self.model, Reads) else self.example.edit(dict(key))
+
+    def size(self, key: Any) -> int:
+        return len(key) if isinstance(self.model, Reads) and hasattr(key, "__len__") else 1
+
+
+def reader_of(model: Model, example: Editable) -> Reader:
+    own = model.slots(example) if isinstance(model, Slotted) else None
+    return own or Plain(model, example)
 
 
 @dataclass(frozen=True)

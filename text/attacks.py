@@ -7,7 +7,7 @@ from typing import Any
 
 from carom.common.modality import AttackInfo
 from carom.common.problem import Access
-from carom.common.substitution import BestEdits, GreedySites, Substitution
+from carom.common.substitution import BestEdits, Cascade, GreedySites, Leap, Substitution
 from carom.common.threats import Threat
 from carom.text.candidates import CharacterEdits, Union
 from carom.text.space import WordBudget
@@ -48,6 +48,11 @@ def beam(width: int = 1, until: float | None = None) -> Substitution:
 def hotflip(width: int = 1, top: int = 16, until: float | None = None) -> Substitution:
     """At each step the `top` options of the highest first-order gain, over all words."""
     return Substitution(BestEdits(width, top=top, until=until))
+
+
+def fast(until: float | None = None) -> Substitution:
+    """The words of the highest gain together, as few as are enough; where that fails, `greedy-unk`."""
+    return Substitution(Cascade(Leap(until), GreedySites("unk", until=until)))
 
 
 def misspelled(threat: Threat) -> Threat:
@@ -123,6 +128,14 @@ ATTACKS: dict[str, AttackInfo] = {
             "Ebrahimi et al. 2018, HotFlip: white-box adversarial examples for text classification",
             hotflip,
             "width * words changed backward, top times as many queries",
+            needs=Access.GRADIENT,
+        ),
+        _info(
+            "fast",
+            "WordNet synonyms, several words at once along the gradient; greedy-unk where that fails",
+            "after Ebrahimi et al. 2018, HotFlip (first-order gains); several words at once are ours",
+            fast,
+            "1 backward, a few queries; where they fail, words + options queries",
             needs=Access.GRADIENT,
         ),
         _info(

@@ -46,8 +46,9 @@ from carom.common.trees import TreeEnsemble
 from carom.common.zoo import load_body
 from carom.text import zoo
 from carom.text.encoders import TfidfEncoder, tokens
-from carom.text.networks import Linear, TokenNetwork
+from carom.text.networks import Changes, Linear, TokenNetwork
 from carom.text.reviews import CLASSES as CLASS_NAMES
+from carom.text.slots import Slots, Splice, slots_of
 from carom.text.space import Sentence, Words
 from carom.text.words import Span
 
@@ -60,6 +61,7 @@ COUNTS_FROM_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet", "longform
 """Models whose positions begin behind the number of their padding token."""
 
 ROWS, CELLS = 64, 8192  # rows and tokens differentiated at once
+MOVED = 4096  # rows worked out from others at once
 REMEMBERED = 1 << 16  # words whose embeddings are kept
 
 
@@ -117,6 +119,10 @@ class TokenModel(TextModel):
         self._freeze = FrozenModule(module)
         self._rows: dict[str, int] = {}  # word -> its row of _vectors
         self._vectors = torch.zeros(0, 0)
+        self._pieces: dict[str, tuple[int, ...]] = {}
+
+    def slots(self, example: Any) -> Slots | None:
+        return slots_of(example, self.encoder, self._pieces)
 
     def to(self, device: torch.device | str) -> TokenModel:
         self.module.to(device)
@@ -149,6 +155,21 @@ class TokenModel(TextModel):
         else:
             answer = self.module(ids, mask) if self._takes == "mask" else self.module(ids)
         return getattr(answer, "logits", answer)
+
+    @property
+    def moves_rows(self) -> bool:
+        """Whether the module answers rows of which one id changed for less than whole ones."""
+        return hasattr(self.module, "moved") and self.device.type == "cpu"
+
+    def moved(self, bases: Sequence[tuple[int, ...]], changes: Sequence[tuple[int, Splice]]) -> Tensor:
+        """Logits float[R, C] of rows that are bases[i] but for one splice: (i, splice)."""
+        width = max(map(len, bases))
+        ids = torch.tensor([[*base, *[self.encoder.pad_id] * (width - len(base))] for base in bases])
+        most = max(1, *(len(new) for _, (_, _, new) in changes))
+        table = [[i, start, stop, len(new), *new, *[0] * (most - len(new))] for i, (start, stop, new) in changes]
+        rows, start, stop, count, *new = torch.tensor(table).T
+        every = Changes(rows, start, stop, torch.stack(new, 1), count)
+        return torch.cat([self.module.moved(ids, part) for part in every.split(MOVED)])  # type: ignore[operator]
 
     def word_gradient(self, texts: Sequence[str], goal: Goal, spans: Sequence[Sequence[Span]]) -> list[Tensor]:
         """float[words, d] on the CPU for each text: the gradient of the margin (`objectives.margin`) at the embeddings

@@ -129,9 +129,10 @@ class Sentence:
         return self.words[self.sites[site]]
 
     def edit(self, chosen: Chosen) -> str:
-        return replace(self.text, [self._change(site, option) for site, option in chosen.items()])
+        return replace(self.text, [self.change(site, option) for site, option in chosen.items()])
 
-    def _change(self, site: int, option: int) -> tuple[Span, str]:
+    def change(self, site: int, option: int) -> tuple[Span, str]:
+        """The characters that an option replaces, and by what."""
         word = self.word(site)
         if option == DROPPED:  # with the space before it, so that no two are left
             start = word.start - (word.start > 0 and self.text[word.start - 1] == " ")

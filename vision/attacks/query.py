@@ -217,7 +217,9 @@ def signhunter(queries: int = 1000, keep_going: bool = False) -> RandomSearch:
     return RandomSearch(Halves(), queries=queries, keep_going=keep_going)
 
 
-def _info(name: str, summary: str, reference: str, needs: Access, threats: tuple[str, ...], build, **more) -> AttackInfo:  # type: ignore[no-untyped-def]
+def _info(
+    name: str, summary: str, reference: str, needs: Access, threats: tuple[str, ...], build, **more
+) -> AttackInfo:  # type: ignore[no-untyped-def]
     more = {"random": True, "cost": "at most `queries` forward", **more}
     return AttackInfo(name, summary, reference, needs, threats, build, **more)
 
