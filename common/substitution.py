@@ -8,7 +8,7 @@ Inputs are described as edits of the clean one (`Chosen`); only the example itse
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Hashable, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -39,8 +39,11 @@ ULPS = 64
 class Editable(Protocol):
     """One input as sites that can be changed, each to one of a few options in a fixed order."""
 
-    limit: int  # how many sites may be changed
+    limit: int  # how many changes may be made
     sizes: Sequence[int]  # how many options each site has
+
+    def price(self, site: int, option: int) -> int:
+        """How many changes an option counts as."""
 
     def edit(self, chosen: Chosen) -> Any:
         """The input with these changes."""
@@ -49,8 +52,13 @@ class Editable(Protocol):
 class Editing(Protocol):
     """A threat under which inputs are edited."""
 
+    judges_texts: bool  # whether `admits` refuses any
+
     def editable(self, x: Any) -> Editable:
         """One clean input, its sites and their options."""
+
+    def admits(self, pairs: Sequence[tuple[Any, Any]]) -> list[bool]:
+        """Which edited inputs, given with their clean ones, are within the budget as a whole."""
 
 
 @runtime_checkable
@@ -163,6 +171,17 @@ Request = Ask | Try | Lean
 Search = Generator[Request, Any, Found]
 
 
+def rows_of(ask: Ask | Try) -> Sequence[Chosen]:
+    return ask.rows if isinstance(ask, Ask) else [{**ask.at, site: option} for site, option in ask.moves]
+
+
+def some_of(ask: Ask | Try, places: Sequence[int]) -> Ask | Try:
+    """The same question about some of the rows."""
+    if isinstance(ask, Ask):
+        return Ask([ask.rows[n] for n in places])
+    return Try(ask.at, [ask.moves[n] for n in places])
+
+
 class Strategy(Protocol):
     """How one example is searched."""
 
@@ -193,6 +212,20 @@ def ranked(scores: Sequence[float], tie: float) -> list[int]:
 def steepest(gains: Sequence[float], count: int | None = None) -> list[int]:
     """Positions of the `count` largest gains (of all), by falling gain, compared to four digits."""
     return ranked(gains, 1e-4 * max(map(abs, gains), default=0.0))[:count]
+
+
+def spent(example: Editable, chosen: Chosen) -> int:
+    """How many changes an edit counts as."""
+    return sum(example.price(site, option) for site, option in chosen.items())
+
+
+def affordable(example: Editable, at: Chosen) -> list[Move]:
+    """Every further change that the limit leaves room for, in order."""
+    left = example.limit - spent(example, at)
+    if left < 1:
+        return []
+    moves = ((s, o) for s, size in enumerate(example.sizes) if s not in at for o in range(size))
+    return [move for move in moves if example.price(*move) <= left]
 
 
 def enough(score: float, reached: bool, until: float | None) -> bool:
@@ -262,9 +295,10 @@ class GreedySites:
             order, over = yield from self._order(example, over, rng)
         chosen: dict[int, int] = {}
         for site in order:
-            if over or len(chosen) >= example.limit or enough(score, reached, self.until):
+            left = example.limit - spent(example, chosen)
+            if over or left < 1 or enough(score, reached, self.until):
                 break
-            moves = [(site, option) for option in options[site]]
+            moves = [(site, option) for option in options[site] if example.price(site, option) <= left]
             if not moves:
                 continue
             answer = yield Try(chosen, moves)
@@ -322,11 +356,11 @@ class BestEdits:
         chosen: Chosen = {}
         score, reached, over = clean.scores[0], False, clean.over
         kept: list[Chosen] = [chosen]
-        while not over and len(chosen) < example.limit and not enough(score, reached, self.until):
+        while not over and not enough(score, reached, self.until):
             rows: dict[frozenset[tuple[int, int]], Chosen] = {}
             for edit in kept:
-                pairs = [(s, o) for s, size in enumerate(example.sizes) if s not in edit for o in range(size)]
-                if self.top is not None:
+                pairs = affordable(example, edit)
+                if self.top is not None and pairs:
                     gains = yield Lean(edit)
                     if isinstance(gains, Status):
                         if not chosen:
@@ -354,8 +388,8 @@ class BestEdits:
 
 @dataclass(frozen=True)
 class Leap:
-    """Change the sites of the highest first-order gain together, each to its best option: 1, 2, 4, ... of them until the
-    goal is reached, then as few as a bisection finds to be enough. One gradient and a handful of rows.
+    """Change the sites of the highest first-order gain together, each to its best option: 1, 2, 4, ... of them until
+    the goal is reached, then as few as a bisection finds to be enough. One gradient and a handful of rows.
 
     What is enough need not grow with the number of sites; where it does not, more are changed than needed.
     """
@@ -375,7 +409,9 @@ class Leap:
             return Found({}, False, gains)
         options = {site: steepest(own, 1)[0] for site, own in enumerate(gains) if own}
         order = list(options)
-        order = [order[i] for i in steepest([gains[site][options[site]] for site in order], example.limit)]
+        order = [order[i] for i in steepest([gains[site][options[site]] for site in order])]
+        while order and spent(example, {site: options[site] for site in order}) > example.limit:
+            order.pop()
         low, count, high = 0, 1, len(order) + 1  # that few were not enough; to be tried; enough
         while low < count < high and not over:
             edit = {site: options[site] for site in order[:count]}
@@ -396,8 +432,8 @@ class Leap:
 
 @dataclass(frozen=True)
 class Cascade:
-    """One search and, where it does not reach the goal, another: the quick one costs its own queries where it fails, and
-    no success of the thorough one is lost."""
+    """One search and, where it does not reach the goal, another: the quick one costs its own queries where it fails,
+    and no success of the thorough one is lost."""
 
     first: Strategy
     then: Strategy
@@ -437,10 +473,14 @@ class Lockstep:
         queries: int | None = None,
         rows: int = 128,
         cells: int = 16384,
+        admits: Callable[[Sequence[int], Sequence[Any]], list[bool]] | None = None,
     ) -> None:
-        """`queries` is the budget of each example. At most `rows` rows, and about `cells` tokens, go through the
+        """`queries` is the budget of each example. `admits(owners, inputs)` says which edits are allowed as a whole:
+        others are not asked about, cost nothing, and score -inf. At most `rows` rows, and about `cells` tokens, go through the
         model at once; a GPU takes sixteen times as many."""
         self.model, self.examples, self.goal, self.limit = model, examples, goal, queries
+        self.admits = admits
+        self._admitted: list[dict[Hashable, bool]] = [{} for _ in examples]
         wide = 16 if model.device.type == "cuda" else 1
         self.rows, self.cells = rows * wide, cells * wide
         self.cost = {name: [0] * len(examples) for name in ("forward", "backward", "queries")}
@@ -465,7 +505,7 @@ class Lockstep:
             asked, waiting = waiting, {}
             answers: dict[int, Any] = {}
             answers |= self._lean({i: a for i, a in asked.items() if isinstance(a, Lean)})
-            answers |= self._ask({i: a for i, a in asked.items() if isinstance(a, Ask | Try)})
+            answers |= self._ask_admitted({i: a for i, a in asked.items() if isinstance(a, Ask | Try)})
             for i, answer in answers.items():
                 send(i, answer)
         return [found[i] for i in range(len(searches))]
@@ -475,6 +515,33 @@ class Lockstep:
 
     def _left(self, i: int) -> int | None:
         return None if self.limit is None else self.limit - self.cost["queries"][i]
+
+    def _ask_admitted(self, asked: dict[int, Ask | Try]) -> dict[int, Answer]:
+        """Ask about the edits that are allowed as a whole. A token that no model knows is no edit: it only ranks."""
+        if self.admits is None:
+            return self._ask(asked)
+        rows = {i: [tuple(sorted(row.items())) for row in rows_of(ask)] for i, ask in asked.items()}
+        judged = [
+            (i, row)
+            for i, own in rows.items()
+            for row in dict.fromkeys(own)
+            if row and row not in self._admitted[i] and all(option >= 0 for _, option in row)
+        ]
+        inputs = [self.examples[i].edit(dict(row)) for i, row in judged]
+        for (i, row), ok in zip(judged, self.admits([i for i, _ in judged], inputs) if judged else [], strict=True):
+            self._admitted[i][row] = ok
+        kept = {i: [n for n, row in enumerate(own) if self._admitted[i].get(row, True)] for i, own in rows.items()}
+        answers = self._ask({i: some_of(ask, kept[i]) for i, ask in asked.items()})
+        for i, answer in answers.items():
+            if len(kept[i]) == len(rows[i]):
+                continue
+            places = kept[i][: len(answer.scores)]
+            count = kept[i][len(places)] if len(places) < len(kept[i]) else len(rows[i])
+            scores, reached = [-math.inf] * count, [False] * count
+            for place, score, hit in zip(places, answer.scores, answer.reached, strict=True):
+                scores[place], reached[place] = score, hit
+            answers[i] = replace(answer, scores=scores, reached=reached)
+        return answers
 
     def _ask(self, asked: Mapping[int, Ask | Try]) -> dict[int, Answer]:
         keys: dict[int, list[Hashable]] = {}
@@ -496,7 +563,7 @@ class Lockstep:
         if near:
             whole += self._work_out(near, asked)
         self._score(whole)
-        for i, key in whole:
+        for i, _ in whole:
             self.cost["forward"][i] += 1
         return {i: self._answer(i, keys[i]) for i in asked}
 
@@ -620,7 +687,13 @@ class Substitution:
         targets = problem.goal.targets
         goal = Goal(problem.goal.labels.cpu(), None if targets is None else targets.cpu())
         streams = replace(rng, keys=rng.keys.cpu())
-        lockstep = Lockstep(problem.model, examples, goal, problem.budget.queries)
+        admits = None
+        if threat.judges_texts:
+
+            def admits(owners: Sequence[int], edited: Sequence[Any]) -> list[bool]:
+                return threat.admits([(x, batch.inputs[i]) for i, x in zip(owners, edited, strict=True)])
+
+        lockstep = Lockstep(problem.model, examples, goal, problem.budget.queries, admits=admits)
         searches = [self.strategy.search(e, streams[torch.tensor([i])]) for i, e in enumerate(examples)]
         with problem.model.frozen():
             found = lockstep.run(searches)

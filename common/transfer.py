@@ -139,7 +139,7 @@ class Plan:
         for source in self.sources:
             for chosen in self.attacks_on(source):
                 for seed in self.seeds:
-                    yield Craft(source, chosen, chosen.info.threat(self.threat), shard, seed, self.targeted)
+                    yield Craft(source, chosen, chosen.threat(self.threat), shard, seed, self.targeted)
 
     def judged(self, craft: Craft) -> list[Model]:
         """The targets and, for its white-box success, the source itself."""
@@ -191,14 +191,14 @@ class Plan:
             if first.seed == self.seeds[0] and store.has(first.key):
 
                 def craft(budget: Budget, part: Dataset, first: Craft = first) -> Craft:
-                    return replace(first, threat=first.chosen.info.threat(budget.threat), data=part)
+                    return replace(first, threat=first.chosen.threat(budget.threat), data=part)
 
                 found.append(search(first.source, first.chosen, data, self.matching, store, shards, craft))
         return found
 
     def matched_crafts(self, match: Match) -> list[list[Craft]]:
         """For each seed, the crafts of a match on every shard. To be asked of the plan for matching."""
-        threat = match.chosen.info.threat(match.budget.threat)
+        threat = match.chosen.threat(match.budget.threat)
         return [
             [Craft(match.source, match.chosen, threat, shard, seed, self.targeted) for shard in self.shards()]
             for seed in self.seeds

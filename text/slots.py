@@ -11,7 +11,8 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from carom.common.substitution import DROPPED, Chosen, Move
+from carom.common.substitution import Chosen, Move
+from carom.text.candidates import Merged
 from carom.text.space import Sentence
 
 Ids = tuple[int, ...]
@@ -163,10 +164,13 @@ class Slots:
     def _edited(self, piece: int, moves: tuple[Move, ...]) -> str | None:
         text, shift = self.pieces[piece], self.starts[piece]
         for site, option in reversed(moves):
+            if option >= 0 and isinstance(self.sentence.options[site][option], Merged):
+                return None
             word = self.sentence.word(site)
             start, stop = word.start - shift, word.stop - shift
             # The space goes with a word that is left out: what is left of its piece would join the one before.
-            if option == DROPPED and start == 0 and stop < len(self.pieces[piece]) and piece:
+            gone = not self.sentence.plain(site, option)
+            if gone and start == 0 and stop < len(self.pieces[piece]) and piece:
                 return None
             text = text[:start] + self.sentence.change(site, option)[1] + text[stop:]
         return text
