@@ -212,6 +212,8 @@ def slots_of(sentence: Any, encoder: Any, known: dict[str, Ids]) -> Slots | None
     """Slots, where the encoder reads texts piece by piece."""
     if not isinstance(sentence, Sentence) or not hasattr(encoder, "pieces"):
         return None
+    if sentence.words and sentence.words[0].text == sentence.text and " " in sentence.text:  # one site: the whole text
+        return None
     if len(known) > REMEMBERED:
         known.clear()
     return Slots(sentence, encoder, known)

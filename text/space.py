@@ -272,7 +272,7 @@ class WordBudget:
             return self._rewritten(x, limit)
         sites = [i for i, word in enumerate(words) if self.may_change(word.text)]
         for constraint in self._judges("spares"):
-            spared = constraint.spares(words)
+            spared = constraint.spares(x, words)
             sites = [i for i in sites if i not in spared]
         if is_contextual(self.candidates):
             every = options_in(self.candidates, x, words)
@@ -296,12 +296,12 @@ class WordBudget:
         fit = tuple(t for t in dict.fromkeys(texts) if t and t != x and _changed(t, x) <= limit)
         return Sentence(x, [Word(x, 0, len(x))], [0], [fit], min(1, limit))
 
-    def admits(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
+    def admits(self, pairs: Sequence[tuple[str, str]], slack: float = 0.0) -> list[bool]:
         """Which edited texts every constraint on whole texts admits, given (edited, clean)."""
         admitted = [True] * len(pairs)
         for constraint in self._judges("holds"):
             left = [i for i, ok in enumerate(admitted) if ok and pairs[i][0] != pairs[i][1]]
-            for i, ok in zip(left, constraint.holds([pairs[i] for i in left]) if left else [], strict=True):
+            for i, ok in zip(left, constraint.holds([pairs[i] for i in left], slack) if left else [], strict=True):
                 admitted[i] = ok
         return admitted
 
@@ -313,9 +313,8 @@ class WordBudget:
     def allows(self, x: Sequence[str], x0: Sequence[str]) -> Tensor:
         pairs = list(zip(Words().clamp(x), Words().clamp(x0), strict=True))
         allowed = [self._allows(*pair) for pair in pairs]
-        for i, ok in zip(
-            [i for i, a in enumerate(allowed) if a], self.admits([p for p, a in zip(pairs, allowed) if a])
-        ):
+        left = [i for i, ok in enumerate(allowed) if ok]
+        for i, ok in zip(left, self.admits([pairs[i] for i in left], SLACK), strict=True):
             allowed[i] = ok
         return torch.tensor(allowed, dtype=torch.bool)
 
@@ -384,6 +383,7 @@ class WordBudget:
         return texts
 
 
+SLACK = 1e-4  # what rounding may take from a constraint between a search and the check of its outcome
 DRAWS = 8  # of a control under constraints on whole texts
 
 
