@@ -31,7 +31,9 @@ from carom.common.errors import CaromError
 from carom.common.library import get_attack, load_data, load_model
 from carom.common.problem import Batch, Goal, Problem, Result, Status
 from carom.common.rng import Rng
+from carom.text import language
 from carom.text.candidates import Candidates, CharacterEdits, WordNet, options_of
+from carom.text.constraints import Similar
 from carom.text.models import TextModel
 from carom.text.space import UNKNOWN, WordBudget
 from carom.text.words import STOP_WORDS
@@ -52,6 +54,7 @@ class Contest:
     data: str
     examples: int
     exact: bool  # whether outcomes must agree
+    similarity: float | None = None  # MiniLM's cosine that edited texts must keep
 
     @property
     def candidates(self) -> Candidates:
@@ -62,6 +65,9 @@ CONTESTS = [
     Contest("greedy-unk sentences", "greedy-unk", "greedy-unk", "builtin:rotten-tomatoes", 200, True),
     Contest("pwws sentences", "pwws", "pwws", "builtin:rotten-tomatoes", 200, True),
     Contest("deepwordbug sentences", "deepwordbug", "deepwordbug", "builtin:rotten-tomatoes", 200, True),
+    Contest(
+        "similar greedy-delete sentences", "greedy-delete", "greedy-delete", "builtin:rotten-tomatoes", 50, True, 0.7
+    ),
     Contest("fast sentences", "fast", "greedy-unk", "builtin:rotten-tomatoes", 200, False),
     Contest("greedy-unk documents", "greedy-unk", "greedy-unk", "builtin:imdb", 24, True),
     Contest("fast documents", "fast", "greedy-unk", "builtin:imdb", 24, False),
@@ -105,12 +111,26 @@ def peer_of(contest: Contest, model: TextModel) -> Any:
         def _get_replacement_words(self, word: str) -> list[str]:
             return list(options_of(contest.candidates, word))
 
+    constraints = [RepeatModification(), StopwordModification(stopwords=STOP_WORDS)]
+    if contest.similarity is not None:
+        constraints.append(peer_similarity(contest.similarity))
     return textattack.Attack(
         UntargetedClassification(Wrapper(), use_cache=False, model_batch_size=256),
-        [RepeatModification(), StopwordModification(stopwords=STOP_WORDS)],
+        constraints,
         Options(),
         GreedyWordSwapWIR(RANKINGS[contest.peer], unk_token=UNKNOWN),
     )
+
+
+def peer_similarity(least: float) -> Any:
+    """TextAttack's constraint on sentence vectors, with the same MiniLM."""
+    from textattack.constraints.semantics.sentence_encoders import SentenceEncoder
+
+    class MiniLm(SentenceEncoder):
+        def encode(self, sentences: Sequence[str]) -> Any:
+            return language._sentence_vectors(list(sentences))
+
+    return MiniLm(threshold=least, metric="cosine", compare_against_original=True, window_size=None)
 
 
 def run_peer(peer: Any, model: TextModel, batch: Batch) -> list[Outcome]:
@@ -129,8 +149,8 @@ def outcomes(result: Result) -> list[Outcome]:
         result.status.tolist(), result.success.tolist(), result.inputs, result.cost.queries.tolist(), strict=True
     )
     return [
-        ("Skipped" if status == Status.SKIPPED else "Successful" if success else "Failed", text, queries)
-        for status, success, text, queries in rows
+        ("Skipped" if status == Status.SKIPPED else "Successful" if fooled else "Failed", text, queries)
+        for status, fooled, text, queries in rows
     ]
 
 
@@ -154,14 +174,16 @@ def compare(contest: Contest, name: str, repeats: int) -> dict[str, Any]:
     assert isinstance(model, TextModel)
     batch = load_data(contest.data, limit=contest.examples).batch()
     attack = get_attack(contest.attack, "text")
-    problem = Problem(model, Goal(batch.labels), WordBudget(1.0, contest.candidates))
+    constraints = () if contest.similarity is None else (Similar(contest.similarity),)
+    problem = Problem(model, Goal(batch.labels), WordBudget(1.0, contest.candidates, constraints=constraints))
 
     def ours() -> Result:
+        language._remembered.cache_clear()  # vectors of earlier runs would be found again
         return attack(problem, batch, Rng.of(0, batch.ids))
 
     peer = peer_of(contest, model)
     mine, theirs = outcomes(ours()), run_peer(peer, model, batch)
-    same = sum(map(lambda pair: pair[0] == pair[1], zip(mine, theirs, strict=True))) / len(batch)
+    same = sum(one == other for one, other in zip(mine, theirs, strict=True)) / len(batch)
     seconds = median_seconds(ours, repeats)
     peer_seconds = median_seconds(lambda: run_peer(peer, model, batch), repeats)
     return {
@@ -197,7 +219,7 @@ def forward_seconds(model: TextModel, run: Callable[[], Any]) -> float:
 
         return call
 
-    names = [name for name in ("read", "swapped", "_embedding_gradient") if hasattr(plain, name)]
+    names = [name for name in ("read", "moved", "_embedding_gradient") if hasattr(plain, name)]
     model.__class__ = type("Timed", (plain,), {name: timed(name) for name in names})
     try:
         run()

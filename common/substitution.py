@@ -109,7 +109,9 @@ class Moved(Protocol):
 class Guides(Protocol):
     """A model with a gradient at the parts of an input."""
 
-    def gains(self, edits: Sequence[tuple[Any, Chosen]], goal: Goal) -> list[Gains]:
+    def gains(
+        self, edits: Sequence[tuple[Any, Chosen]], goal: Goal, mixtures: Sequence[Gains | None] | None = None
+    ) -> list[Gains]:
         """What every option would add to the objective. One forward and one backward row for each example."""
 
 
@@ -130,9 +132,11 @@ class Try:
 
 @dataclass(frozen=True)
 class Lean:
-    """A search wants the gains of all options at this edit."""
+    """A search wants the gains of all options at this edit; or, with `mixture` [site][option], at the clean input in
+    which the parts of each site are mixed with these shares of its options."""
 
     at: Chosen
+    mixture: Gains | None = None
 
 
 @dataclass(frozen=True)
@@ -623,7 +627,8 @@ class Lockstep:
             return answers
         if not isinstance(self.model, Guides):
             raise CaromError(f"model {self.model.name} grants no gradient: choose an attack that needs scores only.")
-        gains = self.model.gains([(self.examples[i], asked[i].at) for i in able], self.goal.take(torch.tensor(able)))
+        edits, mixtures = [(self.examples[i], asked[i].at) for i in able], [asked[i].mixture for i in able]
+        gains = self.model.gains(edits, self.goal.take(torch.tensor(able)), mixtures)
         for i, mine in zip(able, gains, strict=True):
             for name in self.cost:
                 self.cost[name][i] += 1

@@ -7,9 +7,10 @@ from typing import Any
 
 from carom.common.modality import AttackInfo
 from carom.common.problem import Access
-from carom.common.substitution import BestEdits, Cascade, GreedySites, Leap, Substitution
+from carom.common.substitution import BestEdits, GreedySites, Substitution
 from carom.common.threats import Threat
 from carom.text.candidates import CharacterEdits, Union
+from carom.text.recipes import RECIPES
 from carom.text.space import WordBudget
 
 THREATS = {"words": WordBudget}
@@ -48,11 +49,6 @@ def beam(width: int = 1, until: float | None = None) -> Substitution:
 def hotflip(width: int = 1, top: int = 16, until: float | None = None) -> Substitution:
     """At each step the `top` options of the highest first-order gain, over all words."""
     return Substitution(BestEdits(width, top=top, until=until))
-
-
-def fast(until: float | None = None) -> Substitution:
-    """The words of the highest gain together, as few as are enough; where that fails, `greedy-unk`."""
-    return Substitution(Cascade(Leap(until), GreedySites("unk", until=until)))
 
 
 def misspelled(threat: Threat) -> Threat:
@@ -131,14 +127,6 @@ ATTACKS: dict[str, AttackInfo] = {
             needs=Access.GRADIENT,
         ),
         _info(
-            "fast",
-            "WordNet synonyms, several words at once along the gradient; greedy-unk where that fails",
-            "after Ebrahimi et al. 2018, HotFlip (first-order gains); several words at once are ours",
-            fast,
-            "1 backward, a few queries; where they fail, words + options queries",
-            needs=Access.GRADIENT,
-        ),
-        _info(
             "deepwordbug",
             "misspellings, words ranked by masking each",
             "Gao et al. 2018, Black-box generation of adversarial text sequences to evade deep learning classifiers "
@@ -156,5 +144,6 @@ ATTACKS: dict[str, AttackInfo] = {
             _RANKED,
             threat=bugged,
         ),
+        *RECIPES,
     ]
 }

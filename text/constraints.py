@@ -25,8 +25,39 @@ Pairs = Sequence[tuple[str, str]]
 """(edited, clean)"""
 
 NEGATIONS = frozenset(
-    "no not never none nobody nothing nowhere neither nor without hardly scarcely barely cannot can't don't doesn't "
-    "didn't isn't aren't wasn't weren't won't wouldn't shouldn't couldn't mustn't haven't hasn't hadn't ain't".split()
+    [
+        "no",
+        "not",
+        "never",
+        "none",
+        "nobody",
+        "nothing",
+        "nowhere",
+        "neither",
+        "nor",
+        "without",
+        "hardly",
+        "scarcely",
+        "barely",
+        "cannot",
+        "can't",
+        "don't",
+        "doesn't",
+        "didn't",
+        "isn't",
+        "aren't",
+        "wasn't",
+        "weren't",
+        "won't",
+        "wouldn't",
+        "shouldn't",
+        "couldn't",
+        "mustn't",
+        "haven't",
+        "hasn't",
+        "hadn't",
+        "ain't",
+    ]
 )
 TAGGERS = ("wordnet", "nltk")
 

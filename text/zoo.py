@@ -281,7 +281,11 @@ _ARCHITECTURES = {
         _train_linear,
     ),
     "minilm": _Architecture(
-        "transformer", "MiniLM, frozen, and a small head", _minilm_encoder, lambda: PooledBert(minilm_folder()), _train_head
+        "transformer",
+        "MiniLM, frozen, and a small head",
+        _minilm_encoder,
+        lambda: PooledBert(minilm_folder()),
+        _train_head,
     ),
 }
 _SEEDS = {"": (0, None, ""), "-s1": (1, None, ", second seed")}  # suffix: seed, half, what the summary adds
