@@ -8,7 +8,7 @@ Inputs are described as edits of the clean one (`Chosen`); only the example itse
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Hashable, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -20,6 +20,9 @@ from carom.common.models import Model
 from carom.common.objectives import ULPS
 from carom.common.problem import Batch, Cost, Goal, Problem, Result, Status
 from carom.common.rng import Rng
+
+Move = tuple[int, int]
+"""(site, option): one change."""
 
 Chosen = Mapping[int, int]
 """Site -> number of the option that stands there, or BLANK or DROPPED. Sites that are not named are as they were."""
@@ -34,8 +37,11 @@ BLANK, DROPPED = -1, -2
 class Editable(Protocol):
     """One input as sites that can be changed, each to one of a few options in a fixed order."""
 
-    limit: int  # how many sites may be changed
+    limit: int  # how many changes may be made
     sizes: Sequence[int]  # how many options each site has
+
+    def price(self, site: int, option: int) -> int:
+        """How many changes an option counts as."""
 
     def edit(self, chosen: Chosen) -> Any:
         """The input with these changes."""
@@ -44,8 +50,13 @@ class Editable(Protocol):
 class Editing(Protocol):
     """A threat under which inputs are edited."""
 
+    judges_texts: bool  # whether `admits` refuses any
+
     def editable(self, x: Any) -> Editable:
         """One clean input, its sites and their options."""
+
+    def admits(self, pairs: Sequence[tuple[Any, Any]]) -> list[bool]:
+        """Which edited inputs, given with their clean ones, are within the budget as a whole."""
 
 
 @runtime_checkable
@@ -59,11 +70,46 @@ class Reads(Protocol):
         """Logits float[N, C] of inputs with these codes."""
 
 
+class Reader(Protocol):
+    """What a model reads of the edits of one example. Keys are short, hashable, and equal where it reads the same."""
+
+    def key(self, chosen: Chosen) -> Any: ...
+
+    def moves(self, at: Chosen, moves: Sequence[Move]) -> list[tuple[Any, Any]]:
+        """The key of `at` with one more change, for each; and what changed for `Moved`, or None."""
+
+    def row(self, key: Any) -> Any:
+        """What the model's `read` takes, or the input itself where it has none."""
+
+    def size(self, key: Any) -> int:
+        """What a row costs."""
+
+
+@runtime_checkable
+class Slotted(Protocol):
+    """A model that reads edits without the inputs being made."""
+
+    def slots(self, example: Any) -> Reader | None:
+        """None for examples that it cannot do it for."""
+
+
+@runtime_checkable
+class Moved(Protocol):
+    """A model that can work out the answer to a row from a row that differs in one place."""
+
+    moves_rows: bool
+
+    def moved(self, bases: Sequence[Any], changes: Sequence[tuple[int, Any]]) -> Tensor:
+        """Logits float[N, C] of rows that are `bases[i]` but for one change, for each (i, change)."""
+
+
 @runtime_checkable
 class Guides(Protocol):
     """A model with a gradient at the parts of an input."""
 
-    def gains(self, edits: Sequence[tuple[Any, Chosen]], goal: Goal) -> list[Gains]:
+    def gains(
+        self, edits: Sequence[tuple[Any, Chosen]], goal: Goal, mixtures: Sequence[Gains | None] | None = None
+    ) -> list[Gains]:
         """What every option would add to the objective. One forward and one backward row for each example."""
 
 
@@ -75,10 +121,20 @@ class Ask:
 
 
 @dataclass(frozen=True)
-class Lean:
-    """A search wants the gains of all options at this edit."""
+class Try:
+    """A search wants the scores of one edit with one more change each: the same as `Ask`, for less."""
 
     at: Chosen
+    moves: Sequence[Move]
+
+
+@dataclass(frozen=True)
+class Lean:
+    """A search wants the gains of all options at this edit; or, with `mixture` [site][option], at the clean input in
+    which the parts of each site are mixed with these shares of its options."""
+
+    at: Chosen
+    mixture: Gains | None = None
 
 
 @dataclass(frozen=True)
@@ -110,9 +166,22 @@ class Found:
     chosen: Chosen
     reached: bool
     status: Status = Status.DONE
+    score: float = -math.inf
 
 
-Search = Generator[Ask | Lean, Any, Found]
+Request = Ask | Try | Lean
+Search = Generator[Request, Any, Found]
+
+
+def rows_of(ask: Ask | Try) -> Sequence[Chosen]:
+    return ask.rows if isinstance(ask, Ask) else [{**ask.at, site: option} for site, option in ask.moves]
+
+
+def some_of(ask: Ask | Try, places: Sequence[int]) -> Ask | Try:
+    """The same question about some of the rows."""
+    if isinstance(ask, Ask):
+        return Ask([ask.rows[n] for n in places])
+    return Try(ask.at, [ask.moves[n] for n in places])
 
 
 class Strategy(Protocol):
@@ -145,6 +214,20 @@ def ranked(scores: Sequence[float], tie: float) -> list[int]:
 def steepest(gains: Sequence[float], count: int | None = None) -> list[int]:
     """Positions of the `count` largest gains (of all), by falling gain, compared to four digits."""
     return ranked(gains, 1e-4 * max(map(abs, gains), default=0.0))[:count]
+
+
+def spent(example: Editable, chosen: Chosen) -> int:
+    """How many changes an edit counts as."""
+    return sum(example.price(site, option) for site, option in chosen.items())
+
+
+def affordable(example: Editable, at: Chosen) -> list[Move]:
+    """Every further change that the limit leaves room for, in order."""
+    left = example.limit - spent(example, at)
+    if left < 1:
+        return []
+    moves = ((s, o) for s, size in enumerate(example.sizes) if s not in at for o in range(size))
+    return [move for move in moves if example.price(*move) <= left]
 
 
 def enough(score: float, reached: bool, until: float | None) -> bool:
@@ -214,33 +297,34 @@ class GreedySites:
             order, over = yield from self._order(example, over, rng)
         chosen: dict[int, int] = {}
         for site in order:
-            if over or len(chosen) >= example.limit or enough(score, reached, self.until):
+            left = example.limit - spent(example, chosen)
+            if over or left < 1 or enough(score, reached, self.until):
                 break
-            rows = [{**chosen, site: option} for option in options[site]]
-            if not rows:
+            moves = [(site, option) for option in options[site] if example.price(site, option) <= left]
+            if not moves:
                 continue
-            answer = yield Ask(rows)
+            answer = yield Try(chosen, moves)
             over = answer.over
             best = better(answer, score, reached)
             if best is not None:
-                chosen, score, reached = rows[best], answer.scores[best], answer.reached[best]
-        return Found(chosen, reached)
+                chosen, score, reached = {**chosen, site: moves[best][1]}, answer.scores[best], answer.reached[best]
+        return Found(chosen, reached, score=score)
 
-    def _order(self, example: Editable, over: bool, rng: Rng) -> Generator[Ask, Answer, tuple[list[int], bool]]:
+    def _order(self, example: Editable, over: bool, rng: Rng) -> Generator[Try, Answer, tuple[list[int], bool]]:
         """Sites, the most important first, and whether the query budget is used up."""
         count = len(example.sizes)
         if self.order == "random":
             return rng.fold("order").uniform(count)[0].argsort(stable=True).tolist(), over
         if over:
             return [], over
-        without = yield Ask([{site: DROPPED if self.order == "delete" else BLANK} for site in range(count)])
+        without = yield Try({}, [(site, DROPPED if self.order == "delete" else BLANK) for site in range(count)])
         scores = list(without.scores)
         over = without.over
         if self.order == "saliency":
             pairs = [(site, option) for site, size in enumerate(example.sizes) for option in range(size)]
             peaks = [0.0] * len(scores)
             if not over:
-                answer = yield Ask([{site: option} for site, option in pairs])
+                answer = yield Try({}, pairs)
                 over = answer.over
                 for (site, _), score in zip(pairs, answer.scores, strict=False):
                     peaks[site] = max(peaks[site], share(score))
@@ -274,11 +358,11 @@ class BestEdits:
         chosen: Chosen = {}
         score, reached, over = clean.scores[0], False, clean.over
         kept: list[Chosen] = [chosen]
-        while not over and len(chosen) < example.limit and not enough(score, reached, self.until):
+        while not over and not enough(score, reached, self.until):
             rows: dict[frozenset[tuple[int, int]], Chosen] = {}
             for edit in kept:
-                pairs = [(s, o) for s, size in enumerate(example.sizes) if s not in edit for o in range(size)]
-                if self.top is not None:
+                pairs = affordable(example, edit)
+                if self.top is not None and pairs:
                     gains = yield Lean(edit)
                     if isinstance(gains, Status):
                         if not chosen:
@@ -301,7 +385,67 @@ class BestEdits:
                 break
             chosen, score, reached = tried[best], answer.scores[best], answer.reached[best]
             kept = [chosen, *(tried[row] for row in ranked(answer.scores, answer.tie) if row != best)][: self.width]
-        return Found(chosen, reached)
+        return Found(chosen, reached, score=score)
+
+
+@dataclass(frozen=True)
+class Leap:
+    """Change the sites of the highest first-order gain together, each to its best option: 1, 2, 4, ... of them until
+    the goal is reached, then as few as a bisection finds to be enough. One gradient and a handful of rows.
+
+    What is enough need not grow with the number of sites; where it does not, more are changed than needed.
+    """
+
+    until: float | None = None
+
+    def search(self, example: Editable, rng: Rng) -> Search:
+        clean = yield Ask([{}])
+        stop = ended(clean, example)
+        if stop is not None:
+            return stop
+        best, over = Found({}, False, score=clean.scores[0]), clean.over
+        gains = None if over else (yield Lean({}))
+        if gains is None:
+            return best
+        if isinstance(gains, Status):
+            return Found({}, False, gains)
+        options = {site: steepest(own, 1)[0] for site, own in enumerate(gains) if own}
+        order = list(options)
+        order = [order[i] for i in steepest([gains[site][options[site]] for site in order])]
+        while order and spent(example, {site: options[site] for site in order}) > example.limit:
+            order.pop()
+        low, count, high = 0, 1, len(order) + 1  # that few were not enough; to be tried; enough
+        while low < count < high and not over:
+            edit = {site: options[site] for site in order[:count]}
+            answer = yield Ask([edit])
+            over = answer.over
+            if not answer.scores:
+                break
+            score, reached = answer.scores[0], answer.reached[0]
+            if enough(score, reached, self.until):
+                high, best = count, Found(edit, True, score=score)
+            else:
+                if (reached, score) > (best.reached, best.score) and high > len(order):
+                    best = Found(edit, reached, score=score)
+                low = count
+            count = min(2 * low, len(order)) if high > len(order) else (low + high) // 2
+        return best
+
+
+@dataclass(frozen=True)
+class Cascade:
+    """One search and, where it does not reach the goal, another: the quick one costs its own queries where it fails,
+    and no success of the thorough one is lost."""
+
+    first: Strategy
+    then: Strategy
+
+    def search(self, example: Editable, rng: Rng) -> Search:
+        found = yield from self.first.search(example, rng.fold("first"))
+        if found.reached or found.status != Status.DONE:
+            return found
+        other = yield from self.then.search(example, rng.fold("then"))
+        return max(found, other, key=lambda f: (f.reached, f.score, f is found))
 
 
 def ended(clean: Answer, example: Editable) -> Found | None:
@@ -318,8 +462,9 @@ def ended(clean: Answer, example: Editable) -> Found | None:
 class Lockstep:
     """Runs the searches of N examples side by side on one model.
 
-    A row's logits are remembered for its example by what the model reads of it: rows that read the same are sent
-    once. Rows are never shared between examples, so that costs do not depend on who else is in the batch.
+    A row's score is remembered for its example by what the model reads of it: rows that read the same are sent once.
+    Rows are never shared between examples, so that costs do not depend on who else is in the batch. A row that the
+    model works out from another (`Moved`) counts as a row.
     """
 
     def __init__(
@@ -330,20 +475,25 @@ class Lockstep:
         queries: int | None = None,
         rows: int = 128,
         cells: int = 16384,
+        admits: Callable[[Sequence[int], Sequence[Any]], list[bool]] | None = None,
     ) -> None:
-        """`queries` is the budget of each example. At most `rows` rows, and about `cells` tokens, go through the
+        """`queries` is the budget of each example. `admits(owners, inputs)` says which edits are allowed as a whole:
+        others are not asked about, cost nothing, and score -inf. At most `rows` rows, and about `cells` tokens, go through the
         model at once; a GPU takes sixteen times as many."""
         self.model, self.examples, self.goal, self.limit = model, examples, goal, queries
+        self.admits = admits
+        self._admitted: list[dict[Hashable, bool]] = [{} for _ in examples]
         wide = 16 if model.device.type == "cuda" else 1
         self.rows, self.cells = rows * wide, cells * wide
         self.cost = {name: [0] * len(examples) for name in ("forward", "backward", "queries")}
+        self.readers: list[Reader] = [reader_of(model, example) for example in examples]
         self._known: list[dict[Hashable, tuple[float, bool]]] = [{} for _ in examples]
         self._tie = 0.0
 
     def run(self, searches: Sequence[Search]) -> list[Found]:
         """Every search to its end."""
         found: dict[int, Found] = {}
-        waiting: dict[int, Ask | Lean] = {}
+        waiting: dict[int, Request] = {}
 
         def send(i: int, answer: Any) -> None:
             try:
@@ -357,7 +507,7 @@ class Lockstep:
             asked, waiting = waiting, {}
             answers: dict[int, Any] = {}
             answers |= self._lean({i: a for i, a in asked.items() if isinstance(a, Lean)})
-            answers |= self._ask({i: a for i, a in asked.items() if isinstance(a, Ask)})
+            answers |= self._ask_admitted({i: a for i, a in asked.items() if isinstance(a, Ask | Try)})
             for i, answer in answers.items():
                 send(i, answer)
         return [found[i] for i in range(len(searches))]
@@ -368,47 +518,104 @@ class Lockstep:
     def _left(self, i: int) -> int | None:
         return None if self.limit is None else self.limit - self.cost["queries"][i]
 
-    def _ask(self, asked: Mapping[int, Ask]) -> dict[int, Answer]:
-        codes: dict[int, list[Hashable]] = {}
-        new: dict[tuple[int, Hashable], None] = {}
-        for i, ask in asked.items():
-            rows = ask.rows[: self._left(i)]
-            codes[i] = []
-            # Inputs are made a few at a time: long ones need not all be in memory, only what is read of them.
-            for start in range(0, len(rows), self.rows):
-                inputs = [self.examples[i].edit(chosen) for chosen in rows[start : start + self.rows]]
-                codes[i] += self._codes(inputs)
-            self.cost["queries"][i] += len(rows)
-            new.update(((i, code), None) for code in codes[i] if code not in self._known[i])
-        self._score(list(new))
-        return {i: self._answer(i, codes[i]) for i in asked}
+    def _ask_admitted(self, asked: dict[int, Ask | Try]) -> dict[int, Answer]:
+        """Ask about the edits that are allowed as a whole. A token that no model knows is no edit: it only ranks."""
+        if self.admits is None:
+            return self._ask(asked)
+        rows = {i: [tuple(sorted(row.items())) for row in rows_of(ask)] for i, ask in asked.items()}
+        judged = [
+            (i, row)
+            for i, own in rows.items()
+            for row in dict.fromkeys(own)
+            if row and row not in self._admitted[i] and all(option >= 0 for _, option in row)
+        ]
+        inputs = [self.examples[i].edit(dict(row)) for i, row in judged]
+        for (i, row), ok in zip(judged, self.admits([i for i, _ in judged], inputs) if judged else [], strict=True):
+            self._admitted[i][row] = ok
+        kept = {i: [n for n, row in enumerate(own) if self._admitted[i].get(row, True)] for i, own in rows.items()}
+        answers = self._ask({i: some_of(ask, kept[i]) for i, ask in asked.items()})
+        for i, answer in answers.items():
+            if len(kept[i]) == len(rows[i]):
+                continue
+            places = kept[i][: len(answer.scores)]
+            count = kept[i][len(places)] if len(places) < len(kept[i]) else len(rows[i])
+            scores, reached = [-math.inf] * count, [False] * count
+            for place, score, hit in zip(places, answer.scores, answer.reached, strict=True):
+                scores[place], reached[place] = score, hit
+            answers[i] = replace(answer, scores=scores, reached=reached)
+        return answers
 
-    def _answer(self, i: int, codes: Sequence[Hashable]) -> Answer:
-        known = [self._known[i][code] for code in codes]
+    def _ask(self, asked: Mapping[int, Ask | Try]) -> dict[int, Answer]:
+        keys: dict[int, list[Hashable]] = {}
+        whole: list[tuple[int, Hashable]] = []
+        near: dict[int, list[tuple[Hashable, Any]]] = {}  # rows to be worked out from `Try.at`
+        moves = isinstance(self.model, Moved) and self.model.moves_rows
+        for i, ask in asked.items():
+            reader, known = self.readers[i], self._known[i]
+            if isinstance(ask, Try):
+                read = reader.moves(ask.at, ask.moves[: self._left(i)])
+            else:
+                read = [(reader.key(chosen), None) for chosen in ask.rows[: self._left(i)]]
+            keys[i] = [key for key, _ in read]
+            self.cost["queries"][i] += len(read)
+            new = {key: change for key, change in read if key not in known}
+            whole += [(i, key) for key, change in new.items() if change is None or not moves]
+            if moves and (some := [(key, change) for key, change in new.items() if change is not None]):
+                near[i] = some
+        if near:
+            whole += self._work_out(near, asked)
+        self._score(whole)
+        for i, _ in whole:
+            self.cost["forward"][i] += 1
+        return {i: self._answer(i, keys[i]) for i in asked}
+
+    def _answer(self, i: int, keys: Sequence[Hashable]) -> Answer:
+        known = [self._known[i][key] for key in keys]
         return Answer([k[0] for k in known], [k[1] for k in known], self._left(i) == 0, self._tie)
 
-    def _codes(self, inputs: Sequence[Any]) -> Sequence[Hashable]:
-        return self.model.codes(inputs) if isinstance(self.model, Reads) else inputs
-
-    def _score(self, rows: list[tuple[int, Hashable]]) -> None:
+    def _score(self, rows: list[tuple[int, Any]]) -> None:
         """Send rows through the model, of like size together, and remember their scores."""
-        rows.sort(key=lambda row: -size_of(row[1]))
+        rows = sorted(rows, key=lambda row: -self.readers[row[0]].size(row[1]))
         start = 0
         while start < len(rows):
-            count = max(1, min(self.rows, self.cells // max(1, size_of(rows[start][1]))))
+            count = max(1, min(self.rows, self.cells // max(1, self.readers[rows[start][0]].size(rows[start][1]))))
             part = rows[start : start + count]
             start += count
-            owners = torch.tensor([i for i, _ in part])
-            goal = self.goal.take(owners)
+            inputs = [self.readers[i].row(key) for i, key in part]
             with torch.inference_mode():
-                inputs = [code for _, code in part]
                 logits = self.model.read(inputs) if isinstance(self.model, Reads) else self.model(inputs).logits
-                self._tie = min(ULPS * torch.finfo(logits.dtype).eps, 1e-3)
-                logits = logits.double().cpu()
-                scores, reached = odds(logits, goal), goal.achieved(logits)
-            for (i, code), score, hit in zip(part, scores.tolist(), reached.tolist(), strict=True):
-                self._known[i][code] = (score, hit)
-                self.cost["forward"][i] += 1
+            self._remember(part, logits)
+
+    def _work_out(
+        self, near: Mapping[int, Sequence[tuple[Hashable, Any]]], asked: Mapping[int, Ask | Try]
+    ) -> list[tuple[int, Hashable]]:
+        """Answer rows by what changes between them and the edit they start from. Those so near to the goal's boundary
+        that rounding decides are handed back: they are asked whole."""
+        unsure: list[tuple[int, Hashable]] = []
+        order = sorted(near, key=lambda i: -self.readers[i].size(()))
+        while order:
+            count = max(1, min(self.rows, 2 * self.cells // max(1, self.readers[order[0]].size(()))))
+            part, order = order[:count], order[count:]
+            bases = [self.readers[i].row(self.readers[i].key(asked[i].at)) for i in part]  # type: ignore[union-attr]
+            rows = [(i, key) for i in part for key, _ in near[i]]
+            changes = [(base, change) for base, i in enumerate(part) for _, change in near[i]]
+            with torch.inference_mode():
+                logits = self.model.moved(bases, changes)  # type: ignore[attr-defined]
+            self._remember(rows, logits)
+            for i, key in rows:
+                if abs(self._known[i][key][0]) <= self._tie:
+                    unsure.append((i, key))
+                else:
+                    self.cost["forward"][i] += 1
+        return unsure
+
+    def _remember(self, rows: Sequence[tuple[int, Hashable]], logits: Tensor) -> None:
+        goal = self.goal.take(torch.tensor([i for i, _ in rows]))
+        self._tie = min(ULPS * torch.finfo(logits.dtype).eps, 1e-3)
+        logits = logits.double().cpu()
+        scores, reached = odds(logits, goal).tolist(), goal.achieved(logits).tolist()
+        for (i, key), score, hit in zip(rows, scores, reached, strict=True):
+            self._known[i][key] = (score, hit)
 
     def _lean(self, asked: Mapping[int, Lean]) -> dict[int, Gains | Status | None]:
         """Gains; None if the query budget is used up; a status if the gradient is of no use."""
@@ -418,7 +625,8 @@ class Lockstep:
             return answers
         if not isinstance(self.model, Guides):
             raise CaromError(f"model {self.model.name} grants no gradient: choose an attack that needs scores only.")
-        gains = self.model.gains([(self.examples[i], asked[i].at) for i in able], self.goal.take(torch.tensor(able)))
+        edits, mixtures = [(self.examples[i], asked[i].at) for i in able], [asked[i].mixture for i in able]
+        gains = self.model.gains(edits, self.goal.take(torch.tensor(able)), mixtures)
         for i, mine in zip(able, gains, strict=True):
             for name in self.cost:
                 self.cost[name][i] += 1
@@ -431,9 +639,39 @@ class Lockstep:
         return answers
 
 
-def size_of(code: Any) -> int:
-    """What a row costs, by what the model reads of it."""
-    return len(code) if hasattr(code, "__len__") else 1
+@dataclass(frozen=True)
+class Plain:
+    """The reader of a model that has none of its own: inputs are made, and told apart by what the model reads."""
+
+    model: Model
+    example: Editable
+
+    def key(self, chosen: Chosen) -> Hashable:
+        if isinstance(self.model, Reads):
+            return self.model.codes([self.example.edit(chosen)])[0]
+        return tuple(sorted(chosen.items()))
+
+    def moves(self, at: Chosen, moves: Sequence[Move]) -> list[tuple[Hashable, None]]:
+        rows = [{**at, site: option} for site, option in moves]
+        if not isinstance(self.model, Reads):
+            return [(self.key(row), None) for row in rows]
+        found: list[tuple[Hashable, None]] = []
+        # Inputs are made a few at a time: long ones need not all be in memory, only what is read of them.
+        for start in range(0, len(rows), 128):
+            inputs = [self.example.edit(row) for row in rows[start : start + 128]]
+            found += [(code, None) for code in self.model.codes(inputs)]
+        return found
+
+    def row(self, key: Any) -> Any:
+        return key if isinstance(self.model, Reads) else self.example.edit(dict(key))
+
+    def size(self, key: Any) -> int:
+        return len(key) if isinstance(self.model, Reads) and hasattr(key, "__len__") else 1
+
+
+def reader_of(model: Model, example: Editable) -> Reader:
+    own = model.slots(example) if isinstance(model, Slotted) else None
+    return own or Plain(model, example)
 
 
 @dataclass(frozen=True)
@@ -452,7 +690,13 @@ class Substitution:
         targets = problem.goal.targets
         goal = Goal(problem.goal.labels.cpu(), None if targets is None else targets.cpu())
         streams = replace(rng, keys=rng.keys.cpu())
-        lockstep = Lockstep(problem.model, examples, goal, problem.budget.queries)
+        admits = None
+        if threat.judges_texts:
+
+            def admits(owners: Sequence[int], edited: Sequence[Any]) -> list[bool]:
+                return threat.admits([(x, batch.inputs[i]) for i, x in zip(owners, edited, strict=True)])
+
+        lockstep = Lockstep(problem.model, examples, goal, problem.budget.queries, admits=admits)
         searches = [self.strategy.search(e, streams[torch.tensor([i])]) for i, e in enumerate(examples)]
         with problem.model.frozen():
             found = lockstep.run(searches)

@@ -187,7 +187,7 @@ class Plan:
 
     def craft(self, source: Model, chosen: Chosen, threat: Threat, shard: Dataset, seed: int) -> Craft:
         others = self.others if chosen.needs_others else None
-        return Craft(source, chosen, chosen.info.threat(threat), shard, seed, self.targeted, others)
+        return Craft(source, chosen, chosen.threat(threat), shard, seed, self.targeted, others)
 
     def judged(self, craft: Craft) -> list[Model]:
         """The targets and, for its white-box success, the source itself."""
@@ -245,7 +245,7 @@ class Plan:
             if first.seed == self.seeds[0] and store.has(first.key):
 
                 def craft(budget: Budget, part: Dataset, first: Craft = first) -> Craft:
-                    return replace(first, threat=first.chosen.info.threat(budget.threat), data=part)
+                    return replace(first, threat=first.chosen.threat(budget.threat), data=part)
 
                 found.append(search(first.source, first.chosen, data, self.matching, store, shards, craft))
         return found

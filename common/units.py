@@ -37,6 +37,12 @@ class Chosen:
     parameters: Mapping[str, Any]
     attack: Attack
 
+    def threat(self, asked: Threat) -> Threat:
+        """The threat that the attack works in when asked for another: its entry may fix one, and so may the attack."""
+        threat = self.info.threat(asked)
+        within = getattr(self.attack, "within", None)
+        return threat if within is None else within(threat)
+
     @property
     def needs_others(self) -> bool:
         return Access.EXAMPLES in self.info.needs

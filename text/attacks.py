@@ -10,6 +10,7 @@ from carom.common.problem import Access
 from carom.common.substitution import BestEdits, GreedySites, Substitution
 from carom.common.threats import Threat
 from carom.text.candidates import CharacterEdits, Union
+from carom.text.recipes import RECIPES
 from carom.text.space import WordBudget
 
 THREATS = {"words": WordBudget}
@@ -143,5 +144,6 @@ ATTACKS: dict[str, AttackInfo] = {
             _RANKED,
             threat=bugged,
         ),
+        *RECIPES,
     ]
 }

@@ -19,6 +19,7 @@ PAD, UNKNOWN = 0, 1  # ids of the word encoder
 
 # A word (with its apostrophe, but without a final 's), a final 's, or one punctuation mark.
 _TOKEN = re.compile(r"'s\b|\w+(?:'(?!s\b)\w+)*|[^\w\s]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _APOSTROPHES = str.maketrans("’‘", "''")
 
 
@@ -51,6 +52,15 @@ class WordEncoder:
         """How many ids there are."""
         return len(self.words) + 2
 
+    # What `carom.text.slots` asks: how to cut texts into pieces that are read one by one, and what stands around them.
+    piece = re.compile(r"\S+")
+    frame: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
+    empty: tuple[int, ...] = (UNKNOWN,)
+
+    def pieces(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
+        """The ids of each piece of a text, however long: no token reaches over a space."""
+        return [tuple(self._ids.get(token, UNKNOWN) for token, _ in tokens(text)) for text in texts]
+
     def encode(self, texts: Sequence[str]) -> tuple[Tensor, list[list[Span]]]:
         """ids int64[N, L], padded on the right, and the span of every token that is no padding.
 
@@ -64,6 +74,8 @@ class WordEncoder:
 class WordPieceEncoder:
     """The word pieces of a BERT-like model, between its [CLS] and [SEP], which come from no characters."""
 
+    piece = re.compile(r"[\S\x0b\x0c\x1c-\x1f\x85]+")  # control characters are dropped, and separate nothing
+
     def __init__(self, folder: Path, limit: int = 256) -> None:
         """`folder` holds the model's `tokenizer.json`; `limit` counts [CLS] and [SEP]."""
         from tokenizers import Tokenizer
@@ -74,6 +86,16 @@ class WordPieceEncoder:
         self.limit = limit
         self.pad_id = self._tokenizer.token_to_id("[PAD]")
         self.unk_id = self._tokenizer.token_to_id("[UNK]")
+        self._whole = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._whole.no_truncation()
+        self._whole.no_padding()
+        self.frame = ((self._tokenizer.token_to_id("[CLS]"),), (self._tokenizer.token_to_id("[SEP]"),))
+        self.empty: tuple[int, ...] = ()
+
+    def pieces(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
+        """The ids of each piece of a text, without [CLS] and [SEP], however long: no word piece reaches over a space."""
+        clean = [_SURROGATE.sub("\ufffd", text) for text in texts]
+        return [tuple(e.ids) for e in self._whole.encode_batch(clean, add_special_tokens=False)]
 
     def __len__(self) -> int:
         return self._tokenizer.get_vocab_size()

@@ -46,8 +46,9 @@ from carom.common.trees import TreeEnsemble
 from carom.common.zoo import load_body
 from carom.text import zoo
 from carom.text.encoders import TfidfEncoder, tokens
-from carom.text.networks import Linear, TokenNetwork
+from carom.text.networks import Changes, Linear, TokenNetwork
 from carom.text.reviews import CLASSES as CLASS_NAMES
+from carom.text.slots import Slots, Splice, slots_of
 from carom.text.space import Sentence, Words
 from carom.text.words import Span
 
@@ -60,6 +61,7 @@ COUNTS_FROM_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet", "longform
 """Models whose positions begin behind the number of their padding token."""
 
 ROWS, CELLS = 64, 8192  # rows and tokens differentiated at once
+MOVED = 4096  # rows worked out from others at once
 REMEMBERED = 1 << 16  # words whose embeddings are kept
 
 
@@ -117,6 +119,10 @@ class TokenModel(TextModel):
         self._freeze = FrozenModule(module)
         self._rows: dict[str, int] = {}  # word -> its row of _vectors
         self._vectors = torch.zeros(0, 0)
+        self._pieces: dict[str, tuple[int, ...]] = {}
+
+    def slots(self, example: Any) -> Slots | None:
+        return slots_of(example, self.encoder, self._pieces)
 
     def to(self, device: torch.device | str) -> TokenModel:
         self.module.to(device)
@@ -150,9 +156,31 @@ class TokenModel(TextModel):
             answer = self.module(ids, mask) if self._takes == "mask" else self.module(ids)
         return getattr(answer, "logits", answer)
 
-    def word_gradient(self, texts: Sequence[str], goal: Goal, spans: Sequence[Sequence[Span]]) -> list[Tensor]:
+    @property
+    def moves_rows(self) -> bool:
+        """Whether the module answers rows of which one id changed for less than whole ones."""
+        return hasattr(self.module, "moved") and self.device.type == "cpu"
+
+    def moved(self, bases: Sequence[tuple[int, ...]], changes: Sequence[tuple[int, Splice]]) -> Tensor:
+        """Logits float[R, C] of rows that are bases[i] but for one splice: (i, splice)."""
+        width = max(map(len, bases))
+        ids = torch.tensor([[*base, *[self.encoder.pad_id] * (width - len(base))] for base in bases])
+        most = max(1, *(len(new) for _, (_, _, new) in changes))
+        table = [[i, start, stop, len(new), *new, *[0] * (most - len(new))] for i, (start, stop, new) in changes]
+        rows, start, stop, count, *new = torch.tensor(table).T
+        every = Changes(rows, start, stop, torch.stack(new, 1), count)
+        return torch.cat([self.module.moved(ids, part) for part in every.split(MOVED)])  # type: ignore[operator]
+
+    def word_gradient(
+        self,
+        texts: Sequence[str],
+        goal: Goal,
+        spans: Sequence[Sequence[Span]],
+        shifts: Sequence[Tensor | None] | None = None,
+    ) -> list[Tensor]:
         """float[words, d] on the CPU for each text: the gradient of the margin (`objectives.margin`) at the embeddings
-        of the words at `spans` (in order), summed over each word's tokens; zero for words that are not read.
+        of the words at `spans` (in order), summed over each word's tokens; zero for words that are not read. `shifts`
+        float[words, d] are added to the embeddings of each word's tokens first.
 
         One forward and one backward row for each text.
         """
@@ -165,16 +193,22 @@ class TokenModel(TextModel):
             while order:
                 count = max(1, min(ROWS, CELLS // len(codes[order[0]])))
                 part, order = order[:count], order[count:]
-                grad = self._embedding_gradient([codes[i] for i in part], goal.take(torch.tensor(part)))
+                moved = None
+                if shifts is not None and any(shifts[i] is not None for i in part):
+                    width = len(codes[part[0]])
+                    moved = torch.stack([_per_token(shifts[i], tokens_of[i], spans[i], width) for i in part])
+                grad = self._embedding_gradient([codes[i] for i in part], goal.take(torch.tensor(part)), moved)
                 found.update({i: _per_word(grad[row], tokens_of[i], spans[i]) for row, i in enumerate(part)})
         return [found[i] for i in range(len(codes))]
 
-    def _embedding_gradient(self, codes: Sequence[tuple[int, ...]], goal: Goal) -> Tensor:
-        """float[N, L, d]: d margin / d what the embedding layer answers, whatever the module makes of it."""
+    def _embedding_gradient(self, codes: Sequence[tuple[int, ...]], goal: Goal, moved: Tensor | None = None) -> Tensor:
+        """float[N, L, d]: d margin / d what the embedding layer answers, whatever the module makes of it; at that
+        answer plus `moved`, if given."""
         answers: list[Tensor] = []
 
         def intercept(_: nn.Module, __: Any, answer: Tensor) -> Tensor:
-            answers.append(answer.detach().requires_grad_())
+            answer = answer.detach()
+            answers.append((answer if moved is None else answer + moved.to(answer)).requires_grad_())
             return answers[-1]
 
         assert self.embedding is not None
@@ -213,16 +247,34 @@ class TokenModel(TextModel):
             vectors = self.embedding(ids.to(self.device)).cpu()
         return ((vectors * inside[:, :, None]).sum(1) / inside.sum(1, keepdim=True).clamp_min(1)).clone()
 
-    def gains(self, edits: Sequence[tuple[Sentence, Chosen]], goal: Goal) -> list[Gains]:
+    def gains(
+        self, edits: Sequence[tuple[Sentence, Chosen]], goal: Goal, mixtures: Sequence[Gains | None] | None = None
+    ) -> list[Gains]:
         """What each option would add to the margin: the gradient at its word times the difference of embeddings
         (Ebrahimi et al. 2018, HotFlip). Where words are several tokens, these move by the difference of the means."""
         texts = [sentence.edit(chosen) for sentence, chosen in edits]
         spans = [sentence.spans(chosen) for sentence, chosen in edits]
-        gradients = self.word_gradient(texts, goal, spans)
+        shifts = None
+        if mixtures is not None and any(mixture is not None for mixture in mixtures):
+            shifts = [
+                None if mixture is None else self._shift(sentence, mixture)
+                for (sentence, _), mixture in zip(edits, mixtures, strict=True)
+            ]
+        gradients = self.word_gradient(texts, goal, spans, shifts)
         return [
             self._gains(sentence, [text[a:b] for a, b in own], gradient)
             for (sentence, _), text, own, gradient in zip(edits, texts, spans, gradients, strict=True)
         ]
+
+    def _shift(self, sentence: Sentence, mixture: Gains) -> Tensor:
+        """float[sites, d]: how far a mixture of options moves each word's embeddings."""
+        now = self.embed_words([sentence.word(site).text for site in range(len(sentence.sites))])
+        if not sum(sentence.sizes):
+            return torch.zeros_like(now)
+        shares = torch.tensor([value for own in mixture for value in own], dtype=now.dtype)
+        then = self.embed_words([option for options in sentence.options for option in options])
+        owner = torch.arange(len(now)).repeat_interleave(torch.tensor(sentence.sizes))
+        return torch.zeros_like(now).index_add_(0, owner, shares[:, None] * (then - now[owner]))
 
     def _gains(self, sentence: Sentence, words: Sequence[str], gradient: Tensor) -> Gains:
         sizes = torch.tensor(sentence.sizes, dtype=torch.long)
@@ -236,8 +288,8 @@ class TokenModel(TextModel):
         return [part.tolist() for part in (moves - stays.repeat_interleave(sizes)).split(sentence.sizes)]
 
 
-def _per_word(grad: Tensor, read: Sequence[Span], words: Sequence[Span]) -> Tensor:
-    """float[len(words), d]: rows of grad float[L, d] summed over the tokens that share a character with each word."""
+def _shared(read: Sequence[Span], words: Sequence[Span]) -> list[tuple[int, int]]:
+    """(word, token) of every word and token that share a character."""
     pairs, first = [], 0
     for word, (start, stop) in enumerate(words):
         while first < len(read) and read[first][1] <= start:
@@ -247,11 +299,26 @@ def _per_word(grad: Tensor, read: Sequence[Span], words: Sequence[Span]) -> Tens
             if read[at][1] > max(start, read[at][0]):
                 pairs.append((word, at))
             at += 1
+    return pairs
+
+
+def _per_word(grad: Tensor, read: Sequence[Span], words: Sequence[Span]) -> Tensor:
+    """float[len(words), d]: rows of grad float[L, d] summed over the tokens that share a character with each word."""
     sums = grad.new_zeros(len(words), grad.shape[1])
-    if pairs:
+    if pairs := _shared(read, words):
         to, source = torch.tensor(pairs).T
         sums.index_add_(0, to, grad[source])
     return sums
+
+
+def _per_token(shift: Tensor | None, read: Sequence[Span], words: Sequence[Span], width: int) -> Tensor:
+    """float[width, d]: the shift float[words, d] of each token's word."""
+    assert shift is not None
+    moved = shift.new_zeros(width, shift.shape[1])
+    if pairs := _shared(read, words):
+        source, to = torch.tensor(pairs).T
+        moved.index_add_(0, to, shift[source])
+    return moved
 
 
 class FeatureModel(TextModel):

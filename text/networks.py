@@ -11,6 +11,7 @@ Every row holds at least one token that is no padding.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,84 @@ class WordCnn(TokenNetwork):
         maps = (F.relu(convolve(x))[:, :, : x.shape[2]] for convolve in self.convolutions)
         peaks = [m.masked_fill(~mask[:, None], 0).amax(2) for m in maps]
         return self.head(self.dropout(torch.cat(peaks, 1)))
+
+    def moved(self, ids: Tensor, changes: Changes) -> Tensor:
+        """Logits float[R, C] of rows that differ from `ids` int64[B, L] by one change each, in evaluation mode.
+
+        Only windows over the change are computed; of the others their maximum is known. What a word adds to a window
+        is computed once for all places that it stands in.
+        """
+        widest = max(convolve.weight.shape[2] for convolve in self.convolutions)
+        around = changes.around(ids, widest - 1)  # [R, most + 2 * (widest - 1)]
+        vectors, at = torch.cat([ids.flatten(), around.flatten()]).unique(return_inverse=True)
+        at, near = at[: ids.numel()].view_as(ids), at[ids.numel() :].view_as(around)
+        embedded = self.embedding(vectors) * (vectors != 0)[:, None]
+        zero = vectors.new_full((), int((vectors == 0).nonzero()[0]) if bool((vectors == 0).any()) else len(vectors))
+        embedded = torch.cat([embedded, embedded.new_zeros(1, embedded.shape[1])])
+        lengths, peaks = (ids != 0).sum(1), []
+        after = lengths[changes.rows] - changes.stop + changes.start + changes.count
+        for convolve in self.convolutions:
+            width = convolve.weight.shape[2]
+            before = width // 2
+            # What each word adds to a window in whose j-th place it stands: [words, width, filters].
+            adds = (embedded @ convolve.weight.permute(1, 2, 0).flatten(1)).view(len(embedded), width, -1)
+            padded = F.pad(at, (before, width - 1 - before), value=int(zero))
+            seen = _windows(adds, padded, convolve.bias) * (ids != 0)[:, :, None]  # 0 is the least a maximum can be
+            none = seen.new_zeros(len(ids), 1, seen.shape[2])
+            upto = torch.cat([none, running_maximum(seen)], 1)  # of the windows before p
+            beyond = torch.cat([running_maximum(seen.flip(1)).flip(1), none], 1)  # of the windows from p on
+            first = changes.start + before - width + 1  # the first window over the change
+            behind = (changes.stop + before).clamp(max=ids.shape[1])
+            peak = torch.maximum(upto[changes.rows, first.clamp(min=0)], beyond[changes.rows, behind])
+            fresh = _windows(adds, near[:, widest - width : near.shape[1] - widest + width], convolve.bias)
+            window = first[:, None] + torch.arange(fresh.shape[1])
+            inside = (window >= 0) & (window < after[:, None]) & (window < (first + changes.count + width - 1)[:, None])
+            peaks.append(torch.maximum(peak, (fresh * inside[:, :, None]).amax(1)))
+        return self.head(torch.cat(peaks, 1))
+
+
+def _windows(adds: Tensor, at: Tensor, bias: Tensor) -> Tensor:
+    """float[N, L - width + 1, filters]: what windows of the words `at` int64[N, L] answer, rectified."""
+    width = adds.shape[1]
+    count = at.shape[1] - width + 1
+    maps = bias + adds[at[:, :count], 0]
+    for j in range(1, width):
+        maps += adds[at[:, j : j + count], j]
+    return maps.relu_()
+
+
+def running_maximum(x: Tensor) -> Tensor:
+    """The maximum over x[:, : p + 1] for every p: `cummax` without the indices, in a few passes."""
+    step = 1
+    while step < x.shape[1]:
+        x = torch.cat([x[:, :step], torch.maximum(x[:, step:], x[:, :-step])], 1)
+        step *= 2
+    return x
+
+
+@dataclass(frozen=True)
+class Changes:
+    """R rows, each one of some base rows in which the ids from `start` up to `stop` are exchanged for others."""
+
+    rows: Tensor  # int64[R]: which base
+    start: Tensor  # int64[R]
+    stop: Tensor  # int64[R]
+    new: Tensor  # int64[R, most], padded with 0 on the right
+    count: Tensor  # int64[R]: how many of them
+
+    def split(self, size: int) -> list[Changes]:
+        parts = (tensor.split(size) for tensor in (self.rows, self.start, self.stop, self.new, self.count))
+        return [Changes(*part) for part in zip(*parts, strict=True)]
+
+    def around(self, ids: Tensor, margin: int) -> Tensor:
+        """int64[R, margin + most + margin]: the new ids with the `margin` ids before and behind them; 0 beyond the ends
+        and behind what is full."""
+        place = torch.arange(-margin, self.new.shape[1] + margin).expand(len(self.rows), -1)
+        fresh = (place >= 0) & (place < self.count[:, None])
+        source = torch.where(place < 0, self.start[:, None] + place, self.stop[:, None] + place - self.count[:, None])
+        known = (source >= 0) & (source < ids.shape[1]) & (place < (self.count + margin)[:, None])
+        old = ids[self.rows[:, None], source.clamp(0, ids.shape[1] - 1)] * known
+        return torch.where(fresh, self.new.gather(1, place.clamp(0, self.new.shape[1] - 1)), old)
 
 
 class BiLstm(TokenNetwork):

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,16 @@ from carom.common.errors import CaromError
 from carom.common.problem import Batch
 from carom.common.rng import Rng
 from carom.common.substitution import BLANK, DROPPED, Chosen
-from carom.text.candidates import Candidates, WordNet, match_case, options_of
+from carom.text.candidates import (
+    Candidates,
+    Merged,
+    WordNet,
+    is_contextual,
+    is_free,
+    match_case,
+    options_in,
+    options_of,
+)
 from carom.text.words import STOP_WORDS, Span, Word, replace, split_words
 
 UNKNOWN = "[UNK]"
@@ -62,9 +72,8 @@ def _distance(text: str, text0: str) -> tuple[float, float, float]:
 
 
 def _changed(text: str, text0: str) -> int:
-    """How many words lie between the first and the last that differ."""
-    new, old = trim([w.text for w in split_words(text)], [w.text for w in split_words(text0)])
-    return max(len(new), len(old))
+    """How many words were changed, added or left out (Levenshtein over words)."""
+    return edits([w.text for w in split_words(text)], [w.text for w in split_words(text0)])
 
 
 def changes(text: str, text0: str) -> list[tuple[int, Word, str]] | None:
@@ -98,7 +107,7 @@ def trim(a: Sequence, b: Sequence) -> tuple[Sequence, Sequence]:
     return a[: len(a) - stop], b[: len(b) - stop]
 
 
-def edits(a: str, b: str) -> int:
+def edits(a: Sequence, b: Sequence) -> int:
     """Levenshtein distance; of very long texts the length of what differs, which is no less."""
     first, second = trim(a, b)
     if not first or not second or len(first) * len(second) > _LONGEST:
@@ -125,30 +134,88 @@ class Sentence:
     def sizes(self) -> list[int]:
         return [len(options) for options in self.options]
 
+    def price(self, site: int, option: int) -> int:
+        """How many changes an option counts as."""
+        return 2 if option >= 0 and isinstance(self.options[site][option], Merged) else 1
+
     def word(self, site: int) -> Word:
         return self.words[self.sites[site]]
 
     def edit(self, chosen: Chosen) -> str:
-        return replace(self.text, [self._change(site, option) for site, option in chosen.items()])
+        """Of changes that overlap, the first one stands."""
+        made: list[tuple[Span, str]] = []
+        for site, option in sorted(chosen.items()):
+            change = self.change(site, option)
+            if not made or made[-1][0][1] <= self.word(site).start:
+                made.append(change)
+        return replace(self.text, made)
 
-    def _change(self, site: int, option: int) -> tuple[Span, str]:
+    def change(self, site: int, option: int) -> tuple[Span, str]:
+        """The characters that an option replaces, and by what."""
         word = self.word(site)
-        if option == DROPPED:  # with the space before it, so that no two are left
+        new = UNKNOWN if option == BLANK else "" if option == DROPPED else self.options[site][option]
+        if not new:  # with the space before it, so that no two are left
             start = word.start - (word.start > 0 and self.text[word.start - 1] == " ")
             return (start, word.stop), ""
-        return word.span, UNKNOWN if option == BLANK else self.options[site][option]
+        if isinstance(new, Merged) and (behind := self.sites[site] + 1) < len(self.words):
+            return (word.start, self.words[behind].stop), new
+        return word.span, new
+
+    def plain(self, site: int, option: int) -> bool:
+        """Whether an option stands exactly where its word stood."""
+        return option == BLANK or (option >= 0 and bool(o := self.options[site][option]) and not isinstance(o, Merged))
 
     def spans(self, chosen: Chosen) -> list[Span]:
-        """Where each site's word stands in the edited text."""
-        moved, spans = 0, []
+        """Where each site's word stands in the edited text; of no width if it is gone."""
+        moved, gone, spans = 0, 0, []
         for site in range(len(self.sites)):
             word = self.word(site)
-            start, width = word.start + moved, word.stop - word.start
+            if word.start < gone:  # another has taken its place
+                spans.append((gone + moved, gone + moved))
+                continue
+            start, stop, new = word.start, word.stop, word.text
             if site in chosen:
-                width = len(self.options[site][chosen[site]])
-                moved += width - (word.stop - word.start)
-            spans.append((start, start + width))
+                (start, stop), new = self.change(site, chosen[site])
+                gone = stop
+            spans.append((start + moved, start + moved + len(new)))
+            moved += len(new) - (stop - start)
         return spans
+
+    def derive(self, text: str) -> dict[int, int] | None:
+        """The least changes that make `text` of this one; None if none do."""
+        # (characters read of this text, of the other) -> (price, changes, the last one first)
+        states: dict[tuple[int, int], tuple[int, tuple]] = {(0, 0): (0, ())}
+        for site, options in enumerate(self.options):
+            word, then = self.word(site), {}  # type: tuple[Word, dict[tuple[int, int], tuple[int, tuple]]]
+            for (read, made), (price, path) in states.items():
+                if read > word.start:
+                    _keep(then, (read, made), price, path)
+                    continue
+                lead = self.text[read : word.stop]
+                if text.startswith(lead, made):
+                    _keep(then, (word.stop, made + len(lead)), price, path)
+                for option in range(len(options)):
+                    cost = price + self.price(site, option)
+                    if cost <= self.limit:
+                        (start, stop), new = self.change(site, option)
+                        lead = self.text[read:start] + new
+                        if text.startswith(lead, made):
+                            _keep(then, (stop, made + len(lead)), cost, ((site, option), path))
+            states = then
+        ends = [end for (read, made), end in states.items() if text[made:] == self.text[read:]]
+        if not ends:
+            return None
+        _, path = min(ends, key=lambda end: end[0])
+        found = {}
+        while path:
+            (site, option), path = path
+            found[site] = option
+        return found
+
+
+def _keep(states: dict, at: tuple[int, int], price: int, path: tuple) -> None:
+    if at not in states or price < states[at][0]:
+        states[at] = (price, path)
 
 
 @lru_cache(maxsize=1 << 16)
@@ -157,17 +224,29 @@ def _in_order(candidates: Candidates, word: str, rest: str) -> tuple[str, ...]:
     return tuple(sorted(options_of(candidates, word), key=lambda option: option + rest))
 
 
+@lru_cache(maxsize=1 << 16)
+def _kept(constraints: tuple[Any, ...], word: str, options: tuple[str, ...]) -> tuple[str, ...]:
+    """The options that every constraint on single words keeps."""
+    for constraint in constraints:
+        if options:
+            kept = constraint.keeps(word, options)
+            options = tuple(o for o, keep in zip(options, kept, strict=True) if keep)
+    return options
+
+
 @dataclass(frozen=True)
 class WordBudget:
-    """At most `max_changed` (a share) of a text's words may be exchanged, each for a word that `candidates` offers in
-    its place; rounded down, but never below one word unless the share is 0.
+    """At most `max_changed` (a share) of a text's words may be exchanged, each for one of the options that `candidates`
+    offers in its place; rounded down, but never below one word unless the share is 0.
 
     Stop words stay as they are. A new word must be an option of the original, so no word is changed twice.
+    `constraints` (`carom.text.constraints`) take further words and options away, or judge the edited text as a whole.
     """
 
     max_changed: float
     candidates: Candidates = field(default_factory=WordNet)
     keep_stop_words: bool = True
+    constraints: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_changed <= 1:
@@ -183,50 +262,142 @@ class WordBudget:
     def may_change(self, word: str) -> bool:
         return not (self.keep_stop_words and word.lower() in STOP_WORDS)
 
+    def _judges(self, method: str) -> tuple[Any, ...]:
+        return tuple(constraint for constraint in self.constraints if hasattr(constraint, method))
+
     def editable(self, x: str) -> Sentence:
         words = split_words(x)
+        limit = self.limit(len(words))
+        if hasattr(self.candidates, "rewrites"):
+            return self._rewritten(x, limit)
         sites = [i for i, word in enumerate(words) if self.may_change(word.text)]
-        behind = (x[words[i].stop : words[i].stop + 8] for i in sites)
-        options = [_in_order(self.candidates, words[i].text, rest) for i, rest in zip(sites, behind, strict=True)]
-        return Sentence(x, words, sites, options, self.limit(len(words)))
+        for constraint in self._judges("spares"):
+            spared = constraint.spares(x, words)
+            sites = [i for i in sites if i not in spared]
+        if is_contextual(self.candidates):
+            every = options_in(self.candidates, x, words)
+            options = [every[i] for i in sites]
+        else:
+            behind = (x[words[i].stop : words[i].stop + 8] for i in sites)
+            options = [_in_order(self.candidates, words[i].text, rest) for i, rest in zip(sites, behind, strict=True)]
+        if keep := self._judges("keeps"):
+            options = [_kept(keep, words[i].text, own) for i, own in zip(sites, options, strict=True)]
+        if is_free(self.candidates):  # of two words, both must be ones that may be changed
+            may = set(sites)
+            options = [
+                own if i + 1 in may else tuple(o for o in own if not isinstance(o, Merged))
+                for i, own in zip(sites, options, strict=True)
+            ]
+        return Sentence(x, words, sites, options, limit)
+
+    def _rewritten(self, x: str, limit: int) -> Sentence:
+        """The whole text as one site."""
+        texts = Words().clamp(self.candidates.rewrites(x))  # type: ignore[attr-defined]
+        fit = tuple(t for t in dict.fromkeys(texts) if t and t != x and _changed(t, x) <= limit)
+        return Sentence(x, [Word(x, 0, len(x))], [0], [fit], min(1, limit))
+
+    def admits(self, pairs: Sequence[tuple[str, str]], slack: float = 0.0) -> list[bool]:
+        """Which edited texts every constraint on whole texts admits, given (edited, clean)."""
+        admitted = [True] * len(pairs)
+        for constraint in self._judges("holds"):
+            left = [i for i, ok in enumerate(admitted) if ok and pairs[i][0] != pairs[i][1]]
+            for i, ok in zip(left, constraint.holds([pairs[i] for i in left], slack) if left else [], strict=True):
+                admitted[i] = ok
+        return admitted
+
+    @property
+    def judges_texts(self) -> bool:
+        """Whether `admits` refuses any."""
+        return bool(self._judges("holds"))
 
     def allows(self, x: Sequence[str], x0: Sequence[str]) -> Tensor:
-        return torch.tensor([self._allows(a, b) for a, b in zip(x, x0, strict=True)], dtype=torch.bool)
+        pairs = list(zip(Words().clamp(x), Words().clamp(x0), strict=True))
+        allowed = [self._allows(*pair) for pair in pairs]
+        left = [i for i, ok in enumerate(allowed) if ok]
+        for i, ok in zip(left, self.admits([pairs[i] for i in left], SLACK), strict=True):
+            allowed[i] = ok
+        return torch.tensor(allowed, dtype=torch.bool)
 
     def _allows(self, text: str, text0: str) -> bool:
-        text, text0 = Words().clamp([text, text0])
+        if text == text0:
+            return True
+        if self.max_changed == 0:
+            return False
+        if is_free(self.candidates) or hasattr(self.candidates, "rewrites"):
+            return self.editable(text0).derive(text) is not None
         changed = changes(text, text0)
         if changed is None or len(changed) > self.limit(len(split_words(text0))):
             return False
+        if self.constraints or is_contextual(self.candidates):
+            sentence = self.editable(text0)
+            options = dict(zip(sentence.sites, sentence.options, strict=True))
+            return all(new in options.get(i, ()) for i, _, new in changed)
         return all(
             self.may_change(old.text) and new in options_of(self.candidates, old.text) for _, old, new in changed
         )
 
     def control(self, batch: Batch, rng: Rng, like: Sequence[str]) -> list[str]:
-        """As many words as `like` changed, at random places that have options, each for a random one of them."""
+        """As many changes as `like` holds, at random places that have options, each a random one of them. Where
+        constraints judge the whole text, the first of `DRAWS` draws that they admit; the last, if they admit none."""
         texts = []
         for i, (text, adversarial) in enumerate(zip(batch.inputs, like, strict=True)):
-            found = changes(adversarial, text)
-            count = _changed(adversarial, text) if found is None else len(found)
             sentence, mine = self.editable(text), rng[torch.tensor([i])]
-            places = [site for site, size in enumerate(sentence.sizes) if size]
-            drawn = _draw(places, count, mine.fold("place"))
-            shares = mine.fold("option").uniform(len(drawn))[0].tolist()
-            texts.append(sentence.edit({s: int(u * sentence.sizes[s]) for s, u in zip(drawn, shares, strict=True)}))
+            count = self._count(sentence, adversarial, text)
+            drawn = text
+            for draw in range(DRAWS if self.judges_texts else 1):
+                drawn = sentence.edit(_random_edit(sentence, count, mine.fold("draw", draw) if draw else mine))
+                if not self.judges_texts or self.admits([(drawn, text)])[0]:
+                    break
+            texts.append(drawn)
         return texts
+
+    def _count(self, sentence: Sentence, text: str, text0: str) -> int:
+        """How many changes lead from text0 to text."""
+        found = changes(text, text0)
+        if found is not None and not hasattr(self.candidates, "rewrites"):
+            return len(found)
+        derived = sentence.derive(text)
+        if derived is None:
+            return _changed(text, text0)
+        return sum(sentence.price(site, option) for site, option in derived.items())
 
     def swap(self, batch: Batch, rng: Rng, other: Sequence[str], other0: Sequence[str]) -> list[str]:
         """The words that were put into `other0`, at random places of these texts: as many as fit the budget, and not
         among the options of the words they replace."""
         texts = []
         for i, text in enumerate(batch.inputs):
-            found = changes(other[i], other0[i]) or []
+            found = changes(other[i], other0[i])
+            if found is not None:
+                put = [word for _, _, word in found]
+            else:
+                sentence = self.editable(other0[i])
+                derived = sentence.derive(other[i]) or {}
+                put = [
+                    o for s, n in sorted(derived.items()) if (o := sentence.options[s][n]) and len(sentence.words) > 1
+                ]
             sentence, mine = self.editable(text), rng[torch.tensor([i])]
-            new = _draw([word for _, _, word in found], sentence.limit, mine.fold("word"))
+            new = _draw(put, sentence.limit, mine.fold("word"))
             drawn = _draw(range(len(sentence.sites)), len(new), mine.fold("place"))
             pairs = [(sentence.word(site), word) for site, word in zip(drawn, new, strict=False)]
             texts.append(replace(text, [(old.span, match_case(word, old.text)) for old, word in pairs]))
         return texts
+
+
+SLACK = 1e-4  # what rounding may take from a constraint between a search and the check of its outcome
+DRAWS = 8  # of a control under constraints on whole texts
+
+
+def _random_edit(sentence: Sentence, count: int, rng: Rng) -> dict[int, int]:
+    """Changes at `count` random places, or as many as there are; each a random option."""
+    places = _draw([site for site, size in enumerate(sentence.sizes) if size], count, rng.fold("place"))
+    shares = rng.fold("option").uniform(len(places))[0].tolist()
+    found: dict[int, int] = {}
+    for site, share in zip(places, shares, strict=True):
+        option = int(share * sentence.sizes[site])
+        if sentence.price(site, option) <= count:
+            found[site] = option
+            count -= sentence.price(site, option)
+    return found
 
 
 def _draw(things: Sequence, count: int, rng: Rng) -> list:

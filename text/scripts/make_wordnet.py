@@ -29,6 +29,30 @@ def synsets(path: Path, phrases: set[str]) -> list[str]:
     return list(found)
 
 
+def antonyms(dictionary: Path) -> list[str]:
+    """Pairs of single words that WordNet calls opposites, in lower case and alphabetical order."""
+    words: dict[tuple[str, str], list[str]] = {}  # (part of speech, offset) -> the words of the synset
+    links: list[tuple[tuple[str, str], int, tuple[str, str], int]] = []
+    for part, sign in (("noun", "n"), ("verb", "v"), ("adj", "a"), ("adv", "r")):
+        with (dictionary / f"data.{part}").open(encoding="utf-8") as lines:
+            for line in lines:
+                if line.startswith(" "):
+                    continue
+                fields = line.split(" ")
+                count = int(fields[3], 16)
+                here = (sign, fields[0])
+                words[here] = [MARKER.sub("", word).lower() for word in fields[4 : 4 + 2 * count : 2]]
+                at = 4 + 2 * count
+                for n in range(
+                    int(fields[at])
+                ):  # symbol, offset, part of speech, source and target word in hexadecimal
+                    symbol, offset, kind, ends = fields[at + 1 + 4 * n : at + 5 + 4 * n]
+                    if symbol == "!":
+                        links.append((here, int(ends[:2], 16), (kind, offset), int(ends[2:], 16)))
+    pairs = {tuple(sorted((words[a][i - 1], words[b][j - 1]))) for a, i, b, j in links if i and j}
+    return sorted(" ".join(pair) for pair in pairs if "_" not in pair[0] + pair[1])
+
+
 def exceptions(path: Path) -> dict[str, str]:
     """Inflected form -> its base forms, separated by spaces."""
     with path.open(encoding="utf-8") as lines:
@@ -47,6 +71,7 @@ def main() -> None:
         # The base of a single word may be a phrase ("comics": "comic_strip"), whose synset then counts too.
         phrases = {base for bases in irregular.values() for base in bases.split() if "_" in base}
         table[part] = {"synsets": synsets(options.dictionary / f"data.{part}", phrases), "exceptions": irregular}
+    table["antonyms"] = antonyms(options.dictionary)
     text = json.dumps(table, ensure_ascii=False, separators=(",", ":"))
     options.out.write_bytes(gzip.compress(text.encode("utf-8"), mtime=0))
 

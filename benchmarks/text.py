@@ -1,0 +1,252 @@
+"""Word substitution beside TextAttack 0.3.11: the same model, candidates, stop words, search and goal, on one thread.
+
+    python -m carom.benchmarks.text --json
+
+Sentences are Rotten Tomatoes, documents IMDB reviews. `ours_seconds` and `peer_seconds` are seconds of processor time
+(`time.process_time`, so that what else runs on the machine does not count) for all examples, median of `--repeats`;
+`ratio` is theirs over ours. `success` is the share of the examples that the model gets right which are fooled.
+`parity` is the share of examples with the same outcome, text and number of queries; it is null where ours searches
+otherwise. TextAttack runs at its best settings: its query cache is off (with it, it is slower), its batches are as
+large as it can fill them, and its model pads to the longest text of a batch. Both read synonyms from a warm cache.
+`forward_share` is the part of our time that the model's own arithmetic takes.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+from carom.common.allocator import keep_freed_memory
+from carom.common.errors import CaromError
+from carom.common.library import get_attack, load_data, load_model
+from carom.common.problem import Batch, Goal, Problem, Result, Status
+from carom.common.rng import Rng
+from carom.text import language
+from carom.text.candidates import Candidates, CharacterEdits, WordNet, options_of
+from carom.text.constraints import Similar
+from carom.text.models import TextModel
+from carom.text.space import UNKNOWN, WordBudget
+from carom.text.words import STOP_WORDS
+
+MODELS = ("text-cnn", "text-bilstm", "text-transformer")
+RANKINGS = {"greedy-unk": "unk", "greedy-delete": "delete", "pwws": "weighted-saliency", "deepwordbug": "unk"}
+Outcome = tuple[str, str, int]
+"""How it ended in TextAttack's words, the text, and the queries."""
+
+
+@dataclass(frozen=True)
+class Contest:
+    """One attack on one kind of texts; `peer` is the TextAttack search that it is measured against."""
+
+    name: str
+    attack: str
+    peer: str
+    data: str
+    examples: int
+    exact: bool  # whether outcomes must agree
+    similarity: float | None = None  # MiniLM's cosine that edited texts must keep
+
+    @property
+    def candidates(self) -> Candidates:
+        return CharacterEdits() if self.peer == "deepwordbug" else WordNet()
+
+
+CONTESTS = [
+    Contest("greedy-unk sentences", "greedy-unk", "greedy-unk", "builtin:rotten-tomatoes", 200, True),
+    Contest("pwws sentences", "pwws", "pwws", "builtin:rotten-tomatoes", 200, True),
+    Contest("deepwordbug sentences", "deepwordbug", "deepwordbug", "builtin:rotten-tomatoes", 200, True),
+    Contest(
+        "similar greedy-delete sentences", "greedy-delete", "greedy-delete", "builtin:rotten-tomatoes", 50, True, 0.7
+    ),
+    Contest("fast sentences", "fast", "greedy-unk", "builtin:rotten-tomatoes", 200, False),
+    Contest("greedy-unk documents", "greedy-unk", "greedy-unk", "builtin:imdb", 24, True),
+    Contest("fast documents", "fast", "greedy-unk", "builtin:imdb", 24, False),
+]
+
+
+def import_textattack() -> Any:
+    """The library, which cannot be imported without NLTK's stop words: it is given ours."""
+    if importlib.util.find_spec("textattack") is None:
+        raise CaromError("this compares with TextAttack: pip install 'carom[textattack]'")
+    import nltk
+
+    folder = Path(tempfile.mkdtemp())
+    (folder / "corpora" / "stopwords").mkdir(parents=True)
+    (folder / "corpora" / "stopwords" / "english").write_text("\n".join(sorted(STOP_WORDS)))
+    nltk.data.path.insert(0, str(folder))
+    nltk.download = lambda *_, **__: False
+    import textattack
+
+    return textattack
+
+
+def peer_of(contest: Contest, model: TextModel) -> Any:
+    """TextAttack's attack on the same model with the same candidates."""
+    textattack = import_textattack()
+    from textattack.constraints.pre_transformation import RepeatModification, StopwordModification
+    from textattack.goal_functions import UntargetedClassification
+    from textattack.models.wrappers import ModelWrapper
+    from textattack.search_methods import GreedyWordSwapWIR
+    from textattack.transformations.word_swaps import WordSwap
+
+    class Wrapper(ModelWrapper):
+        def __init__(self) -> None:
+            self.model = model.module  # type: ignore[attr-defined]
+
+        def __call__(self, texts: Sequence[str]) -> Any:
+            with torch.inference_mode():
+                return model(list(texts)).logits.softmax(1).clone()
+
+    class Options(WordSwap):
+        def _get_replacement_words(self, word: str) -> list[str]:
+            return list(options_of(contest.candidates, word))
+
+    constraints = [RepeatModification(), StopwordModification(stopwords=STOP_WORDS)]
+    if contest.similarity is not None:
+        constraints.append(peer_similarity(contest.similarity))
+    return textattack.Attack(
+        UntargetedClassification(Wrapper(), use_cache=False, model_batch_size=256),
+        constraints,
+        Options(),
+        GreedyWordSwapWIR(RANKINGS[contest.peer], unk_token=UNKNOWN),
+    )
+
+
+def peer_similarity(least: float) -> Any:
+    """TextAttack's constraint on sentence vectors, with the same MiniLM."""
+    from textattack.constraints.semantics.sentence_encoders import SentenceEncoder
+
+    class MiniLm(SentenceEncoder):
+        def encode(self, sentences: Sequence[str]) -> Any:
+            return language._sentence_vectors(list(sentences))
+
+    return MiniLm(threshold=least, metric="cosine", compare_against_original=True, window_size=None)
+
+
+def run_peer(peer: Any, model: TextModel, batch: Batch) -> list[Outcome]:
+    found = []
+    with model.frozen():
+        for text, label in zip(batch.inputs, batch.labels.tolist(), strict=True):
+            result = peer.attack(text, label)
+            outcome = type(result).__name__.removesuffix("AttackResult")
+            found.append((outcome, result.perturbed_result.attacked_text.text, result.num_queries))
+    return found
+
+
+def outcomes(result: Result) -> list[Outcome]:
+    """Ours, in the same words."""
+    rows = zip(
+        result.status.tolist(), result.success.tolist(), result.inputs, result.cost.queries.tolist(), strict=True
+    )
+    return [
+        ("Skipped" if status == Status.SKIPPED else "Successful" if fooled else "Failed", text, queries)
+        for status, fooled, text, queries in rows
+    ]
+
+
+def success(found: Sequence[Outcome]) -> float:
+    tried = [outcome for outcome, _, _ in found if outcome != "Skipped"]
+    return tried.count("Successful") / max(1, len(tried))
+
+
+def median_seconds(run: Callable[[], Any], repeats: int) -> float:
+    times = []
+    for _ in range(repeats):
+        began = time.process_time()
+        run()
+        times.append(time.process_time() - began)
+    return statistics.median(times)
+
+
+def compare(contest: Contest, name: str, repeats: int) -> dict[str, Any]:
+    """One row: outcomes first, which also warms both up, then the times."""
+    model = load_model(f"zoo:{name}")
+    assert isinstance(model, TextModel)
+    batch = load_data(contest.data, limit=contest.examples).batch()
+    attack = get_attack(contest.attack, "text")
+    constraints = () if contest.similarity is None else (Similar(contest.similarity),)
+    problem = Problem(model, Goal(batch.labels), WordBudget(1.0, contest.candidates, constraints=constraints))
+
+    def ours() -> Result:
+        language._remembered.cache_clear()  # vectors of earlier runs would be found again
+        return attack(problem, batch, Rng.of(0, batch.ids))
+
+    peer = peer_of(contest, model)
+    mine, theirs = outcomes(ours()), run_peer(peer, model, batch)
+    same = sum(one == other for one, other in zip(mine, theirs, strict=True)) / len(batch)
+    seconds = median_seconds(ours, repeats)
+    peer_seconds = median_seconds(lambda: run_peer(peer, model, batch), repeats)
+    return {
+        "name": contest.name,
+        "model": name,
+        "peer": f"textattack 0.3.11 {RANKINGS[contest.peer]}",
+        "examples": len(batch),
+        "ours_seconds": round(seconds, 3),
+        "peer_seconds": round(peer_seconds, 3),
+        "ratio": round(peer_seconds / seconds, 2),
+        "success": round(success(mine), 4),
+        "peer_success": round(success(theirs), 4),
+        "parity": round(same, 4) if contest.exact else None,
+        "forward_share": round(forward_seconds(model, ours) / seconds, 3),
+    }
+
+
+def forward_seconds(model: TextModel, run: Callable[[], Any]) -> float:
+    """Processor time inside the model's arithmetic during one run."""
+    spent = 0.0
+    plain = type(model)
+
+    def timed(name: str) -> Any:
+        method = getattr(plain, name)
+
+        def call(self: Any, *given: Any) -> Any:
+            nonlocal spent
+            began = time.process_time()
+            try:
+                return method(self, *given)
+            finally:
+                spent += time.process_time() - began
+
+        return call
+
+    names = [name for name in ("read", "moved", "_embedding_gradient") if hasattr(plain, name)]
+    model.__class__ = type("Timed", (plain,), {name: timed(name) for name in names})
+    try:
+        run()
+    finally:
+        model.__class__ = plain
+    return spent
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON.")
+@click.option("--repeats", default=3, show_default=True)
+@click.option("--model", "models", multiple=True, help="Only this model of the zoo (may be repeated).")
+@click.option("--contest", "only", multiple=True, help="Only contests whose name begins so (may be repeated).")
+def main(as_json: bool, repeats: int, models: tuple[str, ...], only: tuple[str, ...]) -> None:
+    """Time word substitution beside TextAttack."""
+    keep_freed_memory()
+    torch.set_num_threads(1)
+    chosen = [contest for contest in CONTESTS if not only or contest.name.startswith(tuple(only))]
+    rows = [compare(contest, name, repeats) for contest in chosen for name in models or MODELS]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+    else:
+        from carom.common.console import print_table
+
+        columns = ("name", "model", "ours_seconds", "peer_seconds", "ratio", "success", "peer_success", "parity")
+        print_table((*columns, "forward_share"), rows)
+
+
+if __name__ == "__main__":
+    main()

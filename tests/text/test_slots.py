@@ -1,0 +1,99 @@
+"""Edits read piece by piece are what the encoder reads of the edited text."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from carom.common.substitution import BLANK, DROPPED
+from carom.text import zoo
+from carom.text.candidates import CharacterEdits
+from carom.text.encoders import WordEncoder
+from carom.text.models import TokenModel
+from carom.text.networks import WordCnn
+from carom.text.slots import Slots
+from carom.text.space import WordBudget
+
+ALPHABET = st.characters() | st.sampled_from("abs '’-_*@.,\n\t`×\x1c\u00a0s's")
+
+
+def encoders():
+    words = WordEncoder(["good", "film", "don't", "'s", "a", "s", "b"], limit=12)
+    return [words, zoo.encoder("text-minilm")]
+
+
+ENCODERS = encoders()
+
+
+def agree(encoder, text, picks):
+    sentence = WordBudget(1.0, CharacterEdits(), keep_stop_words=False).editable(text)
+    slots = Slots(sentence, encoder, {})
+    chosen = {}
+    for site, size in enumerate(sentence.sizes):
+        pick = picks[site % len(picks)]
+        if pick in (BLANK, DROPPED) or 0 <= pick < size:
+            chosen[site] = pick
+    read = [tuple(row[: len(own)]) for text in (sentence.edit(chosen), text) for row, own in [one(encoder, text)]]
+    assert slots.row(slots.key(chosen)) == read[0]
+    assert slots.row(()) == read[1]
+    for site, option in list(chosen.items())[:3]:
+        rest = {s: o for s, o in chosen.items() if s != site}
+        ((key, single),) = slots.moves(rest, [(site, option)])
+        assert slots.row(key) == read[0]
+        if single is not None:
+            row = list(slots.row(slots.key(rest)))
+            row[single[0] : single[1]] = single[2]
+            assert tuple(row) == read[0]
+
+
+def one(encoder, text):
+    ids, spans = encoder.encode([text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")])
+    return ids[0].tolist(), spans[0]
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.text(ALPHABET, max_size=40), st.lists(st.sampled_from([0, 1, 2, 3, BLANK, DROPPED, 9]), min_size=1, max_size=6)
+)
+@pytest.mark.parametrize("encoder", ENCODERS, ids=["words", "word pieces"])
+def test_pieces_read_as_the_whole_text(encoder, text, picks):
+    agree(encoder, text, picks)
+
+
+@pytest.mark.parametrize("encoder", ENCODERS, ids=["words", "word pieces"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "the film’s good",
+        "good -film- 's a_b",
+        "don’t don't",
+        "a,b,good film. b",
+        "good film " * 30,
+        "[UNK] x[SEP]",
+    ],
+)
+@pytest.mark.parametrize("picks", [[0], [DROPPED], [BLANK, 9], [DROPPED, 1, 9]])
+def test_pieces_read_as_the_whole_text_here_too(encoder, text, picks):
+    agree(encoder, text, picks)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 7])
+def test_rows_worked_out_from_others_are_those_of_the_whole_network(length):
+    torch.manual_seed(0)
+    network = WordCnn(20, dim=8, filters=5).double().eval()
+    bases = [torch.randint(1, 20, (n,)).tolist() for n in (length, (length + 1) // 2, length)]
+    model = TokenModel(network, WordEncoder([]), name="cnn", family="cnn", classes=("a", "b"))
+    cases = [
+        (row, (start, stop, new))
+        for row, base in enumerate(bases)
+        for start in range(len(base) + 1)
+        for stop in range(start, len(base) + 1)
+        for new in ((), (7,), (1, 19), (3, 4, 5, 6))
+        if len(base) - stop + start + len(new)
+    ]
+    whole = [tuple(bases[row][:start]) + new + tuple(bases[row][stop:]) for row, (start, stop, new) in cases]
+    assert torch.allclose(model.moved([tuple(b) for b in bases], cases), model.read(whole), atol=1e-12)

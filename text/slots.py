@@ -1,0 +1,219 @@
+"""Edits of one text as token ids, without making the text: only the pieces between spaces that change are read again.
+
+No token of the encoders here reaches over a space, so a text's ids are those of its pieces, one after another. What is
+read of an edit is written as its differences from the clean text (a `Key`): short, equal for edits that read the same.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from carom.common.substitution import Chosen, Move
+from carom.text.candidates import Merged
+from carom.text.space import Sentence
+
+Ids = tuple[int, ...]
+Key = tuple[tuple[int, Ids], ...] | Ids
+"""(piece, its ids) of every piece that reads otherwise than in the clean text, in order. Where the pieces do not tell,
+the ids of the whole text."""
+
+Splice = tuple[int, int, Ids]
+"""(start, stop, new): the ids from start up to stop are exchanged for the new ones."""
+
+REMEMBERED = 1 << 18  # pieces of text whose ids are kept
+
+
+class PieceEncoder(Protocol):
+    """An encoder of whole texts that can also be asked about the pieces between spaces."""
+
+    limit: int
+    piece: re.Pattern[str]
+    frame: tuple[Ids, Ids]  # ids before and after those of the text
+    empty: Ids  # ids of a text without any token, between those of the frame
+
+    def pieces(self, texts: Sequence[str]) -> list[Ids]:
+        """The ids of each piece, without the frame, however long."""
+
+
+class Slots:
+    """One sentence for one encoder. Sites are those of the sentence."""
+
+    def __init__(self, sentence: Sentence, encoder: PieceEncoder, known: dict[str, Ids]) -> None:
+        """`known` remembers the ids of pieces from one sentence to the next."""
+        self.sentence, self.encoder, self.known = sentence, encoder, known
+        found = list(encoder.piece.finditer(sentence.text))
+        self.starts = [match.start() for match in found]
+        self.pieces = [match.group() for match in found]
+        self._learn(self.pieces)
+        self.ids = [known[piece] for piece in self.pieces]
+        before, after = encoder.frame
+        self.frame = len(before)
+        self.offsets = [self.frame]
+        for ids in self.ids:
+            self.offsets.append(self.offsets[-1] + len(ids))
+        self.room = encoder.limit - len(after)  # tokens are read up to here
+        self.where = [
+            bisect_right(self.starts, word.start) - 1 for word in map(sentence.word, range(len(sentence.sites)))
+        ]
+        self.alone = [True] * len(self.where)
+        for site in range(1, len(self.where)):
+            if self.where[site] == self.where[site - 1]:
+                self.alone[site] = self.alone[site - 1] = False
+        self._options: list[dict[int, Ids | None]] = [{} for _ in self.where]
+        self._clean = self.row(())
+
+    def _learn(self, pieces: Sequence[str]) -> None:
+        new = [piece for piece in dict.fromkeys(pieces) if piece not in self.known]
+        if new:
+            self.known.update(zip(new, self.encoder.pieces(new), strict=True))
+
+    def row(self, key: Key) -> Ids:
+        """The ids that the model reads."""
+        if not key:
+            if hasattr(self, "_clean"):
+                return self._clean
+        elif isinstance(key[0], int):
+            return key  # type: ignore[return-value]
+        parts = self.ids
+        if key:
+            parts = list(parts)
+            for piece, ids in key:  # type: ignore[misc]
+                parts[piece] = ids
+        return self._framed([number for ids in parts for number in ids])
+
+    def size(self, key: Key) -> int:
+        return len(key) if key and isinstance(key[0], int) else len(self._clean)
+
+    def _framed(self, ids: Sequence[int]) -> Ids:
+        before, after = self.encoder.frame
+        return (*before, *(ids[: self.room - len(before)] or self.encoder.empty), *after)
+
+    def learn(self, moves: Sequence[Move]) -> None:
+        """Read these options at once: encoders are slow to be asked for one piece at a time."""
+        new = {}
+        for site, option in moves:
+            if self.alone[site] and option not in self._options[site]:
+                new[site, option] = self._edited(self.where[site], ((site, option),))
+        self._learn([text for text in new.values() if text is not None])
+        for (site, option), text in new.items():
+            self._options[site][option] = None if text is None else self.known[text]
+
+    def key(self, chosen: Chosen) -> Key:
+        """What is read of an edit."""
+        by_piece: dict[int, list[Move]] = {}
+        for site, option in sorted(chosen.items()):
+            by_piece.setdefault(self.where[site], []).append((site, option))
+        key = []
+        for piece, moves in by_piece.items():
+            ids = self._read(piece, tuple(moves))
+            if ids is None:
+                return self._whole(chosen)
+            if ids != self.ids[piece]:
+                key.append((piece, ids))
+        return self._cut(tuple(key))
+
+    def moves(self, at: Chosen, moves: Sequence[Move]) -> list[tuple[Key, Splice | None]]:
+        """What is read of the edit `at` with one more change each, and how it differs from what is read of `at`; None
+        where that is not one splice."""
+        base = self.key(at)
+        self.learn(moves)
+        if base and isinstance(base[0], int):
+            return [(self.key({**at, site: option}), None) for site, option in moves]
+        held: dict[int, Ids] = dict(base)  # type: ignore[arg-type]
+        grown = {piece: len(ids) - len(self.ids[piece]) for piece, ids in held.items()}
+        steady = not any(grown.values())
+        total = self.offsets[-1] + sum(grown.values())
+        found: list[tuple[Key, Splice | None]] = []
+        for site, option in moves:
+            piece = self.where[site]
+            ids = self._options[site][option] if self.alone[site] else None
+            if ids is None:
+                found.append((self.key({**at, site: option}), None))
+                continue
+            now = held.get(piece, self.ids[piece])
+            same = len(ids) == len(now)
+            start = self.offsets[piece] + sum(more for other, more in grown.items() if other < piece)
+            if ids == now or (steady and same and start >= self.room):
+                found.append((base, None))
+                continue
+            key = self._cut(_put(base, piece, ids, self.ids[piece]), steady and same)  # type: ignore[arg-type]
+            fits = max(total, total + len(ids) - len(now)) <= self.room or (same and start + len(ids) <= self.room)
+            found.append((key, _splice(start, now, ids) if fits and total + len(ids) > len(now) + self.frame else None))
+        return found
+
+    def _read(self, piece: int, moves: tuple[Move, ...]) -> Ids | None:
+        """The ids of an edited piece; None if only the whole text can tell."""
+        if len(moves) == 1 and self.alone[moves[0][0]]:
+            site, option = moves[0]
+            table = self._options[site]
+            if option not in table:
+                table[option] = self._ids(self._edited(piece, moves))
+            return table[option]
+        return self._ids(self._edited(piece, moves))
+
+    def _ids(self, text: str | None) -> Ids | None:
+        if text is None:
+            return None
+        if text not in self.known:
+            self._learn([text])
+        return self.known[text]
+
+    def _edited(self, piece: int, moves: tuple[Move, ...]) -> str | None:
+        text, shift = self.pieces[piece], self.starts[piece]
+        for site, option in reversed(moves):
+            if option >= 0 and isinstance(self.sentence.options[site][option], Merged):
+                return None
+            word = self.sentence.word(site)
+            start, stop = word.start - shift, word.stop - shift
+            # The space goes with a word that is left out: what is left of its piece would join the one before.
+            gone = not self.sentence.plain(site, option)
+            if gone and start == 0 and stop < len(self.pieces[piece]) and piece:
+                return None
+            text = text[:start] + self.sentence.change(site, option)[1] + text[stop:]
+        return text
+
+    def _whole(self, chosen: Chosen) -> Key:
+        text = self.sentence.edit(chosen)
+        self._learn(pieces := self.encoder.piece.findall(text))
+        return self._framed([number for piece in pieces for number in self.known[piece]])
+
+    def _cut(self, key: Key, steady: bool | None = None) -> Key:
+        """Without pieces that lie behind what is read, where no piece became longer or shorter."""
+        if self.offsets[-1] <= self.room or not key:
+            return key
+        if steady is None:
+            steady = all(len(ids) == len(self.ids[piece]) for piece, ids in key)  # type: ignore[misc]
+        return tuple(c for c in key if self.offsets[c[0]] < self.room) if steady else key  # type: ignore[index]
+
+
+def _splice(start: int, now: Ids, new: Ids) -> Splice:
+    """The shortest change that leads from ids to others."""
+    if len(now) == len(new) == 1:
+        return start, start + 1, new
+    most = min(len(now), len(new))
+    head = next((n for n in range(most) if now[n] != new[n]), most)
+    tail = next((n for n in range(most - head) if now[-1 - n] != new[-1 - n]), most - head)
+    return start + head, start + len(now) - tail, new[head : len(new) - tail]
+
+
+def _put(key: tuple[tuple[int, Ids], ...], piece: int, ids: Ids, clean: Ids) -> Key:
+    """The key with other ids for one piece."""
+    new = () if ids == clean else ((piece, ids),)
+    if not key or key[-1][0] < piece:
+        return key + new
+    at = next(n for n, (other, _) in enumerate(key) if other >= piece)
+    return key[:at] + new + key[at + (key[at][0] == piece) :]
+
+
+def slots_of(sentence: Any, encoder: Any, known: dict[str, Ids]) -> Slots | None:
+    """Slots, where the encoder reads texts piece by piece."""
+    if not isinstance(sentence, Sentence) or not hasattr(encoder, "pieces"):
+        return None
+    if sentence.words and sentence.words[0].text == sentence.text and " " in sentence.text:  # one site: the whole text
+        return None
+    if len(known) > REMEMBERED:
+        known.clear()
+    return Slots(sentence, encoder, known)
