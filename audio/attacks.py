@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 from carom.audio.space import SNR
+from carom.common import whitebox
 from carom.common.attacks import BALLS, GRADIENT_ATTACKS, SOFT_LEAF_PATH
 from carom.common.modality import AttackInfo
 from carom.common.problem import Access
 from carom.common.rng import Rng
 from carom.common.search import Everywhere, RandomSearch, Turn, shrinking
 from carom.common.threats import L2, Linf
+from carom.common.worst import Worst
 
 THREATS = {"linf": Linf, "l2": L2, "snr": SNR}
 SHORTEST = 32  # samples: of a segment
@@ -52,6 +54,11 @@ def square(queries: int = 1000, p: float = 0.05, keep_going: bool = False) -> Ra
     return RandomSearch(Tones(p), queries=queries, keep_going=keep_going)
 
 
+def auto(steps: int = 100, restarts: int = 1, targets: int = 9, queries: int = 5000) -> Worst:
+    """AutoAttack with tones for squares."""
+    return whitebox.auto(square(queries), steps, restarts, targets)
+
+
 SQUARE = AttackInfo(
     "square",
     "random search over short tones, by scores alone",
@@ -63,4 +70,6 @@ SQUARE = AttackInfo(
     random=True,
 )
 
-ATTACKS: dict[str, AttackInfo] = {info.name: info for info in [*GRADIENT_ATTACKS, SOFT_LEAF_PATH, SQUARE]}
+ATTACKS: dict[str, AttackInfo] = {
+    info.name: info for info in [*GRADIENT_ATTACKS, *whitebox.INFOS, SOFT_LEAF_PATH, SQUARE, whitebox.auto_info(auto)]
+}

@@ -386,8 +386,9 @@ class Case:
 
     @property
     def climbs(self) -> bool:
-        """Whether the attack follows a gradient: of the model, or of a forest made smooth."""
-        return Access.GRADIENT in self.info.needs or self.info.name == "soft-leaf-path"
+        """Whether the attack follows a gradient, of the model or of a forest made smooth, and nothing besides."""
+        follows = Access.GRADIENT in self.info.needs and Access.SCORE not in self.info.needs
+        return follows or self.info.name == "soft-leaf-path"
 
     @property
     def eps(self) -> float:

@@ -9,11 +9,13 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from carom.common import whitebox
 from carom.common.modality import AttackInfo
 from carom.common.problem import Access
 from carom.common.rng import Rng
 from carom.common.search import Everywhere, RandomSearch, Turn, shrinking
 from carom.common.threats import L2, Ball
+from carom.common.worst import Worst
 
 
 def _side(share: float, shape: torch.Size) -> int:
@@ -205,6 +207,11 @@ def square(queries: int = 1000, p: float = 0.8, keep_going: bool = False) -> Ran
     return RandomSearch(Squares(p), queries=queries, keep_going=keep_going)
 
 
+def auto(steps: int = 100, restarts: int = 1, targets: int = 9, queries: int = 5000) -> Worst:
+    """AutoAttack: APGD, APGD-T, FAB-T and Square."""
+    return whitebox.auto(square(queries), steps, restarts, targets)
+
+
 def simba(
     queries: int = 1000, step: float = 0.2, basis: str = "pixel", share: float = 0.5, keep_going: bool = False
 ) -> RandomSearch:
@@ -217,13 +224,16 @@ def signhunter(queries: int = 1000, keep_going: bool = False) -> RandomSearch:
     return RandomSearch(Halves(), queries=queries, keep_going=keep_going)
 
 
-def _info(name: str, summary: str, reference: str, needs: Access, threats: tuple[str, ...], build, **more) -> AttackInfo:  # type: ignore[no-untyped-def]
+def _info(
+    name: str, summary: str, reference: str, needs: Access, threats: tuple[str, ...], build, **more
+) -> AttackInfo:  # type: ignore[no-untyped-def]
     more = {"random": True, "cost": "at most `queries` forward", **more}
     return AttackInfo(name, summary, reference, needs, threats, build, **more)
 
 
 BOTH = ("linf", "l2")
 INFOS = [
+    whitebox.auto_info(auto),
     _info(
         "square",
         "random search over squares, by scores alone",
