@@ -9,8 +9,9 @@ from carom.common.modality import AttackInfo
 from carom.common.threats import L2, Linf
 from carom.common.whitebox import INFOS as WHITE_BOX
 from carom.vision.attacks import iterative, query
+from carom.vision.threats import Pixels
 
-THREATS = {"linf": Linf, "l2": L2}
+THREATS = {"linf": Linf, "l2": L2, "l0": Pixels}
 
 ATTACKS: dict[str, AttackInfo] = {
     info.name: replace(info, threats=tuple(kind for kind in info.threats if kind in THREATS))
