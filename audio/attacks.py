@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from carom.audio.space import SNR
-from carom.common import members
+from carom.common import members, whitebox
 from carom.common.ascent import Ascent
 from carom.common.attacks import BALLS, GRADIENT_ATTACKS, LEAF_PATH_THROUGH, SOFT_LEAF_PATH
 from carom.common.blackbox import QUERY_ATTACKS, estimated, query_info
@@ -24,6 +24,7 @@ from carom.common.scores import Bandits
 from carom.common.search import Everywhere, RandomSearch, Turn, shrinking
 from carom.common.threats import L2, Linf
 from carom.common.universal import UAP
+from carom.common.worst import Worst
 
 THREATS = {"linf": Linf, "l2": L2, "snr": SNR}
 SHORTEST = 32  # samples: of a segment
@@ -88,7 +89,13 @@ def surfree(queries: int = 1000) -> DecisionSearch:
     return DecisionSearch(SurFree(), queries)
 
 
+def auto(steps: int = 100, restarts: int = 1, targets: int = 9, queries: int = 5000) -> Worst:
+    """AutoAttack with tones for squares."""
+    return whitebox.auto(square(queries), steps, restarts, targets)
+
+
 QUERY = [
+    whitebox.auto_info(auto),
     query_info(
         "square",
         "random search over short tones, by scores alone",
@@ -126,5 +133,14 @@ QUERY = [
 
 ATTACKS: dict[str, AttackInfo] = {
     info.name: info
-    for info in [*GRADIENT_ATTACKS, LEAF_PATH_THROUGH, SOFT_LEAF_PATH, *members.INFOS, UAP, *QUERY_ATTACKS, *QUERY]
+    for info in [
+        *GRADIENT_ATTACKS,
+        LEAF_PATH_THROUGH,
+        SOFT_LEAF_PATH,
+        *members.INFOS,
+        UAP,
+        *whitebox.INFOS,
+        *QUERY_ATTACKS,
+        *QUERY,
+    ]
 }

@@ -25,7 +25,10 @@ def rows_of(state: Any, rows: Tensor) -> Any:
     """Some examples of what an update or an estimator remembers: tensors with a row each, in tuples of any depth."""
     if isinstance(state, Tensor):
         return state[rows]
-    return tuple(rows_of(part, rows) for part in state) if isinstance(state, tuple) else state
+    if not isinstance(state, tuple):
+        return state
+    parts = (rows_of(part, rows) for part in state)
+    return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
 
 
 @dataclass(frozen=True)

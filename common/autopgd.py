@@ -12,8 +12,9 @@ from torch import Tensor
 from carom.common.ascent import rows_of
 from carom.common.objectives import Objective, cross_entropy, margin
 from carom.common.oracle import Oracle
-from carom.common.problem import Batch, Problem, Result, Status
+from carom.common.problem import Batch, Problem, Result
 from carom.common.rng import Rng
+from carom.common.runs import End, best_of_runs
 from carom.common.threats import Ball, column, confine
 
 
@@ -92,24 +93,6 @@ class Track(NamedTuple):
         return End(self.x[reached], reached[reached], margin, self.finite[reached], self.moved[reached])
 
 
-class End(NamedTuple):
-    """How one run ended for each of N examples."""
-
-    x: Tensor  # the point that reached the goal; else the one of the largest loss
-    reached: Tensor
-    margin: Tensor  # of the goal, there
-    finite: Tensor  # whether every gradient was
-    moved: Tensor  # whether any gradient was not zero
-
-    @classmethod
-    def none(cls, x: Tensor) -> End:
-        no = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-        return cls(x, no, torch.full_like(no, -torch.inf, dtype=torch.float), no, no)
-
-    def put(self, rows: Tensor, part: End) -> End:
-        return End(*(old.index_copy(0, rows, new) for old, new in zip(self, part, strict=True)))
-
-
 @dataclass(frozen=True)
 class AutoPGD:
     """APGD (Croce and Hein 2020, Alg. 1): momentum, steps that start at twice the radius and halve at checkpoints that
@@ -135,38 +118,9 @@ class AutoPGD:
         return replace(self, steps=steps) if steps > 0 else None
 
     def __call__(self, problem: Problem, batch: Batch, rng: Rng) -> Result:
-        oracle, x = Oracle(problem, batch), batch.inputs
-        with problem.model.frozen():
-            clean = oracle.logits(x, pays=False)
-            skipped = problem.goal.achieved(clean)
-            reached, moved, finite = skipped, torch.zeros_like(skipped), torch.ones_like(skipped)
-            best = torch.full_like(clean[:, 0], -torch.inf)
-            aims = self._aims(oracle, clean)
-            for run, aim in enumerate(aims * self.restarts):
-                rows = (finite & ~reached).nonzero().squeeze(1)
-                if not len(rows):
-                    break
-                part = oracle.take(rows)
-                end = self.climb(part, part if aim is None else part.towards(aim[rows]), rng[rows].fold("run", run))
-                better = end.reached | (end.margin > best[rows])
-                x = x.index_copy(0, rows[better], end.x[better])
-                best = best.index_copy(0, rows[better], end.margin[better])
-                reached, moved = reached.index_copy(0, rows, end.reached), moved.index_copy(0, rows, end.moved)
-                finite = finite.index_copy(0, rows, end.finite)
-            status = torch.where(moved, Status.DONE.value, Status.NO_GRADIENT.value)
-            status = torch.where(finite, status, Status.BAD_GRADIENT.value)
-            return oracle.finish(x, torch.where(skipped, Status.SKIPPED.value, status))
+        return best_of_runs(self.climb, problem, batch, rng, restarts=self.restarts, targets=self.targets, stop=True)
 
-    def _aims(self, oracle: Oracle, clean: Tensor) -> list[Tensor | None]:
-        """The classes int64[N] that one run after another aims at; None for the goal itself."""
-        goal = oracle.goal()
-        if self.targets is None or goal.targeted:
-            return [None]
-        ranked = clean.scatter(1, goal.labels[:, None], -torch.inf).argsort(1, descending=True)
-        return list(ranked[:, : min(self.targets, clean.shape[1] - 1)].unbind(1))
-
-    def climb(self, oracle: Oracle, aim: Oracle, rng: Rng) -> End:
-        """One run, by the gradients of `aim` and judged by the goal of `oracle`."""
+    def climb(self, oracle: Oracle, aim: Oracle, rng: Rng, best: End, restart: int) -> End:
         x0, ball, clamp = oracle.batch.inputs, oracle.problem.threat, oracle.problem.model.space.clamp
         assert isinstance(ball, Ball), "APGD needs a threat with steps and a projection"
         radius = ball.bounded(x0)
@@ -181,7 +135,7 @@ class AutoPGD:
             if bool(reached.any()):
                 end = end.put(live[reached], track.left(reached))
                 keep = (~reached).nonzero().squeeze(1)
-                live, track, grad = live[keep], Track(*rows_of(track, keep)), grad[keep]
+                live, track, grad = live[keep], rows_of(track, keep), grad[keep]
                 if not len(live):
                     break
                 oracle, aim, x0 = oracle.take(keep), aim.take(keep), x0[keep]

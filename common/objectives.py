@@ -47,8 +47,9 @@ def margin(logits: Tensor, goal: Goal) -> Tensor:
 def dlr(logits: Tensor, goal: Goal) -> Tensor:
     """Difference of logits ratio (Croce and Hein 2020, eq. 6 and 7): the margin free of the logits' scale and shift.
 
-    It takes three classes; targeted, with three, the denominator is the spread of all logits. With two it would be the
-    sign of the margin, whose gradient is zero.
+    Targeted, the paper subtracts the label's logit; here it is the best of all but the target, which is the same until
+    the label has lost, and then still leads to the target. Two classes are too few: it would be the sign of the
+    margin, whose gradient is zero. Targeted, with three, the denominator is the spread of all logits.
     """
     if logits.shape[1] < 3:
         raise CaromError(f"loss dlr compares three logits, the model has {logits.shape[1]}: use loss=margin.")
@@ -56,10 +57,13 @@ def dlr(logits: Tensor, goal: Goal) -> Tensor:
     if goal.targets is None:
         spread = ordered[:, 0] - ordered[:, 2]
         return margin(logits, goal) / (spread + 1e-12)
-    label = logits.gather(1, goal.labels[:, None]).squeeze(1)
-    target = logits.gather(1, goal.targets[:, None]).squeeze(1)
     low = (ordered[:, 2] + ordered[:, 3]) / 2 if ordered.shape[1] > 3 else ordered[:, -1]
-    return (target - label) / (ordered[:, 0] - low + 1e-12)
+    return margin(logits, goal) / (ordered[:, 0] - low + 1e-12)
+
+
+def dlr_or_margin(logits: Tensor, goal: Goal) -> Tensor:
+    """The difference of logits ratio; the margin where two classes leave it undefined."""
+    return dlr(logits, goal) if logits.shape[1] > 2 else margin(logits, goal)
 
 
 def confidence(logits: Tensor, goal: Goal) -> Tensor:

@@ -166,13 +166,14 @@ class Oracle:
         return self.problem.goal if rows is None else self.problem.goal.take(rows)
 
     def reached(self, x: Tensor, logits: Tensor) -> Tensor:
-        """bool[N]: whose stored form reaches the goal, given the logits of x: asked of those whose x itself does."""
-        likely = self.problem.goal.achieved(logits)
-        rows = likely.nonzero().squeeze(1)
+        """bool[N]: whose stored form reaches the goal, given the logits of x. Asked about are only those whose x does and
+        whose stored form is another."""
+        likely, stored = self.problem.goal.achieved(logits), self.store(x)
+        rows = (likely & (stored != x).flatten(1).any(1)).nonzero().squeeze(1)
         if not len(rows):
             return likely
         part = self.take(rows)
-        return likely.index_put((rows,), part.goal().achieved(part.logits(part.store(x[rows]), pays=False)))
+        return likely.index_put((rows,), part.goal().achieved(part.logits(stored[rows], pays=False)))
 
     def cost(self) -> Cost:
         return Cost(self.forward.cpu(), self.backward.cpu(), self.queries.cpu())

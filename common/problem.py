@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, Flag, IntEnum, StrEnum, auto
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -161,6 +162,9 @@ class Result:
     success: Tensor  # bool[N], of the stored inputs on the attacked model
     cost: Cost
     status: Tensor  # int64[N] of Status
+    notes: Mapping[str, Tensor] = field(default_factory=dict)
+    """What the user has to be warned of, as what is said of the examples -> bool[N]: of which. An attack names the same
+    things whatever it is asked to do."""
 
 
 class Attack(Protocol):
@@ -175,6 +179,8 @@ def describe(part: Any) -> Any:
     Dataclasses become their fields, functions their qualified names; anything else is refused, because what cannot
     be named cannot be recognised when the same work is asked for again.
     """
+    if isinstance(part, float) and not math.isfinite(part):
+        return str(part)  # JSON has no infinity: the radius of an unbounded threat
     if part is None or isinstance(part, bool | int | float | str):
         return part
     if isinstance(part, Enum):

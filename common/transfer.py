@@ -26,7 +26,7 @@ from carom.common.problem import Access, Status
 from carom.common.stats import Array, Bootstrap, excess, interval, wilson
 from carom.common.store import Store
 from carom.common.threats import Ball, Threat
-from carom.common.units import Chosen, Clean, Control, Craft, Judge, Size, Swapped, Unit, needed
+from carom.common.units import NOTE, Chosen, Clean, Control, Craft, Judge, Size, Swapped, Unit, needed
 
 SHARD = 256
 """Examples in one unit of work: what an interruption can cost. Part of every key, never of a result."""
@@ -385,7 +385,9 @@ class Transfer:
         bootstrap = Bootstrap.of(len(self.plan.data))
         by_shard = [list(self.plan.crafts(shard)) for shard in self.plan.shards()]
         budget = {"matched": None, "threat": self.plan.threat_label, "eps": self.plan.eps}
-        return [cell for crafts in zip(*by_shard, strict=True) for cell in self._cells_of(crafts, bootstrap, budget)]
+        cells = [cell for crafts in zip(*by_shard, strict=True) for cell in self._cells_of(crafts, bootstrap, budget)]
+        _warn_of_masking(cells)
+        return cells
 
     def matched_rows(self) -> list[dict[str, Any]]:
         """The same at the budgets that bring each source to equal white-box success: `matched` says to which, `eps` and
@@ -434,6 +436,11 @@ class Transfer:
         cost["seconds"] = sum(self.store.seconds(c.key) for c in crafts) / len(plan.data)
         marks = np.bincount(table["status"].to_numpy(), minlength=len(Status))
         size = self._size(crafts)
+        notes = {
+            name.removeprefix(NOTE): int(np.sum(table[name].to_numpy(zero_copy_only=False)))
+            for name in table.column_names
+            if name.startswith(NOTE)
+        }
         source_clean = self.clean(craft.source)
         own = judged.get(craft.source.digest)
         if source_clean is None or own is None:
@@ -457,7 +464,7 @@ class Transfer:
                 **cost,
                 "size": size,
             }
-            row["warnings"] = self._warnings(row, craft, marks)
+            row["warnings"] = self._warnings(row, craft, marks, notes)
             rows.append(row)
         return rows
 
@@ -468,7 +475,7 @@ class Transfer:
             return None
         return summarised(pa.concat_tables([self.store.rows(size.key) for size in sizes]).to_pydict())
 
-    def _warnings(self, row: dict[str, Any], craft: Craft, marks: np.ndarray) -> list[str]:
+    def _warnings(self, row: dict[str, Any], craft: Craft, marks: np.ndarray, notes: Mapping[str, int]) -> list[str]:
         found = []
         white, null = row["white_box"], row["white_box_control"]
         if white is not None and white < LEAST_WHITE_BOX and not (row["matched"] or row.get("allowed")):
@@ -485,7 +492,7 @@ class Transfer:
         ):
             if marks[status]:
                 found.append(f"{marks[status]} examples {words} and were left unchanged")
-        return found
+        return [*found, *(f"{count} examples {words}" for words, count in notes.items() if count)]
 
     @property
     def cells(self) -> pa.Table:
@@ -640,6 +647,18 @@ class _Measure:
             row["targeted"] = share(hit, among)
             row["targeted_control"] = share(np.mean([c.answer == self.goals for c in controls], axis=0), among)
         return row
+
+
+def _warn_of_masking(cells: Sequence[dict[str, Any]]) -> None:
+    """An attack that has the model should not do worse than the same attack without it: where what was crafted on
+    another model fools it more often, beyond both intervals, its gradients mislead."""
+    for own in cells:
+        if own["source"] == own["target"] and own["white_box_high"] is not None:
+            for other in cells:
+                same = all(own[key] == other[key] for key in ("target", "attack", "seed"))
+                if same and other["source"] != own["source"] and (other["transfer_low"] or 0) > own["white_box_high"]:
+                    said = f"the same attack on {other['source']} fools this model more often than on itself"
+                    own["warnings"].append(f"{said}: its gradients may be masked")
 
 
 def _gain(transfer: float | None, control: float | None) -> float | None:

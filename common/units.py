@@ -28,6 +28,9 @@ from carom.common.spaces import Inputs
 from carom.common.store import Store, key_of
 from carom.common.threats import Ball, Threat
 
+NOTE = "note: "
+"""Begins the names of the columns that hold what an attack notes of its examples."""
+
 
 @dataclass(frozen=True)
 class Chosen:
@@ -144,6 +147,8 @@ class Craft:
                 for name in ("forward", "backward", "queries")
             },
         }
+        for words in results[0].notes if results else ():
+            columns[NOTE + words] = [n for r in results for n in r.notes[words].tolist()]
         if (targets := self.targets()) is not None:
             columns["target"] = targets.tolist()
         tensors = None

@@ -33,9 +33,10 @@ def test_margin():
 
 
 def test_dlr():
-    """Croce and Hein 2020: -(z_y - max other) / (z_1st - z_3rd); targeted -(z_y - z_t) / (z_1st - (3rd + 4th) / 2)."""
+    """Croce and Hein 2020: -(z_y - max other) / (z_1st - z_3rd); targeted -(z_y - z_t) / (z_1st - (3rd + 4th) / 2),
+    with the best but the target for z_y: the same until the label has lost, as it has in the second row."""
     assert dlr(LOGITS, FREE).tolist() == pytest.approx([-(2 - 1) / (2 - 0), -(1 - 3) / (3 - 0)])
-    assert dlr(LOGITS, AIMED).tolist() == pytest.approx([-(2 - 1) / (2 + 0.5), -(1 - 0) / (3 + 1)])
+    assert dlr(LOGITS, AIMED).tolist() == pytest.approx([-(2 - 1) / (2 + 0.5), -(3 - 0) / (3 + 1)])
 
 
 def test_dlr_knows_no_scale_and_no_shift():
@@ -48,7 +49,7 @@ def test_dlr_needs_three_classes():
     with pytest.raises(CaromError, match="use loss=margin"):
         dlr(torch.tensor([[1.0, 4.0]]), Goal(torch.tensor([0])))
     logits, goal = torch.tensor([[1.0, 4.0, 2.0]]), Goal(torch.tensor([0]), torch.tensor([2]))
-    assert dlr(logits, goal).item() == pytest.approx((2 - 1) / (4 - 1))
+    assert dlr(logits, goal).item() == pytest.approx((2 - 4) / (4 - 1))
     assert dlr(torch.zeros(1, 3), Goal(torch.tensor([0]))).isfinite().all()
 
 

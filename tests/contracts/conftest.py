@@ -34,6 +34,9 @@ CLASSES = ("a", "b", "c")
 SMALL = {"queries": 40, "steps": 5, "samples": 3}
 """Parameters that only cost time, where an attack has them."""
 
+PATIENT = {"cw": {"steps": 12, "searches": 6, "rate": 0.1}}
+"""Attacks that get nowhere in so few steps."""
+
 
 class Double(nn.Module):
     """A classifier of fixed random features, its last layer solved for; in float64. `dropout` is for attacks that
@@ -366,9 +369,13 @@ def worlds() -> dict[str, World]:
         "image": World(
             "image",
             PIXELS,
-            eps={"linf": 0.1, "l2": 0.5},
-            others={"linf": (0.4 / 255, 1.6 / 255, 0.37, 3.0), "l2": (0.001, 0.0123, 1.7, 9.0)},
-            none={"linf": 0.0, "l2": 0.0},
+            eps={"linf": 0.1, "l2": 0.5, "l0": 4.0},
+            others={
+                "linf": (0.4 / 255, 1.6 / 255, 0.37, 3.0),
+                "l2": (0.001, 0.0123, 1.7, 9.0),
+                "l0": (0.5, 1.0, 2.5, 36.0, 50.0),
+            },
+            none={"linf": 0.0, "l2": 0.0, "l0": 0.0},
             victims={
                 "mlp": Victim(GRADIENT),
                 "conv": Victim(GRADIENT, ("layers", "residual", "relu")),
@@ -436,9 +443,9 @@ class Case:
 
     @property
     def climbs(self) -> bool:
-        """Whether the attack follows a gradient: of the model, or of a forest made smooth."""
-        relaxed = self.info.name.endswith("leaf-path") and self.info.models == "any"
-        return Access.GRADIENT in self.info.needs or relaxed
+        """Whether the attack follows a gradient, of the model or of a forest made smooth, and nothing besides."""
+        follows = Access.GRADIENT in self.info.needs and Access.SCORE not in self.info.needs
+        return follows or (self.info.name.endswith("leaf-path") and self.info.models == "any")
 
     @property
     def eps(self) -> float:
@@ -454,6 +461,7 @@ class Case:
     def attack(self, **parameters: Any) -> Attack:
         accepted = inspect.signature(self.info.build).parameters
         small = {name: value for name, value in SMALL.items() if name in accepted}
+        small |= PATIENT.get(self.info.name, {})
         needed = {name: make() for name, make in RESOURCES.items() if NEED.get(self.info.name) == name}
         given = {name: value for name, value in parameters.items() if name in accepted}
         return self.info.build(**{**small, **needed, **given})

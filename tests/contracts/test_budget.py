@@ -30,6 +30,8 @@ def used(case, saved, batch, eps):
         return change.abs().amax(1) / eps
     if case.kind == "l2":
         return change.norm(dim=1) / eps
+    if case.kind == "l0":
+        return (change.view_as(batch.inputs) != 0).any(1).flatten(1).sum(1) / eps
     assert case.kind == "snr"
     return change.norm(dim=1) / (batch.inputs.double().flatten(1).norm(dim=1) * 10 ** (-eps / 20))
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from carom.common import whitebox
 from carom.common.ascent import Ascent
 from carom.common.blackbox import estimated, query_info
 from carom.common.boundary import GeoDA, SurFree
@@ -20,6 +21,7 @@ from carom.common.rng import Rng
 from carom.common.scores import Bandits
 from carom.common.search import Everywhere, RandomSearch, Turn, shrinking
 from carom.common.threats import L2, Ball
+from carom.common.worst import Worst
 
 
 def _side(share: float, shape: torch.Size) -> int:
@@ -180,10 +182,51 @@ def waves(count: int, length: int) -> Tensor:
     return lines / lines.norm(dim=1, keepdim=True)
 
 
+SPARSE_SCHEDULE = ((0.0, 2), (0.005, 4), (0.02, 5), (0.05, 6), (0.1, 8), (0.2, 10), (0.4, 12), (0.6, 15), (0.8, 20))
+"""From which share of the budget on the number of replaced pixels is divided by what (released code of Croce et al. 2022,
+whose paper gives it as a figure)."""
+
+
+@dataclass(frozen=True)
+class Sparse(Everywhere):
+    """A set of pixels at corners of the colour cube, some of which are replaced by others (Sparse-RS, Croce et al. 2022,
+    Alg. 1 for L0). The released code draws the same places for all images at each step; here each has its own."""
+
+    alpha: float = 0.3  # share of the set in the first replacement
+    pixels: int = 0
+
+    def within(self, threat: Ball) -> Sparse:
+        return replace(self, pixels=int(threat.eps))
+
+    def first(self, shape: torch.Size, rng: Rng) -> Tensor:
+        places = shape[2] * shape[3]
+        chosen = rng.fold("place").uniform(places).argsort(1).argsort(1) < self.pixels
+        return rng.fold("colour").signs(*shape[1:]) * chosen.view(len(rng), 1, *shape[2:])
+
+    def next(self, pattern: Tensor, turn: Turn) -> Tensor:
+        shape, part = pattern.shape, max(by for at, by in SPARSE_SCHEDULE if turn.progress > at)
+        held = (pattern != 0).any(1).flatten(1)
+        count = max(1, int(self.alpha / part * self.pixels))
+        order = turn.rng.fold("place").uniform(held.shape[1])
+        # The order puts those that are held first, and among them those that are let go; then those that come instead.
+        leaves = torch.where(held, order, 2.0).argsort(1).argsort(1) < count
+        comes = torch.where(held, 2.0, order).argsort(1).argsort(1) < count
+        leaves, comes = (leaves & held).view(-1, 1, *shape[2:]), (comes & ~held).view(-1, 1, *shape[2:])
+        colour = turn.rng.fold("colour").signs(*shape[1:])
+        if self.pixels >= held.shape[1]:  # no other place is free: the same in other colours
+            return torch.where(leaves, colour, pattern)
+        return torch.where(comes, colour, torch.where(leaves, 0.0, pattern))
+
+
 def square(queries: int = 1000, p: float = 0.8, keep_going: bool = False) -> RandomSearch:
     """Random search over squares, or within L2 over bumps (their share is p / 8, the paper's .1 for its .8);
     `keep_going` widens the margin after the first success, for transfer."""
     return RandomSearch(Squares(p), queries=queries, keep_going=keep_going)
+
+
+def auto(steps: int = 100, restarts: int = 1, targets: int = 9, queries: int = 5000) -> Worst:
+    """AutoAttack: APGD, APGD-T, FAB-T and Square."""
+    return whitebox.auto(square(queries), steps, restarts, targets)
 
 
 def simba(
@@ -194,6 +237,11 @@ def simba(
     if basis not in ("pixel", "dct"):
         raise UnknownName("basis", basis, ("pixel", "dct"))
     return RandomSearch(Directions(step, share, basis == "dct", axes=2), queries=queries, keep_going=keep_going)
+
+
+def sparse_rs(queries: int = 1000, alpha: float = 0.3, keep_going: bool = False) -> RandomSearch:
+    """Random search over sets of pixels; the budget counts pixels."""
+    return RandomSearch(Sparse(alpha), queries=queries, keep_going=keep_going)
 
 
 def bandits(
@@ -221,6 +269,7 @@ def geoda(queries: int = 1000, probes: int = 30, share: float = 0.5) -> Decision
 
 BOTH = ("linf", "l2")
 INFOS = [
+    whitebox.auto_info(auto),
     query_info(
         "square",
         "random search over squares, by scores alone",
@@ -236,6 +285,14 @@ INFOS = [
         Access.SCORE,
         ("l2",),
         simba,
+    ),
+    query_info(
+        "sparse-rs",
+        "random search over few pixels, by scores alone",
+        "Croce et al. 2022, Sparse-RS: a versatile framework for query-efficient sparse black-box adversarial attacks",
+        Access.SCORE,
+        ("l0",),
+        sparse_rs,
     ),
     query_info(
         "bandits",

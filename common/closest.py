@@ -1,0 +1,175 @@
+"""Minimal-norm attacks: the one loop that looks for the smallest change that reaches the goal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from carom.common.ascent import rows_of
+from carom.common.objectives import Objective, margin
+from carom.common.oracle import Oracle
+from carom.common.problem import Batch, Problem, Result
+from carom.common.rng import Rng
+from carom.common.runs import End, best_of_runs
+from carom.common.spaces import Box
+from carom.common.threats import Ball, column
+
+
+class Look(NamedTuple):
+    """What the model says of one point of each of M examples."""
+
+    x: Tensor  # [M, ...]: the point that is judged
+    reached: Tensor  # bool[M]: whether its stored form reaches the goal
+    gap: Tensor  # float[M]: the goal's margin there
+    at: Tensor  # [M, ...]: where the gradients were taken
+    values: Tensor  # float[M, K]: what the move climbs, there
+    grads: Tensor  # [M, K, ...]
+
+
+class Scene(NamedTuple):
+    """What stays the same for M examples, and how far the search is."""
+
+    x0: Tensor
+    ball: Ball
+    space: Box
+    radius: Tensor  # float[M]: of the ball
+    index: int = 0
+    steps: int = 0
+    size: Any = None  # float[M]: of the smallest change found so far; inf before
+
+    def take(self, rows: Tensor) -> Scene:
+        return self._replace(x0=self.x0[rows], radius=self.radius[rows], size=self.size[rows])
+
+
+class Move(Protocol):
+    """How a minimal-norm attack goes from one point to the next. What it remembers are tensors with a row each."""
+
+    def begin(self, scene: Scene) -> Any:
+        """What it remembers at first."""
+
+    def look(self, oracle: Oracle, aim: Oracle, x: Tensor) -> Look:
+        """Judge x by the goal of `oracle` and take gradients by that of `aim`."""
+
+    def next(self, scene: Scene, look: Look, state: Any) -> tuple[Tensor, Any]:
+        """(the next point, what it remembers then)"""
+
+
+@dataclass(frozen=True)
+class Closest:
+    """`steps` points along a move, of which each example keeps the nearest whose stored form reaches its goal, measured
+    by the threat's norm; then `refine` halvings of the segment between that and the clean input.
+
+    The threat may be infinite. Within a finite one the search never leaves the ball: what it cannot reach inside, the
+    attack does not reach, and hands back the point of the ball with the largest margin instead. Papers search without
+    bounds and compare with the budget afterwards.
+
+    An example leaves the search when a gradient is not finite, when its first is zero, and with `stop` as soon as it
+    has reached the goal. Restarts begin at random points, half as far as the best one.
+    """
+
+    move: Move
+    steps: int = 100
+    restarts: int = 1
+    targets: int | None = None
+    stop: bool = False
+    refine: int = 0
+
+    def __call__(self, problem: Problem, batch: Batch, rng: Rng) -> Result:
+        return best_of_runs(
+            self.climb, problem, batch, rng, restarts=self.restarts, targets=self.targets, stop=self.stop
+        )
+
+    def climb(self, oracle: Oracle, aim: Oracle, rng: Rng, best: End, restart: int) -> End:
+        x0, ball, space = oracle.batch.inputs, oracle.problem.threat, oracle.problem.model.space
+        assert isinstance(ball, Ball), "the smallest change is measured by a threat with a norm and a projection"
+        assert isinstance(space, Box), "the smallest change is looked for between bounds"
+        known = torch.where(best.reached, -best.rank, torch.inf)
+        scene = Scene(x0, ball, space, ball.radius(x0), 0, self.steps, torch.full_like(known, torch.inf))
+        x = space.clamp(x0 + self._start(scene, oracle, rng, known)) if restart else x0
+        state, track = self.move.begin(scene), End.none(x0)
+        end, live = track, torch.arange(len(x0), device=x0.device)
+        everyone = oracle
+        for index in range(self.steps):
+            scene = scene._replace(index=index)
+            look = self._masked(self.move.look(oracle, aim, x), oracle)
+            track, size = self._judged(track, look, scene, oracle, first=index == 0)
+            scene = scene._replace(size=torch.minimum(scene.size, size))
+            leave = ~track.finite | ~track.moved | (track.reached & self.stop)
+            if bool(leave.any()):
+                end = end.put(live[leave], track.take(leave))
+                keep = (~leave).nonzero().squeeze(1)
+                live, track, scene = live[keep], track.take(keep), scene.take(keep)
+                look, state = rows_of(look, keep), rows_of(state, keep)
+                oracle, aim = oracle.take(keep), aim.take(keep)
+            if not len(live):
+                break
+            if index + 1 < self.steps:
+                x, state = self.move.next(scene, look, state)
+                x = space.clamp(ball.project(x, scene.x0))
+        return self._refined(everyone, end.put(live, track))
+
+    def _start(self, scene: Scene, oracle: Oracle, rng: Rng, known: Tensor) -> Tensor:
+        """A random change, half as large as the smallest known or the ball; none where both are infinite."""
+        mask = oracle.batch.mask()
+        noise = scene.ball.noise(scene.x0, rng.fold("start"))
+        size = torch.minimum(known, scene.radius) / 2
+        return column(torch.where(size.isfinite(), size, 0.0), noise) * scene.ball.step(
+            noise if mask is None else noise * mask
+        )
+
+    @staticmethod
+    def _masked(look: Look, oracle: Oracle) -> Look:
+        """Padding has no gradient."""
+        mask = oracle.batch.mask()
+        return look if mask is None else look._replace(grads=look.grads * mask[:, None])
+
+    @staticmethod
+    def _judged(track: End, look: Look, scene: Scene, oracle: Oracle, first: bool) -> tuple[End, Tensor]:
+        """(the best so far, the size of this point's change where it reaches the goal)"""
+        stored = oracle.store(look.x)
+        size = torch.where(look.reached, scene.ball.norm(stored - scene.x0), torch.inf)
+        x = torch.where(column(look.reached, look.x), stored, look.x)
+        largest = look.grads.flatten(1).abs().amax(1)
+        finite = largest.isfinite()
+        here = End(x, look.reached, torch.where(look.reached, -size, look.gap), finite, largest > 0)
+        best = track.or_better(here)
+        return best._replace(finite=finite if first else track.finite & finite), size
+
+    def _refined(self, oracle: Oracle, end: End) -> End:
+        """Halve the distance between the clean input and the best point, from that whose stored form still succeeds."""
+        rows = (end.reached & end.finite).nonzero().squeeze(1)
+        if not self.refine or not len(rows):
+            return end
+        part, x0 = oracle.take(rows), oracle.batch.inputs[rows]
+        far, ball = end.x[rows], oracle.problem.threat
+        assert isinstance(ball, Ball)
+        best, low, high = far, torch.zeros_like(end.rank[rows]), torch.ones_like(end.rank[rows])
+        for _ in range(self.refine):
+            middle = (low + high) / 2
+            x = part.store(x0 + column(middle, x0) * (far - x0))
+            reached = part.goal().achieved(part.logits(x, pays=False))
+            low, high = torch.where(reached, low, middle), torch.where(reached, middle, high)
+            best = torch.where(column(reached, x), x, best)
+        return end.put(rows, end.take(rows)._replace(x=best, rank=-ball.norm(best - x0)))
+
+
+def judged(oracle: Oracle, aim: Oracle, x: Tensor, objective: Objective) -> Look:
+    """A look with one gradient."""
+    grad, loss, logits = aim.gradient(objective, x)
+    return Look(x, oracle.reached(x, logits), margin(logits, oracle.goal()), x, loss[:, None], grad[:, None])
+
+
+@dataclass(frozen=True)
+class Plain:
+    """What moves do unless they say otherwise: remember nothing, and look where they are along one objective."""
+
+    objective: Objective = margin
+
+    def begin(self, scene: Scene) -> Any:
+        return ()
+
+    def look(self, oracle: Oracle, aim: Oracle, x: Tensor) -> Look:
+        return judged(oracle, aim, x, self.objective)
