@@ -131,7 +131,7 @@ def uap(steps: int = 100, batch: int = 32, size: float = 0.05, loss: str = "ce")
 UAP = AttackInfo(
     "uap",
     "one perturbation for all examples, learned on others",
-    "Moosavi-Dezfooli et al. 2017, Universal adversarial perturbations; Shafahi et al. 2020, Universal adversarial training",  # noqa: E501
+    "Moosavi-Dezfooli et al. 2017, Universal adversarial perturbations; Shafahi et al. 2020, Universal adversarial training",
     Access.GRADIENT | Access.EXAMPLES,
     BALLS,
     uap,

@@ -72,7 +72,7 @@ def auto(square: Attack, steps: int, restarts: int, targets: int) -> Worst:
     return Worst(attacks, gradients=("apgd", "apgd-t", "fab-t"))
 
 
-APGD = "Croce and Hein 2020, Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free attacks"  # noqa: E501
+APGD = "Croce and Hein 2020, Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free attacks"
 FAB = "Croce and Hein 2020, Minimally distorted adversarial examples with a fast adaptive boundary attack"
 EUCLIDEAN = ("l2", "snr")
 

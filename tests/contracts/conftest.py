@@ -551,7 +551,22 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     for name, wanted in CHOICES.items():
         if name in metafunc.fixturenames:
             chosen = [case for case in cases() if wanted(case)]
-            metafunc.parametrize(name, chosen, ids=[str(case) for case in chosen])
+            first = representative(chosen)
+            marks = [() if str(case) in first else (pytest.mark.slow,) for case in chosen]
+            params = [pytest.param(case, marks=mark, id=str(case)) for case, mark in zip(chosen, marks, strict=True)]
+            metafunc.parametrize(name, params)
+
+
+def representative(chosen: list[Case]) -> set[str]:
+    """What the default run takes of the cases of a test: every attack within every kind of threat, each on one of the
+    models that suit it, in turn over the registry. The rest is slow."""
+    found: set[str] = set()
+    groups: dict[tuple[str, str, str], list[Case]] = {}
+    for case in chosen:
+        groups.setdefault((case.world.modality, case.info.name, case.kind), []).append(case)
+    for number, of in enumerate(groups.values()):
+        found.add(str(of[number % len(of)]))
+    return found
 
 
 @pytest.fixture
