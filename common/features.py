@@ -57,7 +57,7 @@ def mean_gradient(
 @dataclass(frozen=True)
 class Important:
     """Away from the features that the label rests on: each weighed by the mean gradient of its logit over inputs of
-    which a share `drop` of the pixels is black (FIA, Wang et al. 2021, eq. 3 and 4).
+    which a share `drop` of the pixels is black (FIA, Wang et al. 2021).
 
     Targeted, towards the features of the target's logit, for which the paper has no formula. Its code masks inputs
     after they were normalised.
@@ -88,8 +88,8 @@ class Important:
 @dataclass(frozen=True)
 class Attributed:
     """Away from the features that the label is attributed to: each neuron's change from a black input times the mean
-    gradient of the label's probability along the way from there (NAA, Zhang et al. 2022, eq. 7), those in favour of the
-    label and, `balance` times, those against it (eq. 9; linear, which the paper finds best).
+    gradient of the label's probability along the way from there (NAA, Zhang et al. 2022), those in favour of the
+    label and, `balance` times, those against it (both linear, which the paper finds best).
 
     The inputs on the way are blurred by normal noise of scale `noise`, as in the released code; the paper has none.
     """
@@ -130,7 +130,8 @@ class Attributed:
 
 @dataclass(frozen=True)
 class Onward:
-    """As far as possible along the change of the features that a first attack made (ILA, Huang et al. 2019, eq. 2).
+    """As far as possible along the change of the features that a first attack made (ILA, Huang et al. 2019: its
+    projection loss).
 
     As in the released code the climb starts anew from the clean input.
     """

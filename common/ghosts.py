@@ -65,7 +65,7 @@ class Erosion(TorchFunctionMode):
 
 
 class SkipErosion(Erosion):
-    """The trunk of each residual connection times a number in [1 - rate, 1 + rate] (eq. 7). Of a dense block's layer
+    """The trunk of each residual connection times a number in [1 - rate, 1 + rate]. Of a dense block's layer
     the trunk is what the layers before answered, which the paper leaves open."""
 
     def __init__(self, rate: float) -> None:
@@ -106,7 +106,7 @@ class SkipErosion(Erosion):
 
 
 class Dropping(Erosion):
-    """Of what each activation function answers, numbers are dropped at a rate, the others made larger (eq. 3)."""
+    """Of what each activation function answers, numbers are dropped at a rate, the others made larger."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()

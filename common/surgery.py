@@ -71,11 +71,13 @@ def plain_attention() -> AbstractContextManager[Any]:
 
 @dataclass(frozen=True)
 class SkipGradients(Rewiring):
-    """Gradients prefer skip connections: into each residual branch goes `decay` of them (SGM, Wu et al. 2020, eq. 5).
+    """Gradients prefer skip connections: into each residual branch goes `decay` of them (SGM, Wu et al. 2020).
 
-    The paper's code decays them at the ReLUs in and behind the branch, by roots of the decay, and divides them by their
-    standard deviation over the batch; the roots add up to `decay`, and what a block passes on as a whole no
-    sign can see. New features of dense blocks are branches; so are attention and MLP of a transformer.
+    The paper takes .2 for ResNets of 50 and more layers and .5 for DenseNets; where a network has few blocks, .2 leaves
+    little to climb by. Its code decays at the ReLUs in and behind the branch by roots, whose product within the branch
+    is `decay` of what the trunk gets, and divides by a standard deviation over the batch: a factor of the whole
+    gradient, which no sign can see. New features of dense blocks are branches, and so are a transformer's attention and
+    MLP.
     """
 
     decay: float = 0.5
@@ -154,7 +156,8 @@ class Balanced:
 
 @dataclass(frozen=True)
 class ConstantAttention(Rewiring):
-    """Attention weights are constants to the gradient (PNA, Wei et al. 2022, eq. 6)."""
+    """Attention weights are constants to the gradient (PNA, Wei et al. 2022). The paper's PatchOut, a change to few
+    patches at a time, is not part of it."""
 
     lack = "pna skips the gradients of attention maps, {} has none. It works on transformers."
 
@@ -168,7 +171,7 @@ class ConstantAttention(Rewiring):
 @dataclass(frozen=True)
 class RegularTokens(Rewiring):
     """Gradients of attention maps, of queries, keys and values, and of what MLPs answer are weakened, and those of the
-    most extreme tokens dropped (TGR, Zhang et al. 2023, Alg. 1): in each channel the largest and the smallest; in an
+    most extreme tokens dropped (TGR, Zhang et al. 2023): in each channel the largest and the smallest; in an
     attention map, all of their rows and columns.
 
     Extremes are found for every example, and in windowed attention for every window; the released code takes the

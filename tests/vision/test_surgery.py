@@ -155,7 +155,7 @@ def test_linbp_passes_relus_behind_the_layer_as_if_they_were_linear():
 
 
 def test_linbp_gives_residual_branches_the_norm_that_they_would_have():
-    """Block by block from the answer down, as eq. 6 has it."""
+    """Block by block from the answer down, each branch passed twice."""
     torch.manual_seed(0)
     net = double(own_resnet())
     x = oracle_of(net).batch.inputs.requires_grad_()
