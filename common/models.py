@@ -179,8 +179,9 @@ class TorchModel(Model):
         if not self._frozen or not len(given[0]) or watched(self.module):  # type: ignore[arg-type]
             return self.module
         if self._folded is None or self._folded[0] != state_of(self.module):
-            with torch.no_grad():
-                first = [None if part is None else part[:ROWS_TOGETHER].detach() for part in given]
+            # Whoever asks first, the network has to serve backward passes later.
+            with torch.inference_mode(False), torch.no_grad():
+                first = [None if part is None else part[:ROWS_TOGETHER].detach().clone() for part in given]
                 self._folded = state_of(self.module), folded(self.module, first)
         return self._folded[1] or self.module
 

@@ -73,7 +73,9 @@ def _folder(path: str, split: str, limit: int | None, on_error: str, facts: Mapp
     known_facts(facts, ("text", "label", "classes"), f"folder:{path}")
     found = existing(path, "file or folder")
     names = class_names(facts["classes"]) if "classes" in facts else None
-    table = next((t for ending in TABLES if (t := found / f"{split}{ending}").is_file()), None) if found.is_dir() else found
+    table = (
+        next((t for ending in TABLES if (t := found / f"{split}{ending}").is_file()), None) if found.is_dir() else found
+    )
     if table is None:
         classes, sources = class_folders(found, split, (".txt",), names)
     else:

@@ -81,7 +81,7 @@ def test_no_attack_spends_more_than_its_allowance(name):
     ids = ["p", "q"]
     x = PIXELS.round(Rng.of(0, ids).uniform(1, 8, 8))
     others = Batch(PIXELS.round(Rng.of(1, "uvw").uniform(1, 8, 8)), torch.tensor([0, 1, 2]), list("uvw"))
-    problem = Problem(model, Goal(torch.tensor([0, 1])), Linf(8 / 255), others=others)
+    problem = Problem(model, Goal(model(x).logits.argmax(1)), Linf(8 / 255), others=others)
     seen = []
     module.register_full_backward_hook(lambda *_: seen.append(1))
     result = affording(chosen, "gradients", allowed).attack(problem, Batch(x, problem.goal.labels, ids), Rng.of(2, ids))

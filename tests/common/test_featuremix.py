@@ -56,7 +56,7 @@ def test_features_are_mixed_channel_by_channel_with_the_partners_clean_ones(orac
         assert oracle.forward.tolist() == [1] * N
         announce(rng)
         oracle.gradient(logit, torch.cat([x, x]), 2)
-        found = module.handed_on.detach()
+        found = module.handed_on.detach()[: 2 * N]  # rows that fill up the batch lie behind
     with torch.no_grad():
         own, clean = module.conv(x), module.conv(oracle.problem.others.inputs)[partners(oracle, 1)[:, 0]]
     share = 0.75 * rng.fold("mix", "conv").fold("share").uniform(4)[:, :, None, None]
@@ -73,7 +73,7 @@ def test_some_rows_are_mixed_and_gradients_take_the_rest(oracle):
         assert oracle.forward.tolist() == [2] * N
         announce(rng)
         oracle.gradient(logit, x, 40)
-        found = module.handed_on.detach()
+        found = module.handed_on.detach()[: len(x)]
     with torch.no_grad():
         same = (found - module.conv(x)).abs().flatten(1).amax(1) < 1e-6
     assert torch.equal(same, rng.fold("mix", "conv").fold("whether").uniform() >= 0.1)

@@ -81,6 +81,16 @@ def test_only_a_frozen_model_that_nobody_watches_is_computed_folded():
         assert target._folded[1] is not None
 
 
+def test_a_network_folded_in_inference_mode_serves_backward_passes():
+    target, x = model(net()), X.clone().requires_grad_()
+    with target.frozen():
+        with torch.inference_mode():
+            target(X)
+        target(x).logits.sum().backward()
+    assert target._folded[1] is not None
+    assert x.grad.abs().sum() > 0
+
+
 def test_other_weights_are_folded_anew():
     target = model(net())
     with target.frozen():

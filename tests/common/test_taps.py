@@ -80,7 +80,7 @@ def test_without_stages_it_is_the_middle_part():
 
     with tapped(model_of(Tokens().eval())) as tap:
         tap.model(torch.rand(4, 6, 8, requires_grad=True))
-        assert tap.whole.shape == (4, 6, 8)
+        assert tap.rows(4).shape == (4, 6, 8)
         assert tap.layer == "layers.1"
 
 
