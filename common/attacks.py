@@ -36,9 +36,17 @@ def bim(steps: int = 10, size: float | None = None, loss: str = "ce") -> Ascent:
     return Ascent(steps=steps, size=1 / steps if size is None else size, objective=objective(loss))
 
 
-def pgd(steps: int = 10, size: float = 0.25, restarts: int = 1, loss: str = "ce", start: bool = True) -> Ascent:
-    """Steps of a quarter radius from a random point of the ball."""
-    return Ascent(steps=steps, size=size, restarts=restarts, objective=objective(loss), random_start=start)
+def pgd(
+    steps: int = 10,
+    size: float = 0.25,
+    restarts: int = 1,
+    loss: str = "ce",
+    start: bool = True,
+    stop: bool = False,
+) -> Ascent:
+    """Steps of a quarter radius from a random point of the ball; with `stop`, none after the source is fooled, which
+    is what a white-box attack wants and one that is to transfer does not."""
+    return Ascent(steps, size, objective=objective(loss), random_start=start, restarts=restarts, stop=stop)
 
 
 def mi_fgsm(steps: int = 10, decay: float = 1.0, size: float | None = None, loss: str = "ce") -> Ascent:
