@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from carom.common.curves import success_within
 from carom.common.data import Dataset
 from carom.common.errors import CaromError
 from carom.common.matching import Budget, Match, Matching, Search, search, together
@@ -386,6 +387,34 @@ class Transfer:
             table.setdefault(name, {})[row["target"]] = row[measure]
         return table
 
+    def queries_curve(self, at: Sequence[int] | None = None) -> list[dict[str, Any]]:
+        """Success on the source against queries, for each source, attack and seed whose answers are paid for: `points`
+        with `queries`, `success` and its Wilson interval `low`, `high`, over the n examples that the source gets right
+        when clean. `at` says within how many queries; by default 1, 2, 5, 10, 20 ... up to the most that were asked.
+        """
+        by_shard, curves = [list(self.plan.crafts(shard)) for shard in self.plan.shards()], []
+        for crafts in zip(*by_shard, strict=True):
+            clean = self.clean(crafts[0].source)
+            if clean is None or not all(self.store.has(craft.key) for craft in crafts):
+                continue
+            tables = [self.store.rows(craft.key).select(["queries", "success"]) for craft in crafts]
+            table = pa.concat_tables(tables)
+            right = clean.answer == self.plan.data.labels.numpy()
+            queries, success = (table[name].to_numpy()[right] for name in ("queries", "success"))
+            if queries.any():
+                curves.append(
+                    {
+                        "source": crafts[0].source.name,
+                        "attack": crafts[0].chosen.label,
+                        "threat": self.plan.threat_label,
+                        "eps": self.plan.eps,
+                        "seed": crafts[0].seed,
+                        "n": len(queries),
+                        "points": [asdict(share) for share in success_within(queries, success, at)],
+                    }
+                )
+        return curves
+
     def summary(self) -> dict[str, Any]:
         """What `--json` prints of one modality."""
         return {
@@ -399,6 +428,7 @@ class Transfer:
             "models": self.models(),
             "cells": self.rows(),
             "matched": self._matched(),
+            "queries": self.queries_curve(),
             "failures": [{"what": f.what, "error": f.error} for f in self.failures],
             "seconds": round(self.seconds, 2),
         }

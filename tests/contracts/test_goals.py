@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import torch
 
+from carom.common.problem import Access
 from carom.common.rng import Rng
 
 QUERIES = 150
+LABELS = 400  # queries of attacks that see labels only: an answer says less than a score
 EPS = {"snr": 3.0}
 """Enough for a random search that sees scores only."""
 
@@ -19,7 +21,8 @@ def control(case, batch, draw, like):
 
 
 def attack(case, batch, targeted=False):
-    return case.run(batch, targeted=targeted, eps=EPS.get(case.kind, case.eps), queries=QUERIES)
+    queries = LABELS if Access.LABEL in case.info.needs else QUERIES
+    return case.run(batch, targeted=targeted, eps=EPS.get(case.kind, case.eps), queries=queries)
 
 
 def test_white_box_beats_its_control(case):
