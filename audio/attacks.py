@@ -76,8 +76,8 @@ def bandits(
     queries: int = 1000,
     size: float = 0.1,
     explore: float = 1.0,
-    eta: float = 0.05,
-    rate: float = 1.0,
+    eta: float = 0.5,
+    rate: float = 0.3,
     loss: str = "ce",
 ) -> Ascent:
     """Steps along a remembered gradient, refined by two questions a step. No coarse form of sounds is known to help."""

@@ -34,7 +34,7 @@ def estimated(gradient: FiniteDifferences | Bandits, queries: int, size: float, 
 def nes(
     queries: int = 1000,
     pairs: int = 10,
-    sigma: float = 0.1,
+    sigma: float = 1.0,
     size: float = 0.2,
     decay: float = 0.9,
     loss: str = "margin",
@@ -46,7 +46,7 @@ def nes(
 def spsa(
     queries: int = 1000,
     pairs: int = 10,
-    sigma: float = 0.1,
+    sigma: float = 1.0,
     size: float = 0.2,
     decay: float = 0.9,
     loss: str = "margin",

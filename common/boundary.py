@@ -24,13 +24,13 @@ class RayS:
 
     A direction is tried with the signs of one block turned, blocks that halve (Alg. 2). The fast check of Alg. 3 asks
     one step nearer than the best radius, not at it: what would only be as good is not worth a binary search. Radii are
-    multiples of the stored step or, where that is finer, of a 64th of the budget (of a 1024th of the space).
+    multiples of the stored step or, where that is finer, of a 64th of the budget (of a 16384th of the space).
     """
 
     def __call__(self, hunt: Hunt) -> None:
         n, device = len(hunt.clean), hunt.clean.device
         radius = hunt.ball.radius(hunt.clean)
-        fine = torch.where(radius.isfinite() & (radius > 0), radius / 64, hunt.width / 1024)
+        fine = torch.where(radius.isfinite() & (radius > 0), radius / 64, hunt.width / 16384)
         grid = fine.clamp_min(hunt.unit)
         longest = (hunt.width / grid).ceil().long()
         signs = torch.ones_like(hunt.clean)
@@ -135,9 +135,9 @@ class HopSkipJump:
     """Steps along the boundary's normal and back to the boundary (Chen, Jordan and Wainwright 2020, Alg. 2).
 
     `probes` neighbours in the first estimate of the normal, growing with the root of the turn. In the Linf ball
-    neighbours are uniform, steps follow the sign and the way back is clipping, as in the paper. Neighbours and points on
-    the boundary need not be on the stored lattice, whose steps are far larger than their distances; each turn the stored
-    form of the point on the boundary is asked about besides, once it is near enough to count.
+    neighbours are uniform, steps follow the sign and the way back is clipping, as in the paper. Neighbours and points
+    on the boundary need not be on the stored lattice, whose steps are far larger than their distances; each turn the
+    stored form of the point on the boundary is asked about besides, once it is near enough to count.
     """
 
     probes: int = 30
@@ -272,8 +272,10 @@ class GeoDA:
         begin(hunt)
         rows = hunt.rows()
         x = hunt.nearest.clone()
-        halvings = 12
-        x[rows] = boundary(hunt, rows, x[rows], halvings)
+        # Points on the boundary must be nearer to it than probes reach across it, of which one in eight will do.
+        halvings = math.ceil(math.log2(8 / self.reach * math.sqrt(max(1, x[:1].numel()))))
+        for _ in range(2):  # the first time from far away
+            x[rows] = boundary(hunt, rows, x[rows], halvings)
         settle(hunt, rows, x[rows])
         for turn in count():
             rows = hunt.rows()

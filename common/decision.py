@@ -110,7 +110,7 @@ class Hunt:
         return said
 
     def offer(self, x: Tensor, rows: Tensor) -> Tensor:
-        """bool[M]: whether the stored form of x[M, ...] reaches the goal. If it does, it is kept where it is nearest."""
+        """bool[M]: whether the stored form of x[M, ...] reaches the goal. It is kept if it does and is the nearest."""
         stored = self.oracle.problem.model.space.round(x)
         hits = self.ask(stored, rows) > 0
         distance = self.ball.norm(stored - self.clean[rows])
@@ -122,7 +122,7 @@ class Hunt:
         return hits
 
     def found(self) -> Tensor:
-        """[N, ...]: the nearest stored input that reached the goal, where it is within the budget; else the clean one."""
+        """[N, ...]: the nearest stored input that reached the goal, if it is within the budget; else the clean one."""
         inside = self.ball.allows(self.nearest, self.clean) & self.distance.isfinite()
         return torch.where(column(inside, self.clean), self.nearest, self.clean)
 

@@ -18,7 +18,7 @@ ULPS = 64
 
 
 def tie(logits: Tensor) -> Tensor:
-    """float[N]: how close two scores made of such logits must be to count as equal, whatever they are in the last digits.
+    """float[N]: how close two scores made of such logits must be to count as equal, whatever their last digits are.
 
     Two inputs whose scores are equal in exact arithmetic (a part that the model does not look at was changed) come
     out a few units of rounding apart, which way depends on the machine and on the number of rows computed together.

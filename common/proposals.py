@@ -62,14 +62,22 @@ def _units(numbers: int) -> Tensor:
     return torch.tensor([k for k in range(1, max(2, numbers)) if math.gcd(k, numbers) == 1])
 
 
+LEAST = 7  # waves or tiles along an axis: coarser ones could not draw what small inputs show
+
+
+def portion(share: float, side: int) -> int:
+    """How many waves or tiles go along an axis of so many numbers."""
+    return min(side, max(LEAST, round(share * side)))
+
+
 @dataclass(frozen=True)
 class Directions(Everywhere):
     """Steps along orthonormal directions, each tried with both signs and none twice (SimBA, Guo et al. 2019, Alg. 1).
 
     The directions are single numbers of the input, or cosine waves along its last `axes`, the lowest `share` of the
-    frequencies of each. Their order is an affine permutation per example, not a uniform one: it needs no memory. After
-    the last the order begins again. The length of a step is a share of the threat's radius, and what leaves the ball is
-    projected; the paper has no ball.
+    frequencies of each and no fewer than 7. Their order is an affine permutation per example, not a uniform one: it
+    needs no memory. After the last the order begins again. The length of a step is a share of the threat's radius, and
+    what leaves the ball is projected; the paper has no ball.
     """
 
     step: float = 0.2
@@ -84,7 +92,7 @@ class Directions(Everywhere):
     def next(self, pattern: Tensor, turn: Turn) -> Tensor:
         shape = pattern.shape[1:]
         share = self.share if self.waves else 1.0
-        counts = [*shape[: -self.axes], *(math.ceil(side * share) for side in shape[-self.axes :])]
+        counts = [*shape[: -self.axes], *(portion(share, side) for side in shape[-self.axes :])]
         numbers = math.prod(counts)
         units = _units(numbers).to(pattern.device)
         factor = units[turn.seed.fold("factor").integers(len(units))]

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from carom.common.report_charts import Point, Series, line_chart
 from carom.common.report_costs import curve_view
 from carom.common.report_families import Row, family_order, heat_map_groups, mean_of
 from carom.common.report_values import DASH, amount, interval, listing, plural, rate, shade, short, span
@@ -66,12 +67,31 @@ def modality_view(name: str, part: Row, number: Numbers) -> dict[str, Any]:
             *_cautions(runs, cells),
             *(f"{m['name']} {m['facts']['resizes']}." for m in models.values() if m.get("facts", {}).get("resizes")),
         ],
+        "queries": _queries(part.get("queries") or []),
         "told": [(text, source, n) for (text, source), n in told.items()],
         "failures": part.get("failures") or [],
         "skipped": part.get("skipped") or [],
         "left_out": part.get("left_out") or [],
         "targeted": any(c.get("targeted") is not None for c in cells),
     }
+
+
+def _queries(curves: Sequence[Row]) -> list[tuple[str, Any]]:
+    """For each source, a chart of success against queries, a line an attack (and seed, where there are several)."""
+    seeds = len({c["seed"] for c in curves}) > 1
+    charts = []
+    for source in _distinct(c["source"] for c in curves):
+        series = [
+            Series(
+                f"{c['attack']}, seed {c['seed']}" if seeds else c["attack"],
+                [Point(p["queries"], p["success"], p["low"], p["high"]) for p in c["points"]],
+            )
+            for c in curves
+            if c["source"] == source
+        ]
+        title = f"Success on {source} within a number of queries"
+        charts.append((source, line_chart(series, title=title, x_label="queries", y_label="success", log=True)))
+    return charts
 
 
 def _distinct(values: Iterable[Any]) -> list[Any]:

@@ -64,7 +64,7 @@ class FiniteDifferences:
     """
 
     pairs: int = 10
-    sigma: float = 0.1
+    sigma: float = 1.0
     signs: bool = False
     passes = 0
 
@@ -128,8 +128,8 @@ class Bandits:
 
     prior: Prior = field(default_factory=Whole)
     explore: float = 1.0  # the paper's delta
-    eta: float = 0.05
-    rate: float = 1.0
+    eta: float = 0.5
+    rate: float = 0.3
     passes = 0
     queries = 3
 

@@ -73,9 +73,9 @@ class RandomSearch:
 
     Every question is about the stored form of an input, so what is found is what is saved.
 
-    A proposal is kept if its score is higher by more than rounding (`tie`). Many change what the model does not look at:
-    their scores are equal but for the last digits, which depend on the rows computed beside them, and a search that
-    followed those would go another way at another batch size.
+    A proposal is kept if its score is higher by more than rounding (`tie`). Many change what the model does not look
+    at: their scores are equal but for the last digits, which depend on the rows computed beside them, and a search
+    that followed those would go another way at another batch size.
     """
 
     propose: Proposal

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,6 +27,7 @@ from carom.common.stats import Array, Bootstrap, excess, interval, wilson
 from carom.common.store import Store
 from carom.common.threats import Ball, Threat
 from carom.common.units import NOTE, Chosen, Clean, Control, Craft, Judge, Size, Swapped, Unit, needed
+from carom.common.within import success_within
 
 SHARD = 256
 """Examples in one unit of work: what an interruption can cost. Part of every key, never of a result."""
@@ -514,6 +515,34 @@ class Transfer:
             table.setdefault(name, {})[row["target"]] = row[measure]
         return table
 
+    def queries_curve(self, at: Sequence[int] | None = None) -> list[dict[str, Any]]:
+        """Success on the source against queries, for each source, attack and seed whose answers are paid for: `points`
+        with `queries`, `success` and its Wilson interval `low`, `high`, over the n examples that the source gets right
+        when clean. `at` says within how many queries; by default 1, 2, 5, 10, 20 ... up to the most that were asked.
+        """
+        by_shard, curves = [list(self.plan.crafts(shard)) for shard in self.plan.shards()], []
+        for crafts in zip(*by_shard, strict=True):
+            clean = self.clean(crafts[0].source)
+            if clean is None or not all(self.store.has(craft.key) for craft in crafts):
+                continue
+            tables = [self.store.rows(craft.key).select(["queries", "success"]) for craft in crafts]
+            table = pa.concat_tables(tables)
+            right = clean.answer == self.plan.data.labels.numpy()
+            queries, success = (table[name].to_numpy()[right] for name in ("queries", "success"))
+            if queries.any():
+                curves.append(
+                    {
+                        "source": crafts[0].source.name,
+                        "attack": crafts[0].chosen.label,
+                        "threat": self.plan.threat_label,
+                        "eps": self.plan.eps,
+                        "seed": crafts[0].seed,
+                        "n": len(queries),
+                        "points": [asdict(share) for share in success_within(queries, success, at)],
+                    }
+                )
+        return curves
+
     def summary(self) -> dict[str, Any]:
         """What `--json` prints of one modality."""
         return {
@@ -536,6 +565,7 @@ class Transfer:
             "cells": self.rows(),
             "matched": self._matched(),
             "curve": self._curve(),
+            "queries": self.queries_curve(),
             "failures": [{"what": f.what, "error": f.error} for f in self.failures],
             "seconds": round(self.seconds, 2),
         }

@@ -147,6 +147,25 @@ def test_control_of_text_is_compared_with_the_attack() -> None:
     assert "already fool text" not in words
 
 
+def test_success_against_queries_is_drawn_for_attacks_that_pay_them(page: Page) -> None:
+    assert "Success against queries" not in page.words
+    study = made.make_study()
+    points = [{"queries": q, "success": s, "low": s - 0.05, "high": s + 0.05} for q, s in ((1, 0.05), (10, 0.4))]
+    names = [("image-resnet", "square"), ("image-resnet", made.HOSTILE), ("image-vit", "square")]
+    study["modalities"]["image"]["queries"] = [
+        {"source": s, "attack": a, "threat": "linf 8/255", "eps": 0.03, "seed": 0, "n": 150, "points": points}
+        for s, a in names
+    ]
+    text = render(study, [], "A study")
+    drawn = Page(text)
+    assert drawn.words.count("Success against queries") == 1
+    assert text.count('<figure class="queries">') == 2
+    charts = re.findall(r'<svg class="chart".*?</svg>', text, re.S)
+    assert [chart.count('class="band"') for chart in charts] == [2, 1]
+    assert "square: .40 [.35, .45] at 10" in text
+    assert made.HOSTILE not in text
+
+
 def test_failures_are_named() -> None:
     study = made.make_study()
     study["modalities"]["audio"]["failures"] = [{"what": "mi-fgsm on audio-gru", "error": "MemoryError: too long"}]

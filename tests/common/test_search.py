@@ -126,6 +126,45 @@ def test_budgets_are_hard(limit):
     assert result.status.eq(Status.INFEASIBLE if limit == 0 else Status.DONE).all()
 
 
+class Noisy(Watch):
+    """Looks at the first component alone; its scores are off by a few units of rounding, other ones at each question."""
+
+    def __init__(self, seed):
+        super().__init__(50.0)
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def __call__(self, x):
+        scores = torch.stack([torch.full((len(x),), 3.0), torch.from_numpy(x[:, 0]) - 5.0], 1)
+        return (scores * (1 + 3e-7 * torch.randn(scores.shape, generator=self.generator))).numpy()
+
+
+@pytest.mark.parametrize("keep_going", [False, True])
+def test_ties_are_decided_the_same_way_whatever_the_last_digits_are(keep_going):
+    found = []
+    for seed in range(3):
+        _, batch, problem = setup(needed=50.0)
+        problem.model.function = Noisy(seed)
+        found.append(RandomSearch(Flips(), queries=60, keep_going=keep_going)(problem, batch, Rng.of(0, IDS)).inputs)
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+    assert (found[0] != batch.inputs).any()
+
+
+@pytest.mark.parametrize("beyond", [1e-7, 1e-3])
+def test_the_goal_is_taken_by_however_little_it_is_reached(beyond):
+    _, batch, problem = setup(needed=50.0)
+
+    def barely(x):
+        """All signs but the first example's own are ignored; its sign decides by less than a tie, or by more."""
+        hit = torch.from_numpy(x[:, 0] > 0.5)
+        return torch.stack([torch.zeros(len(x)), torch.where(hit, beyond, -beyond / 2)], 1).numpy()
+
+    problem.model.function = barely
+    result = RandomSearch(Flips(), queries=100)(problem, batch, Rng.of(0, IDS))
+    assert result.success.all()
+    assert (result.cost.queries < 100).all()
+
+
 def test_it_works_in_an_l2_ball_too():
     _, batch, problem = setup(needed=50.0)
     problem = Problem(problem.model, problem.goal, L2(0.2))

@@ -216,6 +216,32 @@ def test_models_and_matrix(outcome):
     assert outcome.summary()["cells"] == outcome.rows()
 
 
+def test_success_against_queries_is_over_what_the_source_gets_right(outcome):
+    """Each example cost 2 queries; of the nine that are right when clean, six are fooled."""
+    (curve,) = outcome.queries_curve()
+    assert (curve["source"], curve["attack"], curve["seed"], curve["n"]) == ("source", "mark", 0, 9)
+    low, high = wilson(6, 9)
+    assert curve["points"] == [
+        {"queries": 1, "success": 0.0, "low": 0.0, "high": wilson(0, 9)[1]},
+        {"queries": 2, "success": 6 / 9, "low": low, "high": high},
+    ]
+    (short,) = outcome.queries_curve([1])
+    assert [point["queries"] for point in short["points"]] == [1]
+    assert outcome.summary()["queries"] == [curve]
+
+
+def test_attacks_that_pay_no_queries_have_no_curve(tmp_path):
+    @dataclass(frozen=True)
+    class Free(Mark):
+        def __call__(self, problem, batch, rng):
+            result = super().__call__(problem, batch, rng)
+            return replace(result, cost=replace(result.cost, queries=0 * result.cost.queries))
+
+    outcome = evaluate(plan(attacks=(chosen(Free()),)), Store(tmp_path))
+    assert outcome.rows()
+    assert outcome.queries_curve() == []
+
+
 def test_several_attacks_and_seeds_are_told_apart(tmp_path):
     outcome = evaluate(plan(attacks=(chosen(Mark()), chosen(Mark((1,)), "again")), seeds=(0, 5)), Store(tmp_path))
     assert len(outcome.rows()) == 2 * 2 * 2

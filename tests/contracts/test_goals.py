@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import torch
 
+from carom.common.problem import Access
 from carom.common.rng import Rng
 
 QUERIES = 150
+LABELS = 400  # queries of attacks that see labels only: an answer says less than a score
 EPS = {"snr": 3.0}
 """Enough for a random search that sees scores only."""
 
@@ -25,7 +27,8 @@ def control(case, batch, draw, like):
 
 def attack(case, batch, targeted=False):
     more = {"steps": 60, "examples": 96} if case.info.shared else {}
-    return case.run(batch, targeted=targeted, eps=budget(case), queries=QUERIES, **more)
+    queries = LABELS if Access.LABEL in case.info.needs else QUERIES
+    return case.run(batch, targeted=targeted, eps=budget(case), queries=queries, **more)
 
 
 def test_white_box_beats_its_control(case):

@@ -16,7 +16,7 @@ from carom.common.boundary import GeoDA, SurFree
 from carom.common.decision import DecisionSearch
 from carom.common.errors import UnknownName
 from carom.common.problem import Access
-from carom.common.proposals import Directions
+from carom.common.proposals import Directions, portion
 from carom.common.rng import Rng
 from carom.common.scores import Bandits
 from carom.common.search import Everywhere, RandomSearch, Turn, shrinking
@@ -133,18 +133,10 @@ class Bumps(Everywhere):
         return (values * inside)[:, None]
 
 
-LEAST = 7  # tiles or waves along a side: coarser ones could not draw what an image shows
-
-
-def portion(share: float, side: int) -> int:
-    """How many tiles or waves go along a side of so many pixels."""
-    return min(side, max(LEAST, round(share * side)))
-
-
 @dataclass(frozen=True)
 class Tiles:
     """Images as squares of one value: the tiling prior of Bandits (Ilyas, Engstrom and Madry 2019, section 3.2). Along
-    each side there are `share` as many tiles as pixels, and no fewer than `LEAST`; the paper's 50 of 299 are .17."""
+    each side there are `share` as many tiles as pixels, and no fewer than 7; the paper's 50 of 299 are .17."""
 
     share: float = 0.25
 
@@ -161,7 +153,7 @@ class Tiles:
 @dataclass(frozen=True)
 class Smooth:
     """Random images of the lowest `share` of the frequencies of the cosine transform along each side, and no fewer than
-    `LEAST`: where SurFree and GeoDA look for directions."""
+    7: where SurFree and GeoDA look for directions."""
 
     share: float = 0.25
 
@@ -230,10 +222,10 @@ def auto(steps: int = 100, restarts: int = 1, targets: int = 9, queries: int = 5
 
 
 def simba(
-    queries: int = 1000, step: float = 0.2, basis: str = "pixel", share: float = 0.5, keep_going: bool = False
+    queries: int = 1000, step: float = 0.2, basis: str = "dct", share: float = 0.25, keep_going: bool = False
 ) -> RandomSearch:
-    """Random search along orthonormal directions: basis=pixel, or basis=dct with the lowest `share` of frequencies. A step
-    is a share of the radius."""
+    """Random search along orthonormal directions: basis=dct, cosines of the lowest `share` of frequencies along each
+    side, or basis=pixel. A step is a share of the radius."""
     if basis not in ("pixel", "dct"):
         raise UnknownName("basis", basis, ("pixel", "dct"))
     return RandomSearch(Directions(step, share, basis == "dct", axes=2), queries=queries, keep_going=keep_going)
@@ -249,20 +241,20 @@ def bandits(
     share: float = 0.25,
     size: float = 0.1,
     explore: float = 1.0,
-    eta: float = 0.05,
-    rate: float = 1.0,
+    eta: float = 0.5,
+    rate: float = 0.3,
     loss: str = "ce",
 ) -> Ascent:
     """Steps along a remembered gradient in tiles, `share` as many as pixels along a side, refined by two questions a step."""
     return estimated(Bandits(Tiles(share), explore, eta, rate), queries, size, 0.0, loss)
 
 
-def surfree(queries: int = 1000, share: float = 0.5) -> DecisionSearch:
+def surfree(queries: int = 1000, share: float = 0.25) -> DecisionSearch:
     """Circles through the boundary in random planes, spanned by the lowest `share` of the frequencies."""
     return DecisionSearch(SurFree(Smooth(share)), queries)
 
 
-def geoda(queries: int = 1000, probes: int = 30, share: float = 0.5) -> DecisionSearch:
+def geoda(queries: int = 1000, probes: int = 30, share: float = 0.25) -> DecisionSearch:
     """The normal of the boundary from `probes` questions at first, among the lowest `share` of the frequencies."""
     return DecisionSearch(GeoDA(probes, Smooth(share)), queries)
 
