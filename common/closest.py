@@ -36,7 +36,7 @@ class Scene(NamedTuple):
     ball: Ball
     space: Box
     radius: Tensor  # float[M]: of the ball
-    index: int = 0
+    number: int = 0
     steps: int = 0
     size: Any = None  # float[M]: of the smallest change found so far; inf before
 
@@ -62,9 +62,9 @@ class Closest:
     """`steps` points along a move, of which each example keeps the nearest whose stored form reaches its goal, measured
     by the threat's norm; then `refine` halvings of the segment between that and the clean input.
 
-    The threat may be infinite. Within a finite one the search stays inside the ball, unless it may `roam`: papers search
-    without bounds and compare with the budget afterwards, and FAB, which comes to the boundary from beyond, is weaker
-    when it is held in. Examples for which no point of the ball reached the goal get back the one whose margin was
+    The threat may be infinite. Within a finite one the search stays inside the ball, unless it may `roam`: papers
+    search without bounds and compare with the budget afterwards, and FAB, which comes to the boundary from beyond, is
+    weaker when it is held in. Examples for which no point of the ball reached the goal get back the one whose margin was
     largest, or the point of the ball that was nearest to it.
 
     An example leaves the search when a gradient is not finite, when its first is zero, and with `stop` as soon as it
@@ -95,7 +95,7 @@ class Closest:
         end, live = track, torch.arange(len(x0), device=x0.device)
         everyone = oracle
         for index in range(self.steps):
-            scene = scene._replace(index=index)
+            scene = scene._replace(number=index)
             look = self._masked(self.move.look(oracle, aim, x), oracle)
             track, size = self._judged(track, look, scene, oracle, first=index == 0)
             scene = scene._replace(size=torch.minimum(scene.size, size))

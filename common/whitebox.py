@@ -55,8 +55,8 @@ def fmn(steps: int = 100, gamma: float = 0.05, size: float = 1.0) -> Closest:
 
 
 def cw(steps: int = 200, searches: int = 9, rate: float = 0.05, weight: float = 1e-3, kappa: float = 0.0) -> Closest:
-    """`searches` weights, `steps` steps for each; with one search, `weight` is the weight. The paper's steps are 10 000 at
-    a rate of .01."""
+    """`searches` weights, `steps` steps for each; with one search, `weight` is the weight. The paper's steps are 10 000
+    at a rate of .01."""
     return Closest(Penalised(searches=searches, rate=rate, weight=weight, kappa=kappa), steps * searches)
 
 

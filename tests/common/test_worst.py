@@ -74,12 +74,12 @@ def test_zero_gradients_are_noted_and_scores_go_on():
 
 
 def test_answers_that_vary_are_noted():
-    result, notes = noted(Brightness(lambda logits: logits + torch.randn_like(logits)))
+    _, notes = noted(Brightness(lambda logits: logits + torch.randn_like(logits)))
     assert any("asked again" in words for words in notes)
 
 
 def test_probabilities_are_noted():
-    result, notes = noted(Brightness(lambda logits: logits.softmax(1)))
+    _, notes = noted(Brightness(lambda logits: logits.softmax(1)))
     assert any("probabilities" in words for words in notes)
 
 

@@ -64,8 +64,8 @@ def test_ddn_is_foolboxs(world):
 
 @pytest.mark.parametrize(("norm", "peer"), [(Linf, "LinfDeepFoolAttack"), (L2, "L2DeepFoolAttack")])
 def test_deepfool_is_foolboxs(norm, peer, world):
-    """torchattacks' DeepFool (L2 only) lacks the least step, and on black pixels often stops short of the boundary: of 60
-    images it fooled 59 % where these fool all."""
+    """torchattacks' DeepFool (L2 only) lacks the least step, and on black pixels often stops short of the boundary: of
+    60 images it fooled 59 % where these fool all."""
     one, other = ours(deepfool(), world, norm(math.inf)), foolboxs(getattr(foolbox.attacks, peer)(), world)
     assert (one - other).abs().max() < 1e-4
     assert sizes(one, world, norm).isfinite().all()
