@@ -15,7 +15,7 @@ from carom.common.problem import Batch, Problem, Result
 from carom.common.rng import Rng
 from carom.common.runs import End, best_of_runs
 from carom.common.spaces import Box
-from carom.common.threats import Ball, column
+from carom.common.threats import Ball, column, confine
 
 
 class Look(NamedTuple):
@@ -36,7 +36,7 @@ class Scene(NamedTuple):
     ball: Ball
     space: Box
     radius: Tensor  # float[M]: of the ball
-    index: int = 0
+    number: int = 0
     steps: int = 0
     size: Any = None  # float[M]: of the smallest change found so far; inf before
 
@@ -62,9 +62,10 @@ class Closest:
     """`steps` points along a move, of which each example keeps the nearest whose stored form reaches its goal, measured
     by the threat's norm; then `refine` halvings of the segment between that and the clean input.
 
-    The threat may be infinite. Within a finite one the search never leaves the ball: what it cannot reach inside, the
-    attack does not reach, and hands back the point of the ball with the largest margin instead. Papers search without
-    bounds and compare with the budget afterwards.
+    The threat may be infinite. Within a finite one the search stays inside the ball, unless it may `roam`: papers
+    search without bounds and compare with the budget afterwards, and FAB, which comes to the boundary from beyond, is
+    weaker when it is held in. Examples for which no point of the ball reached the goal get back the one whose margin was
+    largest, or the point of the ball that was nearest to it.
 
     An example leaves the search when a gradient is not finite, when its first is zero, and with `stop` as soon as it
     has reached the goal. Restarts begin at random points, half as far as the best one.
@@ -76,6 +77,7 @@ class Closest:
     targets: int | None = None
     stop: bool = False
     refine: int = 0
+    roam: bool = False
 
     def __call__(self, problem: Problem, batch: Batch, rng: Rng) -> Result:
         return best_of_runs(
@@ -93,7 +95,7 @@ class Closest:
         end, live = track, torch.arange(len(x0), device=x0.device)
         everyone = oracle
         for index in range(self.steps):
-            scene = scene._replace(index=index)
+            scene = scene._replace(number=index)
             look = self._masked(self.move.look(oracle, aim, x), oracle)
             track, size = self._judged(track, look, scene, oracle, first=index == 0)
             scene = scene._replace(size=torch.minimum(scene.size, size))
@@ -108,17 +110,15 @@ class Closest:
                 break
             if index + 1 < self.steps:
                 x, state = self.move.next(scene, look, state)
-                x = space.clamp(ball.project(x, scene.x0))
+                x = scene.x0 + confine(x - scene.x0, oracle.batch.mask())
+                x = space.clamp(x if self.roam else ball.project(x, scene.x0))
         return self._refined(everyone, end.put(live, track))
 
     def _start(self, scene: Scene, oracle: Oracle, rng: Rng, known: Tensor) -> Tensor:
         """A random change, half as large as the smallest known or the ball; none where both are infinite."""
-        mask = oracle.batch.mask()
-        noise = scene.ball.noise(scene.x0, rng.fold("start"))
+        noise = confine(scene.ball.noise(scene.x0, rng.fold("start")), oracle.batch.mask())
         size = torch.minimum(known, scene.radius) / 2
-        return column(torch.where(size.isfinite(), size, 0.0), noise) * scene.ball.step(
-            noise if mask is None else noise * mask
-        )
+        return column(torch.where(size.isfinite(), size, 0.0), noise) * scene.ball.step(noise)
 
     @staticmethod
     def _masked(look: Look, oracle: Oracle) -> Look:
@@ -129,12 +129,13 @@ class Closest:
     @staticmethod
     def _judged(track: End, look: Look, scene: Scene, oracle: Oracle, first: bool) -> tuple[End, Tensor]:
         """(the best so far, the size of this point's change where it reaches the goal)"""
-        stored = oracle.store(look.x)
-        size = torch.where(look.reached, scene.ball.norm(stored - scene.x0), torch.inf)
-        x = torch.where(column(look.reached, look.x), stored, look.x)
+        stored, ball = oracle.store(look.x), scene.ball
+        size = torch.where(look.reached, ball.norm(stored - scene.x0), torch.inf)
+        reached = look.reached & ball.allows(stored, scene.x0)
+        x = torch.where(column(reached, look.x), stored, scene.space.clamp(ball.project(look.x, scene.x0)))
         largest = look.grads.flatten(1).abs().amax(1)
         finite = largest.isfinite()
-        here = End(x, look.reached, torch.where(look.reached, -size, look.gap), finite, largest > 0)
+        here = End(x, reached, torch.where(reached, -size, look.gap), finite, largest > 0)
         best = track.or_better(here)
         return best._replace(finite=finite if first else track.finite & finite), size
 

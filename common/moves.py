@@ -181,7 +181,7 @@ class Decoupled(Plain):
         return torch.minimum(torch.full_like(scene.radius, self.radius), scene.radius)
 
     def next(self, scene: Scene, look: Look, radius: Tensor) -> tuple[Tensor, Tensor]:
-        length = annealed(self.size, self.size / 100, scene.index / scene.steps)
+        length = annealed(self.size, self.size / 100, scene.number / scene.steps)
         change = look.x - scene.x0 + length * unit(look.grads[:, 0])
         radius = radius * torch.where(look.reached, 1 - self.gamma, 1 + self.gamma)
         radius = torch.minimum(radius, scene.radius)
@@ -206,7 +206,7 @@ class FastMinimumNorm(Plain):
         return torch.full_like(scene.radius, torch.inf)
 
     def next(self, scene: Scene, look: Look, radius: Tensor) -> tuple[Tensor, Tensor]:
-        progress, grad, ball = scene.index / scene.steps, look.grads[:, 0], scene.ball
+        progress, grad, ball = scene.number / scene.steps, look.grads[:, 0], scene.ball
         gamma = annealed(self.gamma, 0.001, progress)
         boundary = ball.norm(look.x - scene.x0) + look.values[:, 0].abs() / slope(grad, ball).clamp_min(1e-30)
         grown = radius * (1 + gamma)
@@ -258,7 +258,7 @@ class Penalised(Plain):
     def next(self, scene: Scene, look: Look, state: Penalty) -> tuple[Tensor, Penalty]:
         middle, half = self._box(scene)
         state = state._replace(reached=state.reached | look.reached)
-        if (scene.index + 1) % (scene.steps // self.searches) == 0:
+        if (scene.number + 1) % (scene.steps // self.searches) == 0:
             state = self._searched(scene, state)
         else:
             short = column(state.weight * (look.gap < self.kappa), look.x)

@@ -48,17 +48,17 @@ def dlr(logits: Tensor, goal: Goal) -> Tensor:
     """Difference of logits ratio (Croce and Hein 2020, eq. 6 and 7): the margin free of the logits' scale and shift.
 
     Targeted, the paper subtracts the label's logit; here it is the best of all but the target, which is the same until
-    the label has lost, and then still leads to the target. Two classes are too few: it would be the sign of the
-    margin, whose gradient is zero. Targeted, with three, the denominator is the spread of all logits.
+    the label has lost, and then still leads to the target. The ratio takes three classes, targeted four: with fewer it
+    is constant wherever the label is first and the target last. Targeted with three it is the margin, undivided.
     """
     if logits.shape[1] < 3:
         raise CaromError(f"loss dlr compares three logits, the model has {logits.shape[1]}: use loss=margin.")
     ordered = logits.sort(1, descending=True).values
     if goal.targets is None:
-        spread = ordered[:, 0] - ordered[:, 2]
-        return margin(logits, goal) / (spread + 1e-12)
-    low = (ordered[:, 2] + ordered[:, 3]) / 2 if ordered.shape[1] > 3 else ordered[:, -1]
-    return margin(logits, goal) / (ordered[:, 0] - low + 1e-12)
+        return margin(logits, goal) / (ordered[:, 0] - ordered[:, 2] + 1e-12)
+    if logits.shape[1] == 3:
+        return margin(logits, goal)
+    return margin(logits, goal) / (ordered[:, 0] - (ordered[:, 2] + ordered[:, 3]) / 2 + 1e-12)
 
 
 def dlr_or_margin(logits: Tensor, goal: Goal) -> Tensor:

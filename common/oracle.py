@@ -166,8 +166,8 @@ class Oracle:
         return self.problem.goal if rows is None else self.problem.goal.take(rows)
 
     def reached(self, x: Tensor, logits: Tensor) -> Tensor:
-        """bool[N]: whose stored form reaches the goal, given the logits of x. Asked about are only those whose x does and
-        whose stored form is another."""
+        """bool[N]: whose stored form reaches the goal, given the logits of x. Asked about are only those whose x does
+        and whose stored form is another."""
         likely, stored = self.problem.goal.achieved(logits), self.store(x)
         rows = (likely & (stored != x).flatten(1).any(1)).nonzero().squeeze(1)
         if not len(rows):

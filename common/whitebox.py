@@ -36,12 +36,12 @@ def deepfool(steps: int = 50, overshoot: float = 0.02, rivals: int = 9) -> Close
 
 def fab(steps: int = 100, restarts: int = 1, rivals: int = 9) -> Closest:
     """FAB; restarts begin at random points."""
-    return Closest(Adaptive(rivals=rivals), steps, restarts, refine=3)
+    return Closest(Adaptive(rivals=rivals), steps, restarts, refine=3, roam=True)
 
 
 def fab_t(steps: int = 100, restarts: int = 1, targets: int = 9) -> Closest:
     """FAB across the boundary with one class at a time, the likeliest first."""
-    return Closest(Adaptive(rivals=1), steps, restarts, targets, refine=3)
+    return Closest(Adaptive(rivals=1), steps, restarts, targets, refine=3, roam=True)
 
 
 def ddn(steps: int = 100, gamma: float = 0.05, radius: float = 1.0) -> Closest:
@@ -55,8 +55,8 @@ def fmn(steps: int = 100, gamma: float = 0.05, size: float = 1.0) -> Closest:
 
 
 def cw(steps: int = 200, searches: int = 9, rate: float = 0.05, weight: float = 1e-3, kappa: float = 0.0) -> Closest:
-    """`searches` weights, `steps` steps for each; with one search, `weight` is the weight. The paper's steps are 10 000 at
-    a rate of .01."""
+    """`searches` weights, `steps` steps for each; with one search, `weight` is the weight. The paper's steps are 10 000
+    at a rate of .01."""
     return Closest(Penalised(searches=searches, rate=rate, weight=weight, kappa=kappa), steps * searches)
 
 
@@ -66,7 +66,7 @@ def auto(square: Attack, steps: int, restarts: int, targets: int) -> Worst:
     attacks = (
         ("apgd", apgd(steps, restarts)),
         ("apgd-t", AutoPGD(steps, restarts, dlr_or_margin, targets)),
-        ("fab-t", Closest(Adaptive(rivals=1), steps, restarts, targets, stop=True)),
+        ("fab-t", Closest(Adaptive(rivals=1), steps, restarts, targets, stop=True, roam=True)),
         ("square", square),
     )
     return Worst(attacks, gradients=("apgd", "apgd-t", "fab-t"))

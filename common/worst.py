@@ -92,11 +92,11 @@ def answer_notes(clean: Tensor, again: Tensor) -> dict[str, Tensor]:
     """What the answers to the clean inputs, asked twice, say against an attack by gradients: words -> bool[N]."""
     size = clean.norm(dim=1).clamp_min(1e-10)
     shares = (clean >= 0).all(1) & ((clean.sum(1) - 1).abs() < ALIKE)
-    few = torch.full_like(shares, clean.shape[1] < 3)
+    few = torch.full_like(shares, clean.shape[1] < 4)
     return {
         "were answered otherwise when asked again: average gradients over the randomness (EOT)": (
             (clean - again).norm(dim=1) > ALIKE * size
         ),
         "were answered with probabilities where logits are expected: gradients vanish with confidence": shares,
-        "have two classes, for which the loss dlr is not defined: its attacks climbed the margin": few,
+        "have fewer than four classes, where the targeted loss dlr is not defined: the margin was climbed instead": few,
     }

@@ -175,14 +175,13 @@ def waves(count: int, length: int) -> Tensor:
 
 
 SPARSE_SCHEDULE = ((0.0, 2), (0.005, 4), (0.02, 5), (0.05, 6), (0.1, 8), (0.2, 10), (0.4, 12), (0.6, 15), (0.8, 20))
-"""From which share of the budget on the number of replaced pixels is divided by what (released code of Croce et al. 2022,
-whose paper gives it as a figure)."""
+"""From which share of the budget on the number of replaced pixels is divided by what (released code)."""
 
 
 @dataclass(frozen=True)
 class Sparse(Everywhere):
-    """A set of pixels at corners of the colour cube, some of which are replaced by others (Sparse-RS, Croce et al. 2022,
-    Alg. 1 for L0). The released code draws the same places for all images at each step; here each has its own."""
+    """A set of pixels at corners of the colour cube, some of which are replaced by others (Sparse-RS, Croce et al.
+    2022, Alg. 1 for L0). The released code draws the same places for all images at each step; here each has its own."""
 
     alpha: float = 0.3  # share of the set in the first replacement
     pixels: int = 0
