@@ -203,6 +203,7 @@ def compare(contest: Contest, name: str, repeats: int) -> dict[str, Any]:
         "model": name,
         "peer": f"textattack 0.3.11 {RANKINGS[contest.peer]}",
         "examples": len(batch),
+        "repeats": repeats,
         "ours_seconds": round(seconds, 3),
         "peer_seconds": round(peer_seconds, 3),
         "ratio": round(peer_seconds / seconds, 2),
@@ -250,7 +251,11 @@ def main(as_json: bool, repeats: int, models: tuple[str, ...], only: tuple[str, 
     keep_freed_memory()
     torch.set_num_threads(1)
     chosen = [contest for contest in CONTESTS if not only or contest.name.startswith(tuple(only))]
-    rows = [compare(contest, name, repeats) for contest in chosen for name in models or MODELS]
+    rows = []
+    for contest in chosen:
+        for name in models or MODELS:
+            rows.append(compare(contest, name, repeats))
+            click.echo(json.dumps(rows[-1]), err=True)
     if as_json:
         click.echo(json.dumps(rows, indent=2))
     else:
