@@ -8,6 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
 
 from carom.common.errors import CaromError
 from carom.common.problem import Status
@@ -19,7 +23,6 @@ from carom.common.substitution import (
     Editable,
     Found,
     Lean,
-    Move,
     Search,
     Try,
     affordable,
@@ -69,7 +72,7 @@ def best_of(members: Sequence[Member]) -> Member:
     return max(members, key=lambda m: (m.reached, m.score))
 
 
-def _within(example: Editable, chosen: Chosen, draws: Draws) -> Chosen:
+def _within(example: Editable, chosen: Chosen, draws: Draws) -> dict[int, int]:
     """The edit without as many of its changes, at random, as the limit does not allow."""
     kept = dict(chosen)
     while spent(example, kept) > example.limit:
@@ -92,7 +95,7 @@ def perturbed(
 ) -> Generator[Ask, Answer, tuple[list[Member], bool]]:
     """Each member with one random site at its best option, if that is better than what it was; and whether the query
     budget is used up."""
-    rows: list[Chosen] = []
+    rows: list[dict[int, int]] = []
     owners: list[int] = []
     for at, member in enumerate(members):
         site = _site(example, member, draws, again)
@@ -296,17 +299,17 @@ class Climb:
                 continue
             answer = yield Ask(rows)
             over = answer.over
-            for row, score, reached in zip(rows, answer.scores, answer.reached, strict=False):
+            for tried, score, reached in zip(rows, answer.scores, answer.reached, strict=False):
                 if (reached, score) > (now.reached, now.score + answer.tie):
-                    now = Member(row, score, reached)
+                    now = Member(tried, score, reached)
         return Found(now.chosen, now.reached, score=now.score)
 
 
 @dataclass(frozen=True)
 class LabelsOnly:
-    """A search that looks at labels and at no score: a random edit as large as the limit that is adversarial, from which
-    one change after another is taken back as long as it stays so (Liu et al. 2023, HQA-Attack, section 3.2; Ye et al.
-    2022, LeapAttack, begins so too). `samples`: random edits tried.
+    """A search that looks at labels and at no score: a random edit as large as the limit that is adversarial, from
+    which one change after another is taken back as long as it stays so (Liu et al. 2023, HQA-Attack, section 3.2; Ye
+    et al. 2022, LeapAttack, begins so too). `samples`: random edits tried.
 
     What follows there, exchanging the remaining words for more similar ones, is left out: options have no order here.
     """
@@ -366,11 +369,11 @@ class Relaxed:
     """Gradient ascent on a distribution over the options of every word, whose samples are relaxed by Gumbel-softmax
     (Guo et al. 2021, Gradient-based adversarial attacks against text transformers, section 3).
 
-    Each step draws `samples` relaxed texts; Adam with rate `rate` climbs the mean of their objective less `fluency` times
-    the expected share of words changed, which stands in for the paper's terms of similarity and perplexity: options
-    are the threat's, not the whole vocabulary. `start` is the log-weight of a word's own place at first (15 in the paper,
-    where every token may become any other). In the end the words that have left their place are changed, the surest
-    first, one more in each of the rows that are asked; then `tries` samples of the distribution.
+    Each step draws `samples` relaxed texts; Adam with rate `rate` climbs their objective, scaled to a largest slope of
+    1, with `fluency` in favour of each word as it was: that stands in for the paper's terms of similarity and
+    perplexity, and options are the threat's, not the whole vocabulary. `start` is the log-weight of a word's own place
+    at first (15 in the paper, where every token may become any other). In the end the words that have left their place
+    are changed, the surest first, one more in each of the rows that are asked; then `tries` samples are.
     """
 
     steps: int = 30
@@ -391,92 +394,96 @@ class Relaxed:
         stop = ended(clean, example)
         if stop is not None:
             return stop
-        over = clean.over
-        sizes = list(example.sizes)
-        places: list[Move] = [(site, option) for site, size in enumerate(sizes) for option in range(-1, size) if size]
-        weights = [self.start if option < 0 else 0.0 for _, option in places]
-        first, second, penalty = [0.0] * len(places), [0.0] * len(places), self.fluency
-        blocks = _blocks(places)
-        draws = Draws(rng.fold("gumbel"))
+        over, sizes = clean.over, list(example.sizes)
+        field = _Field(sizes)
+        weights = np.where(field.own, self.start, 0.0)
+        first, second = np.zeros_like(weights), np.zeros_like(weights)
         for step in range(1, self.steps + 1):
             if over:
                 break
-            slope = [0.0] * len(places)
-            for _ in range(self.samples):
-                mixed = _softmax(weights, blocks, self.temperature, draws)
-                mixture = [[0.0] * size for size in sizes]
-                for (site, option), value in zip(places, mixed, strict=True):
-                    if option >= 0:
-                        mixture[site][option] = value
-                gains = yield Lean({}, mixture)
+            slope = np.zeros_like(weights)
+            for sample in range(self.samples):
+                mixed = field.softmax(weights / self.temperature + self._noise(rng.fold("gumbel", step, sample), field))
+                gains = yield Lean({}, field.split(mixed))
                 if gains is None:
                     over = True
                     break
                 if isinstance(gains, Status):
                     return Found({}, False, gains) if step == 1 else Found({}, False)
-                scale = max((abs(gain) for own in gains for gain in own), default=0.0) or 1.0
-                gain = [penalty if option < 0 else gains[site][option] / scale for site, option in places]
-                for begin, end in blocks:
-                    mean = math.fsum(mixed[n] * gain[n] for n in range(begin, end))
-                    for n in range(begin, end):
-                        slope[n] += mixed[n] * (gain[n] - mean) / self.temperature / self.samples
-            for n, value in enumerate(slope):  # Adam
-                first[n] = 0.9 * first[n] + 0.1 * value
-                second[n] = 0.999 * second[n] + 0.001 * value * value
-                rise = first[n] / (1 - 0.9**step)
-                weights[n] += self.rate * rise / (math.sqrt(second[n] / (1 - 0.999**step)) + 1e-8)
-        return (yield from self._settle(example, clean.scores[0], over, places, weights, blocks, draws))
+                gain = np.full_like(weights, self.fluency)
+                flat = np.array([value for own in gains for value in own])
+                gain[~field.own] = flat / (np.abs(flat).max() or 1.0)
+                slope += mixed * (gain - field.spread(np.add.reduceat(mixed * gain, field.begin)))
+            slope /= self.temperature * self.samples
+            first, second = 0.9 * first + 0.1 * slope, 0.999 * second + 0.001 * slope**2  # Adam
+            weights = weights + self.rate * (first / (1 - 0.9**step)) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
+        return (yield from self._settle(example, clean.scores[0], over, field, weights, rng))
+
+    def _noise(self, rng: Rng, field: _Field) -> NDArray[np.float64]:
+        drawn = rng.uniform(len(field.own))[0].double().numpy()
+        return -np.log(-np.log(drawn.clip(1e-12, 1 - 1e-12))) / self.temperature
 
     def _settle(
         self,
         example: Editable,
         score: float,
         over: bool,
-        places: Sequence[Move],
-        weights: Sequence[float],
-        blocks: Sequence[tuple[int, int]],
-        draws: Draws,
+        field: _Field,
+        weights: NDArray[np.float64],
+        rng: Rng,
     ) -> Search:
         """The best of the texts that the distribution stands for."""
-        lead = []
-        for begin, end in blocks:
-            top = max(range(begin + 1, end), key=lambda n: (weights[n], -n))
-            lead.append((weights[top] - weights[begin], places[top]))
-        lead.sort(key=lambda pair: (-pair[0], pair[1]))
+        away = np.where(field.own, -np.inf, weights)
+        lead = np.maximum.reduceat(away, field.begin) - weights[field.begin]
+        tops = field.first(away)
         rows: list[Chosen] = [{}]
-        for _, (site, option) in lead:
-            if spent(example, row := {**rows[-1], site: option}) <= example.limit:
+        for n in np.argsort(-lead, kind="stable").tolist():
+            if spent(example, row := {**rows[-1], **field.move(tops[n])}) <= example.limit:
                 rows.append(row)
-        for _ in range(self.tries):
-            sample = _softmax(weights, blocks, self.temperature, draws)
-            picks = [places[max(range(begin, end), key=lambda n: sample[n])] for begin, end in blocks]
-            rows.append(_within(example, {site: option for site, option in picks if option >= 0}, draws))
+        draws = Draws(rng.fold("settle"))
+        for sample in range(self.tries):
+            noisy = weights / self.temperature + self._noise(rng.fold("sample", sample), field)
+            picked = {site: option for at in field.first(noisy) for site, option in field.move(at).items()}
+            rows.append(_within(example, picked, draws))
         best = Member({}, score, False)
         asked = [row for row in dict.fromkeys(tuple(sorted(row.items())) for row in rows) if row]
         if not over and asked:
-            answer = yield Ask([dict(row) for row in asked])
-            for row, value, reached in zip(asked, answer.scores, answer.reached, strict=False):
+            answer = yield Ask([dict(pairs) for pairs in asked])
+            for pairs, value, reached in zip(asked, answer.scores, answer.reached, strict=False):
                 stops = enough(best.score, best.reached, self.until)
                 if not stops and (reached, value) > (best.reached, best.score + answer.tie):
-                    best = Member(dict(row), value, reached)
+                    best = Member(dict(pairs), value, reached)
         return Found(best.chosen, best.reached, score=best.score)
 
 
-def _blocks(places: Sequence[Move]) -> list[tuple[int, int]]:
-    """Where the places of each site begin and end."""
-    starts = [n for n, (_, option) in enumerate(places) if option < 0]
-    return list(zip(starts, [*starts[1:], len(places)], strict=True))
+class _Field:
+    """The places of an example: for each site that has options, its own place and one for each option, in a row."""
 
+    def __init__(self, sizes: Sequence[int]) -> None:
+        self.sizes = sizes
+        self.moves = [(site, option) for site, size in enumerate(sizes) for option in range(-1, size) if size]
+        self.own = np.array([option < 0 for _, option in self.moves])
+        self.begin = np.flatnonzero(self.own)
+        self.counts = np.diff(np.append(self.begin, len(self.moves)))
 
-def _softmax(
-    weights: Sequence[float], blocks: Sequence[tuple[int, int]], temperature: float, draws: Draws
-) -> list[float]:
-    """A relaxed sample of each site's distribution."""
-    noisy = [(w - math.log(-math.log(max(draws.number(), 1e-12)) + 1e-12)) / temperature for w in weights]
-    found: list[float] = []
-    for begin, end in blocks:
-        top = max(noisy[begin:end])
-        powers = [math.exp(value - top) for value in noisy[begin:end]]
-        total = math.fsum(powers)
-        found += [power / total for power in powers]
-    return found
+    def spread(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """A number for each site, at all of its places."""
+        return np.repeat(values, self.counts)
+
+    def softmax(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        powers = np.exp(values - self.spread(np.maximum.reduceat(values, self.begin)))
+        return powers / self.spread(np.add.reduceat(powers, self.begin))
+
+    def first(self, values: NDArray[np.float64]) -> list[int]:
+        """The place of the highest value of each site."""
+        ends = [*self.begin.tolist(), len(values)]
+        return [a + int(values[a:b].argmax()) for a, b in pairwise(ends)]
+
+    def move(self, at: int) -> dict[int, int]:
+        site, option = self.moves[at]
+        return {site: option} if option >= 0 else {}
+
+    def split(self, values: NDArray[np.float64]) -> list[list[float]]:
+        """[site][option]"""
+        flat = iter(values[~self.own].tolist())
+        return [[next(flat) for _ in range(size)] for size in self.sizes]

@@ -478,8 +478,8 @@ class Lockstep:
         admits: Callable[[Sequence[int], Sequence[Any]], list[bool]] | None = None,
     ) -> None:
         """`queries` is the budget of each example. `admits(owners, inputs)` says which edits are allowed as a whole:
-        others are not asked about, cost nothing, and score -inf. At most `rows` rows, and about `cells` tokens, go through the
-        model at once; a GPU takes sixteen times as many."""
+        others are not asked about, cost nothing, and score -inf. At most `rows` rows, and about `cells` tokens, go
+        through the model at once; a GPU takes sixteen times as many."""
         self.model, self.examples, self.goal, self.limit = model, examples, goal, queries
         self.admits = admits
         self._admitted: list[dict[Hashable, bool]] = [{} for _ in examples]

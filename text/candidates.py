@@ -28,7 +28,17 @@ class Candidates(Hashable, Protocol):
 
 
 class Merged(str):
-    """An option that takes the place of a word and of the one behind it. It counts as two changes."""
+    """An option that takes the place of a word and of the one behind it. It counts as two changes, and is not the
+    option of the same letters that takes the place of one word."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Merged) and str.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(("merged", str(self)))
 
 
 def is_free(candidates: Any) -> bool:

@@ -24,41 +24,11 @@ from carom.text.words import Word, split_words
 Pairs = Sequence[tuple[str, str]]
 """(edited, clean)"""
 
-NEGATIONS = frozenset(
-    [
-        "no",
-        "not",
-        "never",
-        "none",
-        "nobody",
-        "nothing",
-        "nowhere",
-        "neither",
-        "nor",
-        "without",
-        "hardly",
-        "scarcely",
-        "barely",
-        "cannot",
-        "can't",
-        "don't",
-        "doesn't",
-        "didn't",
-        "isn't",
-        "aren't",
-        "wasn't",
-        "weren't",
-        "won't",
-        "wouldn't",
-        "shouldn't",
-        "couldn't",
-        "mustn't",
-        "haven't",
-        "hasn't",
-        "hadn't",
-        "ain't",
-    ]
-)
+_NEGATIONS = """
+no not never none nobody nothing nowhere neither nor without hardly scarcely barely cannot can't don't doesn't didn't
+isn't aren't wasn't weren't won't wouldn't shouldn't couldn't mustn't haven't hasn't hadn't ain't
+"""
+NEGATIONS = frozenset(_NEGATIONS.split())
 TAGGERS = ("wordnet", "nltk")
 
 

@@ -93,7 +93,7 @@ class WordPieceEncoder:
         self.empty: tuple[int, ...] = ()
 
     def pieces(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
-        """The ids of each piece of a text, without [CLS] and [SEP], however long: no word piece reaches over a space."""
+        """The ids of each piece of a text, without [CLS] and [SEP], however long: no token reaches over a space."""
         clean = [_SURROGATE.sub("\ufffd", text) for text in texts]
         return [tuple(e.ids) for e in self._whole.encode_batch(clean, add_special_tokens=False)]
 

@@ -1,6 +1,6 @@
 """Changes after which an answer should be the same: other names, places and numbers, contractions, typos.
 
-Ribeiro, Wu, Guestrin and Singh 2020, Beyond accuracy: behavioral testing of NLP models with CheckList, sections 2 and 3.
+Ribeiro et al. 2020, Beyond accuracy: behavioral testing of NLP models with CheckList, sections 2 and 3.
 """
 
 from __future__ import annotations

@@ -117,7 +117,12 @@ def _predicted(
             places.append(len(left) + len(put) - (1 if place == "insert" or not masked else len(mask)))
         rows = asked + [asked[0]] * (ROWS - len(asked))
         encoded = tokenizer(
-            rows, return_tensors="pt", padding=True, truncation=True, max_length=_limit(model, tokenizer)
+            rows,
+            return_tensors="pt",
+            return_token_type_ids=False,
+            padding=True,
+            truncation=True,
+            max_length=_limit(model, tokenizer),
         )
         with torch.inference_mode():
             logits = model(**encoded).logits.float()
@@ -155,7 +160,8 @@ def sentence_vectors(texts: Sequence[str]) -> Tensor:
         part = new[start : start + 64]
         for text, vector in zip(part, _sentence_vectors(part), strict=True):
             cells[text][0] = vector.clone()
-    return torch.stack([cells[text][0] for text in texts]) if texts else torch.zeros(0, 384)  # type: ignore[arg-type]
+    known = [vector for text in texts if (vector := cells[text][0]) is not None]
+    return torch.stack(known) if known else torch.zeros(0, 384)
 
 
 def _sentence_vectors(texts: Sequence[str]) -> Tensor:
@@ -183,7 +189,13 @@ def perplexity(lm: str, text: str, masked: bool = False) -> float:
     """exp of the mean negative log-likelihood of the tokens: by a causal model or, `masked`, by a masked one that reads
     the text as it is (a pseudo-perplexity in one pass, lower than that of masking each token). inf for no tokens."""
     model, tokenizer = _loaded("AutoModelForMaskedLM" if masked else "AutoModelForCausalLM", lm)
-    encoded = tokenizer(text, return_tensors="pt", truncation=True, max_length=_limit(model, tokenizer))
+    encoded = tokenizer(
+        text,
+        return_tensors="pt",
+        return_token_type_ids=False,  # some decoders would add them up
+        truncation=True,
+        max_length=_limit(model, tokenizer),
+    )
     ids = encoded["input_ids"]
     if ids.shape[1] < 2:
         return float("inf")

@@ -56,7 +56,8 @@ class WordCnn(TokenNetwork):
         Only windows over the change are computed; of the others their maximum is known. What a word adds to a window
         is computed once for all places that it stands in.
         """
-        widest = max(convolve.weight.shape[2] for convolve in self.convolutions)
+        layers = [layer for layer in self.convolutions if isinstance(layer, nn.Conv1d)]
+        widest = max(layer.weight.shape[2] for layer in layers)
         around = changes.around(ids, widest - 1)  # [R, most + 2 * (widest - 1)]
         vectors, at = torch.cat([ids.flatten(), around.flatten()]).unique(return_inverse=True)
         at, near = at[: ids.numel()].view_as(ids), at[ids.numel() :].view_as(around)
@@ -65,20 +66,21 @@ class WordCnn(TokenNetwork):
         embedded = torch.cat([embedded, embedded.new_zeros(1, embedded.shape[1])])
         lengths, peaks = (ids != 0).sum(1), []
         after = lengths[changes.rows] - changes.stop + changes.start + changes.count
-        for convolve in self.convolutions:
-            width = convolve.weight.shape[2]
+        for layer in layers:
+            width, bias = layer.weight.shape[2], layer.bias
+            assert bias is not None
             before = width // 2
             # What each word adds to a window in whose j-th place it stands: [words, width, filters].
-            adds = (embedded @ convolve.weight.permute(1, 2, 0).flatten(1)).view(len(embedded), width, -1)
+            adds = (embedded @ layer.weight.permute(1, 2, 0).flatten(1)).view(len(embedded), width, -1)
             padded = F.pad(at, (before, width - 1 - before), value=int(zero))
-            seen = _windows(adds, padded, convolve.bias) * (ids != 0)[:, :, None]  # 0 is the least a maximum can be
+            seen = _windows(adds, padded, bias) * (ids != 0)[:, :, None]  # 0 is the least a maximum can be
             none = seen.new_zeros(len(ids), 1, seen.shape[2])
             upto = torch.cat([none, running_maximum(seen)], 1)  # of the windows before p
             beyond = torch.cat([running_maximum(seen.flip(1)).flip(1), none], 1)  # of the windows from p on
             first = changes.start + before - width + 1  # the first window over the change
             behind = (changes.stop + before).clamp(max=ids.shape[1])
             peak = torch.maximum(upto[changes.rows, first.clamp(min=0)], beyond[changes.rows, behind])
-            fresh = _windows(adds, near[:, widest - width : near.shape[1] - widest + width], convolve.bias)
+            fresh = _windows(adds, near[:, widest - width : near.shape[1] - widest + width], bias)
             window = first[:, None] + torch.arange(fresh.shape[1])
             inside = (window >= 0) & (window < after[:, None]) & (window < (first + changes.count + width - 1)[:, None])
             peaks.append(torch.maximum(peak, (fresh * inside[:, :, None]).amax(1)))

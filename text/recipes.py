@@ -1,7 +1,7 @@
 """Attacks of the literature as compositions: a search, where new words come from, and what the text must keep.
 
-What a recipe brings along replaces the candidates of the threat; its constraints are added to the threat's own. How many
-words may be changed is always the threat's to say, so that attacks are compared within one budget.
+What a recipe brings along replaces the candidates of the threat; its constraints are added to the threat's own. How
+many words may be changed is always the threat's to say, so that attacks are compared within one budget.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def _similar(least: float) -> Similar | None:
 def textfooler(vectors: str = MINILM, similarity: float = 0.5, until: float | None = None) -> WordAttack:
     """Neighbours of the same part of speech, words ranked by leaving each out, whole text still similar.
 
-    Departures: MiniLM for the Universal Sentence Encoder, over the whole text; WordNet's parts of speech for a tagger's;
-    the best option of a word is taken, not the most similar one that fools.
+    Departures: MiniLM for the Universal Sentence Encoder, over the whole text; WordNet's parts of speech for a
+    tagger's; the best option of a word is taken, not the most similar one that fools.
     """
     source = Neighbours(vectors, most=50, least=0.4)
     return attack(GreedySites("delete", until=until), source, PartOfSpeech(), _similar(similarity))
@@ -77,8 +77,8 @@ def bert_attack(
 
 
 def bae(lm: str | None = None, most: int = 50, similarity: float = 0.5, until: float | None = None) -> WordAttack:
-    """What a masked language model puts in place of a masked word (BAE-R), of its part of speech; words ranked by leaving
-    each out. Departure: MiniLM for the Universal Sentence Encoder; predictions of the clean text."""
+    """What a masked language model puts in place of a masked word (BAE-R), of its part of speech; words ranked by
+    leaving each out. Departure: MiniLM for the Universal Sentence Encoder; predictions of the clean text."""
     source = MaskedLm(named(lm, "bae"), most=most)
     return attack(GreedySites("delete", until=until), source, PartOfSpeech(), _similar(similarity))
 
@@ -93,8 +93,8 @@ def clare(lm: str | None = None, most: int = 20, similarity: float = 0.5, until:
 def alzantot(
     vectors: str = MINILM, samples: int = 60, steps: int = 20, lm: str | None = None, until: float | None = None
 ) -> WordAttack:
-    """A genetic search over the eight nearest neighbours. With `lm`, a causal language model that must not find the text
-    more than twice as perplexing (the paper ranks each word's options by one)."""
+    """A genetic search over the eight nearest neighbours. With `lm`, a causal language model that must not find the
+    text more than twice as perplexing (the paper ranks each word's options by one)."""
     likely = None if lm is None else Likely(lm)
     return attack(Genetic(samples, steps, until=until), Neighbours(vectors, most=8, least=0.4), likely)
 
@@ -105,7 +105,7 @@ def iga(vectors: str = MINILM, samples: int = 60, steps: int = 20, until: float 
 
 
 def pso(samples: int = 60, steps: int = 20, until: float | None = None) -> WordAttack:
-    """Particle swarm over the threat's words of the same part of speech (WordNet's for HowNet's sememes, as in LEAP)."""
+    """Particle swarm over the threat's words of the same part of speech (WordNet for HowNet's sememes, as in LEAP)."""
     return attack(Swarm(samples, steps, until=until), None, PartOfSpeech())
 
 
@@ -129,8 +129,8 @@ def a2t(vectors: str = MINILM, similarity: float = 0.7, until: float | None = No
 def kuleshov(
     vectors: str = MINILM, similarity: float = 0.5, lm: str | None = None, until: float | None = None
 ) -> WordAttack:
-    """The neighbour that helps most, of all words, at each step. Departure: MiniLM for skip-thought vectors; its language
-    model only if `lm` names one."""
+    """The neighbour that helps most, of all words, at each step. Departure: MiniLM for skip-thought vectors; its
+    language model only if `lm` names one."""
     likely = None if lm is None else Likely(lm)
     return attack(BestEdits(until=until), Neighbours(vectors, most=15, least=0.4), _similar(similarity), likely)
 

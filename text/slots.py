@@ -186,7 +186,7 @@ class Slots:
             return key
         if steady is None:
             steady = all(len(ids) == len(self.ids[piece]) for piece, ids in key)  # type: ignore[misc]
-        return tuple(c for c in key if self.offsets[c[0]] < self.room) if steady else key  # type: ignore[index]
+        return tuple(c for c in key if self.offsets[c[0]] < self.room) if steady else key  # type: ignore[index,return-value]
 
 
 def _splice(start: int, now: Ids, new: Ids) -> Splice:

@@ -1,4 +1,4 @@
-"""Word vectors and their neighbours: from a file in the text format of word2vec and GloVe, or from MiniLM's word pieces.
+"""Word vectors and their neighbours: from a file in the text format of word2vec and GloVe, or MiniLM's word pieces.
 
 A file is read once and kept as an array beside it in the cache folder (`CAROM_CACHE`, else ~/.cache/carom).
 """

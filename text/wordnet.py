@@ -92,7 +92,7 @@ def inflections(word: str) -> tuple[str, ...]:
 
 
 def _regular(base: str, part: str, irregular: bool) -> list[str]:
-    """The forms that English rules make. Where WordNet lists irregular ones, those of past and comparison are left out."""
+    """The forms that English rules make. Where WordNet lists irregular ones, past and comparison are left out."""
     sibilant = base.endswith(("s", "x", "z", "ch", "sh")) or (
         part == "verb" and base[-2:-1] not in "aeio" and base[-1] == "o"
     )

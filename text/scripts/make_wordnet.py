@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("dictionary", type=Path, help="folder with data.noun, noun.exc and their like")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "assets" / "wordnet.json.gz")
     options = parser.parse_args()
-    table = {}
+    table: dict[str, object] = {}
     for part in ("noun", "verb", "adj", "adv"):
         irregular = exceptions(options.dictionary / f"{part}.exc")
         # The base of a single word may be a phrase ("comics": "comic_strip"), whose synset then counts too.
