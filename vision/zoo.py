@@ -127,7 +127,7 @@ _CIFAR = {
 _FIRST = {"": (0, None, "")}  # suffix: seed, half, what the summary adds
 _SEEDS = _FIRST | {"-s1": (1, None, ", second seed")}
 _HALVES = {"-halfa": (2, 0, ", first half of the data"), "-halfb": (3, 1, ", second half of the data")}
-_VARIANTS = {kind: _SEEDS for kind in _FASHION} | {"resnet": _SEEDS | _HALVES, "cifar-resnet": _SEEDS}
+_VARIANTS = {kind: _SEEDS for kind in _FASHION} | {"resnet": _SEEDS | _HALVES}
 
 
 def _recipes(
