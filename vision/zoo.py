@@ -119,7 +119,7 @@ _CIFAR = {
         Schedule(14, lr=1.5e-3, weight_decay=0.05),
     ),
     "cifar-mixer": _on_cifar(
-        "mlp", "MLP-Mixer for CIFAR-10, patches of 4 x 4 pixels", Mixer, Schedule(6, lr=2e-3, weight_decay=0.05)
+        "mlp", "MLP-Mixer for CIFAR-10, patches of 4 x 4 pixels", Mixer, Schedule(5, lr=2e-3, weight_decay=0.05)
     ),
     "cifar-forest": trees(CIFAR, "random forest on CIFAR-10's raw pixels, 48 trees of 512 leaves", _forest),
 }
@@ -127,7 +127,7 @@ _CIFAR = {
 _FIRST = {"": (0, None, "")}  # suffix: seed, half, what the summary adds
 _SEEDS = _FIRST | {"-s1": (1, None, ", second seed")}
 _HALVES = {"-halfa": (2, 0, ", first half of the data"), "-halfb": (3, 1, ", second half of the data")}
-_VARIANTS = {kind: _SEEDS for kind in _FASHION} | {"resnet": _SEEDS | _HALVES, "cifar-resnet": _SEEDS}
+_VARIANTS = {kind: _SEEDS for kind in _FASHION} | {"resnet": _SEEDS | _HALVES}
 
 
 def _recipes(
