@@ -160,6 +160,8 @@ def one_by_one(spec: str) -> Callable[[Field], Run]:
 
 
 FEW = "steps=10&samples=5"
+STOPS = "pgd?steps=100&size=0.1&stop=true"
+CW = "cw?searches=1&steps=100&weight=1&rate=0.01"
 ROWS = [
     Row("pgd-10", "bare loop", "bim", bare(), same=True),
     Row("mi-10", "bare loop", "mi-fgsm", bare(1.0), same=True),
@@ -167,12 +169,12 @@ ROWS = [
     Row("mi-10", "torchattacks", "mi-fgsm", torchattacks("MIFGSM", eps="eps", alpha="eps/10", steps=10), same=True),
     Row("pgd-10", "foolbox", "bim", foolbox("LinfPGD", rel_stepsize=0.1, steps=10, random_start=False), same=True),
     Row("pgd-10", "art", "bim", art("BasicIterativeMethod", eps="eps", eps_step="eps/10", max_iter=10)),
-    Row("pgd-100 early stop", "torchattacks", "pgd?steps=100&size=0.1&stop=true", torchattacks("PGD", eps="eps", alpha="eps/10", steps=100)),
-    Row("pgd-100 early stop", "foolbox", "pgd?steps=100&size=0.1&stop=true", foolbox("LinfPGD", rel_stepsize=0.1, steps=100)),
+    Row("pgd-100 early stop", "torchattacks", STOPS, torchattacks("PGD", eps="eps", alpha="eps/10", steps=100)),
+    Row("pgd-100 early stop", "foolbox", STOPS, foolbox("LinfPGD", rel_stepsize=0.1, steps=100)),
     Row("apgd-50", "torchattacks", "apgd?steps=50", torchattacks("APGD", eps="eps", steps=50)),
     Row("fab-20", "torchattacks", "fab?steps=20", torchattacks("FAB", eps="eps", steps=20, n_classes=10), least=True),
     Row("square-500", "torchattacks", "square?queries=500", torchattacks("Square", eps="eps", n_queries=500)),
-    Row("cw-100", "torchattacks", "cw?searches=1&steps=100&weight=1&rate=0.01", torchattacks("CW", c=1, steps=100, lr=0.01), "l2", least=True),
+    Row("cw-100", "torchattacks", CW, torchattacks("CW", c=1, steps=100, lr=0.01), "l2", least=True),
     Row("ddn-100", "foolbox", "ddn", foolbox("DDNAttack", bounded=False, steps=100), "l2", least=True),
     Row("fmn-100", "foolbox", "fmn", foolbox("LInfFMNAttack", bounded=False, steps=100), least=True),
     *(
@@ -239,7 +241,8 @@ def main(
     batch = load_data(spec, limit=limit).batch().to(where)
     for name in names:
         model = load_model(name).to(where)
-        assert isinstance(model, TorchModel) and isinstance(model.space, Box)
+        assert isinstance(model, TorchModel)
+        assert isinstance(model.space, Box)
         model.space = replace(model.space, unit=0.0)
         for row in ROWS:
             if only in f"{row.name} {row.peer}":
