@@ -6,7 +6,7 @@ The floor of image and audio rows is a loop of forward, backward, update and pro
 start, with frozen weights and nothing else. `ratio` is our loop over it: the same steps, which also draws the random
 start, counts, and guards against gradients that are not finite. `whole_ratio` is the whole attack over it, which also
 rounds to the stored form within the budget and asks once more whether that fools the model: one forward pass in eleven.
-For text the floor is the forward passes of the very rows that the search sends through the model, already tokenised.
+For text the floor is the model's arithmetic on the very rows that the search asks for, already tokenised.
 
 All run in turns, in one process, on one thread; medians are printed. `parity` is the largest difference between our
 perturbation and the bare loop's before rounding; text rows are the same by construction, so theirs is 0.
@@ -128,21 +128,25 @@ def text_row(name: str, data: Dataset, repeats: int, device: torch.device) -> di
     problem = Problem(model, Goal(batch.labels), threat)
     attack = get_attack("greedy-unk", "text")
     rng = Rng.of(0, batch.ids)
-    rows: list[list[Any]] = []
+    calls: list[tuple[str, tuple[Any, ...]]] = []
     plain = type(model)
 
-    def recorded(self: TextModel, codes: Any) -> Any:
-        rows.append(list(codes))
-        return plain.read(self, codes)
+    def recorded(name: str) -> Callable[..., Any]:
+        def call(self: TextModel, *given: Any) -> Any:
+            calls.append((name, tuple(list(part) for part in given)))
+            return getattr(plain, name)(self, *given)
 
-    model.__class__ = type("Recorder", (plain,), {"read": recorded})
+        return call
+
+    asked = [name for name in ("read", "moved") if hasattr(plain, name)]
+    model.__class__ = type("Recorder", (plain,), {name: recorded(name) for name in asked})
     attack(problem, batch, rng)
     model.__class__ = plain
 
     def floor() -> None:
         with model.frozen(), torch.no_grad():
-            for part in rows:
-                model.read(part)
+            for name, given in calls:
+                getattr(model, name)(*given)
 
     seconds, least = side_by_side((lambda: attack(problem, batch, rng), floor), repeats, device)
     return row("greedy-unk text", name, seconds, least, seconds, 0.0)

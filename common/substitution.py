@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -411,9 +412,9 @@ class Leap:
             return Found({}, False, gains)
         options = {site: steepest(own, 1)[0] for site, own in enumerate(gains) if own}
         order = list(options)
-        order = [order[i] for i in steepest([gains[site][options[site]] for site in order])]
-        while order and spent(example, {site: options[site] for site in order}) > example.limit:
-            order.pop()
+        ranks = steepest([gains[site][options[site]] for site in order])
+        prices = accumulate(example.price(order[i], options[order[i]]) for i in ranks)
+        order = [order[i] for i, price in zip(ranks, prices, strict=True) if price <= example.limit]
         low, count, high = 0, 1, len(order) + 1  # that few were not enough; to be tried; enough
         while low < count < high and not over:
             edit = {site: options[site] for site in order[:count]}
