@@ -8,12 +8,12 @@ from carom.common.attacks import GRADIENT_ATTACKS, LEAF_PATH, SOFT_LEAF_PATH
 from carom.common.modality import AttackInfo
 from carom.common.threats import L2, Linf
 from carom.common.whitebox import INFOS as WHITE_BOX
-from carom.vision.attacks import iterative, query
-from carom.vision.threats import Pixels
+from carom.vision.attacks import iterative, patch, query
+from carom.vision.threats import Patch, Pixels
 
-THREATS = {"linf": Linf, "l2": L2, "l0": Pixels}
+THREATS = {"linf": Linf, "l2": L2, "l0": Pixels, "patch": Patch}
 
 ATTACKS: dict[str, AttackInfo] = {
     info.name: replace(info, threats=tuple(kind for kind in info.threats if kind in THREATS))
-    for info in [*GRADIENT_ATTACKS, *WHITE_BOX, LEAF_PATH, SOFT_LEAF_PATH, *query.INFOS, *iterative.INFOS]
+    for info in [*GRADIENT_ATTACKS, *WHITE_BOX, LEAF_PATH, SOFT_LEAF_PATH, *query.INFOS, *patch.INFOS, *iterative.INFOS]
 }
