@@ -123,7 +123,7 @@ class Ascent:
         """The step before the first, with what objective, transform and surgery are for this batch."""
         x0, threat = oracle.batch.inputs, oracle.problem.threat
         assert isinstance(threat, Ball), "a climb needs a threat with steps and a projection"
-        length = (self.size * threat.bounded(x0)).view(-1, *[1] * (x0.dim() - 1))
+        length = (self.size * threat.stride(x0)).view(-1, *[1] * (x0.dim() - 1))
         with contextlib.ExitStack() as stack:
             objective = stack.enter_context(prepared(self.objective, oracle, rng.fold("objective")))
             transform = stack.enter_context(prepared(self.transform, oracle, rng.fold("transform")))

@@ -61,6 +61,10 @@ class Ball:
             )
         return self.radius(x0)
 
+    def stride(self, x0: Tensor) -> Tensor:
+        """float[N]: how long a step is that is said to be of size 1: the radius, where the norm measures distance."""
+        return self.bounded(x0)
+
     def norm(self, change: Tensor) -> Tensor:
         """float[N]"""
         raise NotImplementedError

@@ -11,16 +11,16 @@ from carom.common.modality import AttackInfo
 from carom.common.threats import L2, Linf
 from carom.common.universal import UAP
 from carom.common.whitebox import INFOS as WHITE_BOX
-from carom.vision.attacks import features, iterative, query, surgery, targeted
+from carom.vision.attacks import features, iterative, patch, query, surgery, targeted
 from carom.vision.attacks.iterative import TRANSFORMS as TRANSFORMS
-from carom.vision.threats import Pixels
+from carom.vision.threats import Patch, Pixels
 
-THREATS = {"linf": Linf, "l2": L2, "l0": Pixels}
+THREATS = {"linf": Linf, "l2": L2, "l0": Pixels, "patch": Patch}
 
 ATTACKS: dict[str, AttackInfo] = {
     info.name: replace(info, threats=tuple(kind for kind in info.threats if kind in THREATS))
     for info in [
         *(*GRADIENT_ATTACKS, *WHITE_BOX, LEAF_PATH, SOFT_LEAF_PATH, *members.INFOS, UAP, *QUERY_ATTACKS),
-        *(*query.INFOS, *iterative.INFOS, *features.INFOS, *surgery.INFOS, *targeted.INFOS),
+        *(*query.INFOS, *patch.INFOS, *iterative.INFOS, *features.INFOS, *surgery.INFOS, *targeted.INFOS),
     ]
 }
