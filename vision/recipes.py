@@ -105,7 +105,7 @@ def network(
 
     def build() -> nn.Module:
         made = kind(pictures.shape, len(pictures.classes), Normalise(pictures.mean, pictures.std))
-        return made.to(memory_format=layout)
+        return made.to(memory_format=layout)  # type: ignore[call-overload]  # torch's annotations lack it
 
     return Architecture(family, summary, build, partial(_train_network, pictures, schedule, erase, noise))
 
