@@ -34,7 +34,7 @@ def folded(module: nn.Module, given: Sequence[Tensor | None]) -> nn.Module | Non
         for name, norm in _followed(fast, given).items():
             _fold(fast, name, norm)
         if any(isinstance(part, nn.Conv2d) for part in fast.modules()):
-            fast = fast.to(memory_format=torch.channels_last)
+            fast = fast.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         after = _plain(fast(*given))
     except Exception:  # a network that cannot be copied or rebuilt is computed as it is
         return None
