@@ -140,8 +140,5 @@ def _realise(oracle: Oracle, threat: Ball, pattern: Tensor, rows: Tensor, fills:
     """The stored inputs that patterns of some rows stand for."""
     part = oracle.batch.take(rows)
     pattern, x0 = confine(pattern, part.mask()), part.inputs
-    if fills:
-        x = threat.extend(pattern, x0)
-    else:
-        x = threat.project(x0 + column(threat.bounded(x0), x0) * pattern, x0)
+    x = threat.extend(pattern, x0) if fills else threat.project(x0 + column(threat.bounded(x0), x0) * pattern, x0)
     return Oracle(oracle.problem, part).store(oracle.problem.model.space.clamp(x))
