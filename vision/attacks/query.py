@@ -197,7 +197,7 @@ def bandits(
     rate: float = 0.03,
     loss: str = "margin",
 ) -> Ascent:
-    """Steps along a gradient remembered in tiles, `share` as many as pixels along a side, and two questions to refine it."""
+    """Steps along a gradient remembered in tiles, `share` as many as pixels along a side; two questions refine it."""
     return estimated(Bandits(Tiles(share), explore, eta, rate), queries, size, 0.0, loss)
 
 
