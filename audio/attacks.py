@@ -63,7 +63,7 @@ def square(queries: int = 1000, p: float = 0.05, keep_going: bool = False) -> Ra
 
 
 def simba(
-    queries: int = 1000, step: float = 0.2, basis: str = "wave", share: float = 0.5, keep_going: bool = False
+    queries: int = 1000, step: float = 0.5, basis: str = "wave", share: float = 0.5, keep_going: bool = False
 ) -> RandomSearch:
     """Random search along orthonormal directions: basis=wave, cosines of the lowest `share` of frequencies as long as
     the sound, or basis=sample. A step is a share of the radius."""
@@ -77,8 +77,8 @@ def bandits(
     size: float = 0.1,
     explore: float = 1.0,
     eta: float = 0.5,
-    rate: float = 0.3,
-    loss: str = "ce",
+    rate: float = 0.03,
+    loss: str = "margin",
 ) -> Ascent:
     """Steps along a remembered gradient, refined by two questions a step. No coarse form of sounds is known to help."""
     return estimated(Bandits(explore=explore, eta=eta, rate=rate), queries, size, 0.0, loss)

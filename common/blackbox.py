@@ -33,7 +33,7 @@ def estimated(gradient: FiniteDifferences | Bandits, queries: int, size: float, 
 
 def nes(
     queries: int = 1000,
-    pairs: int = 10,
+    pairs: int = 5,
     sigma: float = 1.0,
     size: float = 0.2,
     decay: float = 0.9,
@@ -45,7 +45,7 @@ def nes(
 
 def spsa(
     queries: int = 1000,
-    pairs: int = 10,
+    pairs: int = 5,
     sigma: float = 1.0,
     size: float = 0.2,
     decay: float = 0.9,

@@ -80,7 +80,7 @@ class Directions(Everywhere):
     what leaves the ball is projected; the paper has no ball.
     """
 
-    step: float = 0.2
+    step: float = 0.5
     share: float = 1.0
     waves: bool = False
     axes: int = 2

@@ -63,7 +63,7 @@ def nearest(batch, ball, needed=0.2):
 def test_the_nearest_point_of_a_linear_boundary_is_approached(name):
     strategy, ball = STRATEGIES[name]
     task, batch = problem(ball(math.inf))
-    result = DecisionSearch(strategy, 2000)(task, batch, Rng.of(0, IDS))
+    result = DecisionSearch(strategy, 1200)(task, batch, Rng.of(0, IDS))
     assert result.success.all()
     ratio = ball(1.0).norm(result.inputs - batch.inputs) / nearest(batch, ball)
     assert (ratio >= 1 - 1e-4).all()
@@ -73,7 +73,7 @@ def test_the_nearest_point_of_a_linear_boundary_is_approached(name):
 def test_rays_finds_the_best_corner_exactly():
     """On the lattice of pixels: the smallest multiple of 1/255 that crosses the boundary along the signs of W."""
     task, batch = problem(Linf(math.inf), PIXELS, needed=2.0)
-    result = DecisionSearch(RayS(), 1500)(task, batch, Rng.of(0, IDS))
+    result = DecisionSearch(RayS(), 500)(task, batch, Rng.of(0, IDS))
     steps = (nearest(batch, Linf, 2.0) * 255).ceil()
     assert torch.equal(((result.inputs - batch.inputs).abs().amax(1) * 255).round(), steps)
 

@@ -127,7 +127,7 @@ def test_budgets_are_hard(limit):
 
 
 class Noisy(Watch):
-    """Looks at the first component alone; its scores are off by a few units of rounding, other ones at each question."""
+    """Looks at the first component alone; its scores are off by a few units of rounding, others at each question."""
 
     def __init__(self, seed):
         super().__init__(50.0)

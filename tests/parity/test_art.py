@@ -1,55 +1,94 @@
-"""Square against the Adversarial Robustness Toolbox 1.20.1: same model, examples, budget and number of queries."""
+"""Square and SimBA against the Adversarial Robustness Toolbox 1.20.1: same model, examples, budget and queries."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from carom.common.modality import get_modality
 from carom.common.problem import Goal, Problem
 from carom.common.rng import Rng
-from carom.common.threats import Linf
+from carom.common.threats import L2, Linf
 
 pytestmark = pytest.mark.peers
 evasion = pytest.importorskip("art.attacks.evasion")
 classification = pytest.importorskip("art.estimators.classification")
 
-QUERIES, EPS = 40, 20 / 255
+IMAGE = get_modality("image")
 
 
-def test_square_is_as_strong_at_equal_queries():
-    """Of 200 examples, the share of those that are right before: ours no more than two points below.
+def right(name, limit):
+    """A model and the examples, of so many, that it gets right."""
+    model = IMAGE.load_model(name)
+    batch = IMAGE.load_data("builtin:fashion-mnist", split="test", limit=limit).batch()
+    return model, batch.take((model.predict(batch).argmax(1) == batch.labels).nonzero().squeeze(1))
 
-    Ours is the paper's, and a little stronger at few queries. ART departs from it: it keeps the clean image as the
-    point to start from where the first stripes do not help, all examples share one square and its signs in each
-    iteration, the schedule has a tenth level (at .05), and no square touches the last row and column (as in the
-    paper's released code). It also asks three times per iteration; only the question about the new point is counted.
-    """
-    image = get_modality("image")
-    model = image.load_model("zoo:image-resnet")
-    data = image.load_data("builtin:fashion-mnist", split="test", limit=200)
-    batch = data.batch()
-    batch = batch.take((model.predict(batch).argmax(1) == batch.labels).nonzero().squeeze(1))
-    problem = Problem(model, Goal(batch.labels), Linf(EPS))
-    square = image.attacks["square"].build(queries=QUERIES)
-    ours = np.mean([square(problem, batch, Rng.of(s, batch.ids)).success.float().mean().item() for s in range(3)])
 
-    labels = batch.labels.numpy()
-    peer = classification.PyTorchClassifier(
-        model.module.eval(),
+def ours(attack, model, batch, threat, seeds=3):
+    """Mean share fooled over seeds."""
+    problem = Problem(model, Goal(batch.labels), threat)
+    return np.mean([attack(problem, batch, Rng.of(s, batch.ids)).success.float().mean().item() for s in range(seeds)])
+
+
+def peer_of(net, batch):
+    return classification.PyTorchClassifier(
+        net.eval(),
         loss=torch.nn.CrossEntropyLoss(),
         input_shape=tuple(batch.inputs.shape[1:]),
         nb_classes=10,
         clip_values=(0, 1),
         device_type="cpu",
     )
+
+
+def theirs(attack, peer, batch):
+    labels = batch.labels.numpy()
     np.random.seed(0)
-    # Two of our queries are for the clean input and the stripes.
-    attack = evasion.SquareAttack(
-        peer, norm=np.inf, eps=EPS, max_iter=QUERIES - 2, p_init=0.8, nb_restarts=1, batch_size=256, verbose=False
-    )
     adversarial = attack.generate(batch.inputs.numpy().copy(), np.eye(10)[labels])
-    theirs = (peer.predict(adversarial, batch_size=256).argmax(1) != labels).mean()
-    assert theirs > 0.3
-    assert theirs - 0.02 <= ours <= theirs + 0.15
+    whole = np.isfinite(adversarial).all(axis=(1, 2, 3))  # within L2 some of ART's images end as not a number
+    return (whole & (peer.predict(adversarial, batch_size=256).argmax(1) != labels)).mean()
+
+
+@pytest.mark.parametrize(("norm", "eps", "queries"), [(np.inf, 24 / 255, 60), (2, 1.5, 100)])
+def test_square_is_as_strong_at_equal_queries(norm, eps, queries):
+    """Of the examples that are right before: ours no more than two points below.
+
+    Ours is the paper's, and a little stronger at few queries. ART departs from it: it keeps the clean image as the
+    point to start from where the first stripes do not help, all examples share one square and its signs in each
+    iteration, the schedule has a tenth level (at .05), and no square touches the last row and column (as in the
+    paper's released code). It also asks three times per iteration; only the question about the new point is counted.
+    That they share squares matters little: on image-resnet within 20/255, at 40 queries and of 107 examples, ART fools
+    .24 both together and one at a time, ours .30.
+    """
+    model, batch = right("zoo:image-mlp", 120)
+    threat, p = (Linf(eps), 0.8) if norm == np.inf else (L2(eps), 0.1)
+    peer = peer_of(model.module, batch)
+    # Two of our queries are for the clean input and the first pattern.
+    attack = evasion.SquareAttack(
+        peer, norm=norm, eps=eps, max_iter=queries - 2, p_init=p, nb_restarts=1, batch_size=256, verbose=False
+    )
+    share = theirs(attack, peer, batch)
+    assert share > (0.15 if norm == np.inf else 0.03)
+    assert share - 0.02 <= ours(IMAGE.attacks["square"].build(queries=queries), model, batch, threat) <= share + 0.15
+
+
+@pytest.mark.parametrize(("basis", "named"), [("pixel", "px"), ("dct", "dct")])
+def test_simba_is_as_strong_at_equal_queries(basis, named):
+    """Steps of .4 without a ball, as in ART: 20 is never reached.
+
+    The paper tries the second sign only where the first does not help; ART always asks about both and takes the better
+    (about the worse, too, if that is what lowers the probability at all), so that it has half the directions. Its
+    directions are pixels in a random order, or the lowest waves in a fixed one.
+    """
+    queries, step, radius = 120, 0.4, 20.0
+    model, batch = right("zoo:image-mlp", 50)
+    peer = peer_of(nn.Sequential(model.module, nn.Softmax(1)), batch)
+    attack = evasion.SimBA(
+        peer, attack=named, max_iter=(queries - 1) // 2, epsilon=step, freq_dim=7, stride=7, verbose=False
+    )
+    share = theirs(attack, peer, batch)
+    simba = IMAGE.attacks["simba"].build(queries=queries, step=step / radius, basis=basis, share=0.25)
+    assert share > 0.1
+    assert ours(simba, model, batch, L2(radius)) >= share - 0.02

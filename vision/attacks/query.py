@@ -221,7 +221,7 @@ def auto(steps: int = 100, restarts: int = 1, targets: int = 9, queries: int = 5
 
 
 def simba(
-    queries: int = 1000, step: float = 0.2, basis: str = "dct", share: float = 0.25, keep_going: bool = False
+    queries: int = 1000, step: float = 0.5, basis: str = "dct", share: float = 0.25, keep_going: bool = False
 ) -> RandomSearch:
     """Random search along orthonormal directions: basis=dct, cosines of the lowest `share` of frequencies along each
     side, or basis=pixel. A step is a share of the radius."""
@@ -241,10 +241,10 @@ def bandits(
     size: float = 0.1,
     explore: float = 1.0,
     eta: float = 0.5,
-    rate: float = 0.3,
-    loss: str = "ce",
+    rate: float = 0.03,
+    loss: str = "margin",
 ) -> Ascent:
-    """Steps along a remembered gradient in tiles, `share` as many as pixels along a side, refined by two questions a step."""
+    """Steps along a gradient remembered in tiles, `share` as many as pixels along a side; two questions refine it."""
     return estimated(Bandits(Tiles(share), explore, eta, rate), queries, size, 0.0, loss)
 
 
