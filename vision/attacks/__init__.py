@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from carom.common.attacks import GRADIENT_ATTACKS, LEAF_PATH, SOFT_LEAF_PATH
 from carom.common.modality import AttackInfo
-from carom.common.threats import L2, Linf
+from carom.common.threats import L2, Linf, Threat
 from carom.common.whitebox import INFOS as WHITE_BOX
-from carom.vision.attacks import iterative, patch, query
+from carom.vision.attacks import iterative, patch, query, spatial
+from carom.vision.attacks.spatial import Spatial
 from carom.vision.threats import Patch, Pixels
 
-THREATS = {"linf": Linf, "l2": L2, "l0": Pixels, "patch": Patch}
+THREATS: dict[str, Callable[..., Threat]] = {"linf": Linf, "l2": L2, "l0": Pixels, "patch": Patch, "spatial": Spatial}
 
 ATTACKS: dict[str, AttackInfo] = {
     info.name: replace(info, threats=tuple(kind for kind in info.threats if kind in THREATS))
-    for info in [*GRADIENT_ATTACKS, *WHITE_BOX, LEAF_PATH, SOFT_LEAF_PATH, *query.INFOS, *patch.INFOS, *iterative.INFOS]
+    for info in [
+        *GRADIENT_ATTACKS,
+        *WHITE_BOX,
+        LEAF_PATH,
+        SOFT_LEAF_PATH,
+        *query.INFOS,
+        *patch.INFOS,
+        *spatial.INFOS,
+        *iterative.INFOS,
+    ]
 }
