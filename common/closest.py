@@ -64,8 +64,8 @@ class Closest:
 
     The threat may be infinite. Within a finite one the search stays inside the ball, unless it may `roam`: papers
     search without bounds and compare with the budget afterwards, and FAB, which comes to the boundary from beyond, is
-    weaker when it is held in. Examples for which no point of the ball reached the goal get back the one whose margin was
-    largest, or the point of the ball that was nearest to it.
+    weaker when it is held in. Examples for which no point of the ball reached the goal get back the one whose margin
+    was largest, or the point of the ball nearest to it.
 
     An example leaves the search when a gradient is not finite, when its first is zero, and with `stop` as soon as it
     has reached the goal. Restarts begin at random points, half as far as the best one.

@@ -64,7 +64,7 @@ class AttackInfo:
     summary: str  # one line
     reference: str  # authors, year, title
     needs: Access
-    threats: tuple[str, ...]  # kinds of threat it works in: linf, l2, snr, words
+    threats: tuple[str, ...]  # kinds of threat it works in: linf, l2, l0, snr, words
     build: Callable[..., Attack]  # its keyword parameters are the attack's
     cost: str  # per example: "steps forward and backward"
     targeted: bool = True  # can be aimed at a class

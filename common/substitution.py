@@ -38,8 +38,13 @@ BLANK, DROPPED = -1, -2
 class Editable(Protocol):
     """One input as sites that can be changed, each to one of a few options in a fixed order."""
 
-    limit: int  # how many changes may be made
-    sizes: Sequence[int]  # how many options each site has
+    @property
+    def limit(self) -> int:
+        """How many changes may be made."""
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        """How many options each site has."""
 
     def price(self, site: int, option: int) -> int:
         """How many changes an option counts as."""

@@ -38,5 +38,6 @@ MODALITY = Modality(
         "l2": [f"{0.1 * 1.1**k:.3g}" for k in range(60)],  # to 28: Linf 64/255 on 12 000 pixels
         "l0": [str(k) for k in dict.fromkeys(round(1.15**k) for k in range(50))],  # pixels, to 943
         "patch": [f"{k / 100:g}" for k in range(1, 41)],  # of the area
+        "spatial": [f"{k / 20:g}" for k in range(1, 41)],
     },
 )

@@ -36,6 +36,8 @@ def used(case, saved, batch, eps):
         places = [(change.view_as(batch.inputs)[i] != 0).any(0).nonzero() for i in range(len(change))]
         sides = [(p.amax(0) - p.amin(0) + 1).max().item() if len(p) else 0 for p in places]
         return torch.tensor([side**2 / batch.inputs[0, 0].numel() / eps for side in sides])
+    if case.kind == "spatial":  # a turned image has no size of its own: `allows` tries what the budget has
+        return torch.zeros(len(change))
     assert case.kind == "snr"
     return change.norm(dim=1) / (batch.inputs.double().flatten(1).norm(dim=1) * 10 ** (-eps / 20))
 
