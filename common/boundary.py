@@ -24,14 +24,17 @@ class RayS:
 
     A direction is tried with the signs of one block turned, blocks that halve (Alg. 2). The fast check of Alg. 3 asks
     one step nearer than the best radius, not at it: what would only be as good is not worth a binary search. Radii are
-    multiples of the stored step or, where that is finer, of a 64th of the budget (of a 16384th of the space).
+    multiples of a share `fine` of the budget, or of 1/64 of that of the space where nothing bounds the change. They
+    are finer than what can be stored, because the gains of small blocks are; the stored form is asked about besides,
+    where a new best radius is within the budget.
     """
+
+    fine: float = 1 / 128
 
     def __call__(self, hunt: Hunt) -> None:
         n, device = len(hunt.clean), hunt.clean.device
         radius = hunt.ball.radius(hunt.clean)
-        fine = torch.where(radius.isfinite() & (radius > 0), radius / 64, hunt.width / 16384)
-        grid = fine.clamp_min(hunt.unit)
+        grid = self.fine * torch.where(radius.isfinite() & (radius > 0), radius, hunt.width / 64)
         longest = (hunt.width / grid).ceil().long()
         signs = torch.ones_like(hunt.clean)
         tried, place = signs.clone(), torch.zeros(n, dtype=torch.long, device=device)
@@ -39,13 +42,14 @@ class RayS:
         low, high, steps = torch.zeros_like(best), best.clone(), longest.clone()
         checking = torch.ones(n, dtype=torch.bool, device=device)  # whether the next question is the fast check
         while len(rows := hunt.rows()):
-            hit = hunt.offer(hunt.within(rows, column((grid * steps)[rows], hunt.clean) * tried[rows]), rows)
+            hit = hunt.ask(hunt.within(rows, column((grid * steps)[rows], hunt.clean) * tried[rows]), rows) > 0
             miss = checking[rows] & ~hit
             high[rows] = torch.where(hit, steps[rows], high[rows])
             low[rows] = torch.where(hit, low[rows], steps[rows])
             ended = miss | (high[rows] - low[rows] <= 1)
             better = rows[ended & ~miss]
             signs[better], best[better] = tried[better], high[better]
+            self.store(hunt, better, column((grid * best)[better], hunt.clean), signs[better])
             again, over = rows[~ended], rows[ended]
             checking[again] = False
             steps[again] = (low[again] + high[again]) // 2
@@ -55,6 +59,17 @@ class RayS:
             checking[over] = True
             low[over], steps[over] = 0, best[over] - 1
             hunt.leave(rows[steps[rows] < 1])
+
+    @staticmethod
+    def store(hunt: Hunt, rows: Tensor, reach: Tensor, signs: Tensor) -> None:
+        """Offer rays of lengths [M, 1, ...] at the next stored step or, if the budget has an edge, there."""
+        radius = column(hunt.ball.radius(hunt.clean[rows]), reach)
+        near = (reach <= radius).flatten().nonzero().squeeze(1)
+        if hunt.unit:
+            reach = (reach / hunt.unit * (1 - 1e-6)).ceil() * hunt.unit
+        reach = torch.where(radius.isfinite(), radius, reach)[near]
+        x = hunt.within(rows[near], reach * signs[near])
+        hunt.offer(hunt.oracle.take(rows[near]).store(x), rows[near])
 
 
 def begin(hunt: Hunt) -> None:
