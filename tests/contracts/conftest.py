@@ -549,12 +549,22 @@ CHOICES: dict[str, Callable[[Case], bool]] = {
 """What a test asks for by the name of its argument."""
 
 
+COSTLY = {
+    "clare": ("test_broken", "test_goals", "test_budget"),
+    **dict.fromkeys(("bert-attack", "textfooler", "kuleshov", "a2t"), ("test_broken", "test_goals")),
+    "svre": ("test_broken",),
+}
+"""Attacks that ask other networks for every word, or many times a step -> the files in which they are slow."""
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     for name, wanted in CHOICES.items():
         if name in metafunc.fixturenames:
             chosen = [case for case in cases() if wanted(case)]
             first = representative(chosen)
-            marks = [() if str(case) in first else (pytest.mark.slow,) for case in chosen]
+            where = metafunc.module.__name__.rpartition(".")[2]
+            quick = [str(case) in first and where not in COSTLY.get(case.info.name, ()) for case in chosen]
+            marks = [() if now else (pytest.mark.slow,) for now in quick]
             params = [pytest.param(case, marks=mark, id=str(case)) for case, mark in zip(chosen, marks, strict=True)]
             metafunc.parametrize(name, params)
 
