@@ -134,7 +134,7 @@ def _train_network(
 
 
 def _train_trees(pictures: Pictures, grow: Callable[[int], Any], recipe: Recipe, progress: Progress | None) -> Body:
-    """They fit in seconds or a few minutes and report no progress."""
+    """They fit in seconds (on CIFAR-10 in minutes) and report no progress."""
     images, labels = pictures.load(recipe.data, "train")
     chosen = _chosen(labels, recipe.half)
     seen = scaled(images[chosen]).flatten(1).numpy()

@@ -90,7 +90,7 @@ _FASHION = {
     "tree": trees(FASHION, "single decision tree on raw pixels, 160 leaves", _tree),
 }
 
-# Sized for one CPU core: 10 to 30 minutes each. Few epochs leave nothing to erase against.
+# Sized for one CPU core: 7 to 25 minutes each. In so few epochs nothing is learnt by heart, so nothing is erased.
 _on_cifar = partial(network, CIFAR, erase=0.0, noise=CIFAR_NOISE)
 _on_cifar_fast = partial(_on_cifar, layout=torch.channels_last)  # convolutions take half the time
 _CIFAR = {
