@@ -214,7 +214,7 @@ def demo(
         "modalities": {m: {"limit": limit} if limit else {} for m in names},
         "seeds": [seed],
         "match": [0.5, 0.9],
-        "match_limit": 128,  # with fewer examples and draws than the matrices, to stay below two minutes
+        "match_limit": 96,  # with fewer examples and draws than the matrices, to stay below two minutes
         "match_controls": 2,
         "batch": batch,
         "device": device,
