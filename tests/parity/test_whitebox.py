@@ -22,10 +22,13 @@ foolbox = pytest.importorskip("foolbox")
 torchattacks = pytest.importorskip("torchattacks")
 
 
-@pytest.fixture(autouse=True)
-def unfolded(monkeypatch):
+@pytest.fixture(autouse=True, scope="module")
+def unfolded():
     """The network itself on both sides, so that only the algorithms can differ: steps add up what rounding differs in."""
-    monkeypatch.setattr("carom.common.models.folded", lambda *_: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("carom.common.models.folded", lambda *_: None)
+        patch.setattr("carom.common.models.ROWS_TOGETHER", 1)
+        yield
 
 
 NORM = {Linf: "Linf", L2: "L2"}
