@@ -3,7 +3,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 VENV := .venv
 RUN := $(VENV)/bin
-PEERS := torchattacks adversarial-robustness-toolbox
+# Without their own dependencies, which pin old versions of ours; the last four are what foolbox imports.
+PEERS := torchattacks adversarial-robustness-toolbox foolbox eagerpy GitPython gitdb smmap
 # RNNs run many times slower with two threads on two shared cores; tests run in two processes instead.
 TEST_ENV := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1
 
