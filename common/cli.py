@@ -95,6 +95,11 @@ quiet = click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.
 device_option = click.option(
     "--device", default="auto", show_default=True, help="auto (a GPU when there is one), cpu, cuda, cuda:1."
 )
+workers_option = click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Processes that share the work and the cores; each loads every model.  [default: 1; demo: 2 where it has them]",
+)
 modality_option = click.option(
     "--modality", "-m", help="image, audio or text. A further modality installs under its own name."
 )
@@ -188,6 +193,7 @@ fail_above_option = click.option(
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--batch", type=click.IntRange(min=1), default=64, show_default=True, help="Examples at once.")
 @device_option
+@workers_option
 @quiet
 @as_json
 def demo(
@@ -197,6 +203,7 @@ def demo(
     seed: int,
     batch: int,
     device: str,
+    workers: int | None,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -206,8 +213,9 @@ def demo(
     modalities at equal white-box success as well. The work is kept in OUT/store: the same command again finds it there.
     """
     from carom.common.modality import modality_names
-    from carom.common.run import command_line, execute
+    from carom.common.run import command_line, execute, pick_device
     from carom.common.study import make_study
+    from carom.common.workers import cores
 
     names = only or tuple(sorted(modality_names(), key=lambda m: MODALITIES.index(m) if m in MODALITIES else 9))
     values = {
@@ -218,6 +226,7 @@ def demo(
         "match_controls": 2,
         "batch": batch,
         "device": device,
+        "workers": workers or (min(2, cores()) if pick_device(device).type == "cpu" else 1),
         "store": str(out / "store"),
         "out": str(out),
     }
@@ -268,6 +277,7 @@ def demo(
     help="Examples at once: for speed. Results agree up to float32's last digit.  [default: 64]",
 )
 @click.option("--device", help="auto (a GPU when there is one), cpu, cuda, cuda:1.  [default: auto]")
+@workers_option
 @click.option("--store", help="Folder of finished work, shared by runs.  [default: .carom/store]")
 @click.option("--out", help="Run folder.  [default: runs/DATE-TIME]")
 @click.option("--dry-run", is_flag=True, help="Say what would be computed and how much of it is in the store.")
@@ -321,7 +331,7 @@ def run_command(
         raise CaromError("which modality? Pass --modality image, audio or text, or a STUDY.toml (see `carom init`).")
     if modality is not None:
         parts = {modality: {**parts.get(modality, {}), **given}}
-    names = ("controls", "batch", "device", "store", "out", "match_limit", "curve", "curve_limit")
+    names = ("controls", "batch", "device", "workers", "store", "out", "match_limit", "curve", "curve_limit")
     settings = {k: flags[k] for k in names if flags[k] is not None}
     if flags["match"] is not None:
         settings["match"] = [number(level) for level in flags["match"].split(",")]

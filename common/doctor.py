@@ -12,6 +12,7 @@ from typing import Any
 
 from carom.common.modality import get_modality, modality_names
 from carom.common.run import PACKAGES, _version
+from carom.common.workers import cores
 
 
 def examine() -> list[dict[str, Any]]:
@@ -28,7 +29,7 @@ def examine() -> list[dict[str, Any]]:
     for package in PACKAGES:
         check(package, partial(_imported, package))
     check("device", _device)
-    check("threads", lambda: f"{len(os.sched_getaffinity(0))} CPU cores" if hasattr(os, "sched_getaffinity") else "?")
+    check("threads", lambda: f"{cores()} CPU cores")
     check("working folder can be written", _writable)
     for name in modality_names():
         check(f"modality {name}", partial(_modality, name))

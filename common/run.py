@@ -30,6 +30,7 @@ from carom.common.specs import number, parse, split_parameters
 from carom.common.store import Store, write_atomically
 from carom.common.study import ModalityStudy, Named, Study, make_study
 from carom.common.transfer import Plan, Progress, Transfer, evaluate, table_of
+from carom.common.workers import helped
 
 PACKAGES = ("carom", "torch", "torchvision", "torchaudio", "transformers", "numpy", "scikit-learn", "pyarrow")
 
@@ -207,7 +208,8 @@ def execute(
     study = resolve(study)
     plans = [plan_of(study, name) for name in study.modalities]
     store = Store(study.store)
-    outcomes = [evaluate(plan, store, study.batch, progress=_prefixed(progress, plan.modality)) for plan in plans]
+    with helped(study):
+        outcomes = [evaluate(plan, store, study.batch, progress=_prefixed(progress, plan.modality)) for plan in plans]
     run = Run(study, outcomes, time.perf_counter() - started, folder)
     if folder is not None:
         run.save(command)

@@ -2,21 +2,24 @@
 
 `ab/KEY.parquet` holds the rows of a unit of work, `ab/KEY.safetensors` its tensors, `ab/KEY.json` how long it took.
 Each file is written beside its final name, flushed to disk and renamed, so a reader never sees half of one and two
-writers of one key write the same bytes. The rows are written last: a unit is done when they are there.
+writers of one key write the same bytes. The rows are written last: a unit is done when they are there. Processes that
+share a store share its work: each claims a unit before computing it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -63,6 +66,25 @@ class Store:
 
     def has(self, key: str) -> bool:
         return self.path(key, "parquet").exists()
+
+    @contextlib.contextmanager
+    def claim(self, key: str) -> Iterator[bool]:
+        """Whether no other process is computing this unit: until the end of the block none will. A claim is the system's
+        lock of a file, so it ends with its process, however that ends."""
+        path = self.path(key, "lock")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            with contextlib.suppress(OSError):  # one who opened it before computes the unit twice at worst
+                path.unlink()
+            lock.release()
 
     def commit(
         self, key: str, rows: pa.Table, tensors: Mapping[str, Tensor] | None = None, seconds: float = 0.0

@@ -71,6 +71,7 @@ class Study(BaseModel):
     controls: int = Field(default=5, ge=1, le=100)
     batch: int = Field(default=64, ge=1)
     device: str = "auto"
+    workers: int = Field(default=1, ge=1)  # processes that share the work
     store: str = ".carom/store"
     out: str | None = None
     examples: int = Field(default=2, ge=0)  # shown in the report, per cell

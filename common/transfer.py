@@ -32,6 +32,8 @@ from carom.common.within import success_within
 SHARD = 256
 """Examples in one unit of work: what an interruption can cost. Part of every key, never of a result."""
 
+PATIENCE = 0.05  # seconds between looks at units that are all in the hands of other processes
+
 LEAST_EXAMPLES = 100  # below this a cell is marked: its interval is wider than most differences
 LEAST_WHITE_BOX = 0.9  # below this the attack, not the target, may be what fails
 MOST_CONTROL = 0.1  # above this the budget alone breaks the source
@@ -48,7 +50,8 @@ Progress = Callable[[int, int, str], None]
 
 
 class Executor(Protocol):
-    """Computes units that the store does not hold. The inline one below is the reference for all others."""
+    """Computes units that the store does not hold. The inline one below is the reference for all others, and what each
+    of several processes runs (workers.py)."""
 
     def __call__(self, units: Sequence[Unit], store: Store, batch: int, progress: Progress | None) -> list[Failure]: ...
 
@@ -62,23 +65,37 @@ class Failure:
 
 
 def inline(units: Sequence[Unit], store: Store, batch: int, progress: Progress | None = None) -> list[Failure]:
-    """One unit after another in this process. What a failed craft would have fed is left out and named once."""
-    failures, broken = [], set()
-    for done, unit in enumerate(units):
-        if progress is not None:
-            progress(done, len(units), unit.what)
-        if store.has(unit.key):
-            continue
-        needs = needed(unit)
-        if needs is not None and needs.key in broken:
-            continue
-        try:
-            unit.run(store, batch)
-        except CaromError:
-            raise
-        except Exception as error:
-            broken.add(unit.key)
-            failures.append(Failure(unit.what, f"{type(error).__name__}: {error}"))
+    """One unit after another in this process. What a failed craft would have fed is left out and named once.
+
+    Units that another process on the same store is computing are passed over, and looked at again after the others.
+    """
+    failures, broken, left = [], set(), list(units)
+    while left:
+        open_keys, put_off = {unit.key for unit in left}, []
+        for unit in left:
+            needs = needed(unit)
+            if needs is not None and needs.key in open_keys and not store.has(needs.key):
+                put_off.append(unit)
+                continue
+            if progress is not None:
+                progress(len(units) - len(open_keys), len(units), unit.what)
+            if not store.has(unit.key) and not (needs is not None and needs.key in broken):
+                with store.claim(unit.key) as mine:
+                    if not mine:
+                        put_off.append(unit)
+                        continue
+                    try:
+                        if not store.has(unit.key):
+                            unit.run(store, batch)
+                    except CaromError:
+                        raise
+                    except Exception as error:
+                        broken.add(unit.key)
+                        failures.append(Failure(unit.what, f"{type(error).__name__}: {error}"))
+            open_keys.discard(unit.key)
+        if len(put_off) == len(left):
+            time.sleep(PATIENCE)
+        left = put_off
     if progress is not None:
         progress(len(units), len(units), "done")
     return failures

@@ -85,6 +85,25 @@ def test_files_have_the_permissions_of_other_files(tmp_path):
     assert (tmp_path / "written").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
+def test_a_claim_is_held_by_one_process_and_ends_with_it(tmp_path):
+    store = Store(tmp_path)
+    code = "import sys; from carom.common.store import Store; store = Store(sys.argv[1])\n"
+    code += "with store.claim(sys.argv[2]) as mine: print(mine, flush=True); sys.stdin.read()"
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path), KEY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdout.readline() == "True\n"
+    with store.claim(KEY) as mine:
+        assert not mine
+    with store.claim(key_of({"kind": "another"})) as mine:
+        assert mine
+    other.kill()
+    other.communicate()
+    with store.claim(KEY) as mine:
+        assert mine
+    assert not list(tmp_path.glob("*/*.lock"))
+
+
 def script(code, *arguments):
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)], capture_output=True, text=True, timeout=120

@@ -13,6 +13,12 @@ from typing import Any
 
 import pytest
 
+from carom.common.run import plan_of, resolve
+from carom.common.store import Store
+from carom.common.study import make_study
+from carom.common.workers import _end, helped
+from carom.common.workers import _start as _start_helper
+
 QUICK = ("--modality", "image", "-s", "zoo:image-resnet", "-s", "zoo:image-tree", "-t", "zoo:image-forest")
 ATTACKS = ("-a", "fgsm", "-a", "leaf-path")
 SMALL = (*QUICK, *ATTACKS, "--limit", "24", "-q")
@@ -107,6 +113,37 @@ def test_two_processes_on_one_store_do_no_harm(tmp_path: Path, stable: Any) -> N
     assert [p.returncode for p in both] == [0, 0], answers
     assert stable(json.loads(answers[0][0])) == stable(json.loads(answers[1][0]))
     assert not list((tmp_path / "s").glob("*/*.part"))
+
+
+def test_more_workers_give_the_same_bytes(carom: Any, stable: Any, artefacts: Any) -> None:
+    alone = carom("run", *SMALL, "--store", "a", "--out", "ra", "--json")
+    helped = carom("run", *SMALL, "--workers", "3", "--store", "b", "--out", "rb", "--json")
+    assert helped.code == 0, helped.err
+    assert stable(alone.json) == stable(helped.json)
+    assert artefacts(Path("a")) == artefacts(Path("b"))
+
+
+def test_a_helping_process_does_the_work_and_ends(tmp_path: Path) -> None:
+    part = {"sources": ["zoo:image-resnet"], "attacks": ["fgsm"], "limit": 16}
+    study = resolve(make_study({"modalities": {"image": part}, "workers": 2, "store": str(tmp_path), "device": "cpu"}))
+    keys, store, deadline = (
+        {unit.key for unit in plan_of(study, "image").units()},
+        Store(tmp_path),
+        time.monotonic() + 120,
+    )
+    with helped(study):  # this process only looks on
+        while not all(map(store.has, keys)) and time.monotonic() < deadline:
+            time.sleep(0.05)
+    assert all(map(store.has, keys))
+
+
+def test_a_helping_process_that_fails_is_said_and_costs_nothing_else(tmp_path: Path) -> None:
+    part = {"sources": ["zoo:image-resnet"], "threat": "linf", "eps": 0.1, "data": "builtin:no-such-data"}
+    study = make_study({"modalities": {"image": part}, "workers": 2, "store": str(tmp_path)})
+    failed, errors = _start_helper(study, 1, 1)
+    failed.wait(120)
+    with pytest.warns(UserWarning, match="ended early.*no-such-data"):
+        _end(failed, errors)
 
 
 def test_dry_run_counts_and_computes_nothing(carom: Any) -> None:
