@@ -171,10 +171,10 @@ class TorchModel(Model):
             inputs = torch.cat([inputs, inputs[:1].expand(missing, *inputs.shape[1:])])
             lengths = None if lengths is None else torch.cat([lengths, lengths[:1].expand(missing)])
         given = (inputs, lengths) if self.takes_lengths else (inputs,)
-        answer = self._computed(given)(*given)
+        answer = self.network(given)(*given)
         return Output(getattr(answer, "logits", answer)[:rows])
 
-    def _computed(self, given: Sequence[Tensor | None]) -> nn.Module:
+    def network(self, given: Sequence[Tensor | None]) -> nn.Module:
         """What computes the answers: while the model is frozen and nobody watches its modules, the folded network."""
         if not self._frozen or not len(given[0]) or watched(self.module):  # type: ignore[arg-type]
             return self.module
