@@ -459,6 +459,8 @@ def doctor(as_json: bool) -> None:
         raise click.exceptions.Exit(BAD_INPUT)
 
 
-from carom.common.cli_surrogates import surrogate  # noqa: E402  (it takes this module's options)
+from carom.common.cli_augment import augment  # noqa: E402  (they take this module's options)
+from carom.common.cli_surrogates import surrogate  # noqa: E402
 
 cli.add_command(surrogate)
+cli.add_command(augment)

@@ -205,10 +205,19 @@ def _labelled(
     places = {name: place for place, name in enumerate(names)}
     sources = []
     for number, (row, label) in enumerate(zip(rows, given, strict=True)):
-        at = places.get(str(label), label if isinstance(label, int) and 0 <= label < len(names) else None)
+        at = _place(label, places)
         content = row.text if at is not None else _Unlabelled(row.label, tuple(names))
         sources.append(Source(f"{stem}-{number:06d}", at or 0, row.where, content))
     return tuple(names), sources
+
+
+def _place(label: int | str | None, places: Mapping[str, int]) -> int | None:
+    return places.get(str(label), label if isinstance(label, int) and 0 <= label < len(places) else None)
+
+
+def label_number(label: Any, classes: Sequence[str]) -> int | None:
+    """The class that a label names or numbers; None if it is none of them."""
+    return _place(_plain(label), {name: place for place, name in enumerate(classes)})
 
 
 def _plain(label: Any) -> int | str | None:

@@ -50,6 +50,13 @@ class Words:
     def __str__(self) -> str:
         return "pairs of texts" if self.pairs else "single texts"
 
+    @property
+    def remedy(self) -> str:
+        """What a user can do whose data and model do not belong together."""
+        if self.pairs:
+            return "Name the columns of both with text= and second=, or load the model with pairs=false."
+        return "Load the model with pairs=true if it takes pairs, or name the one column to read with text=."
+
     def clamp(self, x: Sequence[str]) -> list[str]:
         return [_SURROGATE.sub("\ufffd", text) for text in x]
 
@@ -360,19 +367,23 @@ class WordBudget:
         )
 
     def control(self, batch: Batch, rng: Rng, like: Sequence[str]) -> list[str]:
-        """As many changes as `like` holds, at random places that have options, each a random one of them. Where
-        constraints judge the whole text, the first of `DRAWS` draws that they admit; the last, if they admit none."""
+        """As many changes as `like` holds, at random places (`draw`)."""
         texts = []
         for i, (text, adversarial) in enumerate(zip(batch.inputs, like, strict=True)):
-            sentence, mine = self.editable(text), rng[torch.tensor([i])]
+            sentence = self.editable(text)
             count = self._count(sentence, adversarial, text)
-            drawn = text
-            for draw in range(DRAWS if self.judges_texts else 1):
-                drawn = sentence.edit(_random_edit(sentence, count, mine.fold("draw", draw) if draw else mine))
-                if not self.judges_texts or self.admits([(drawn, text)])[0]:
-                    break
-            texts.append(drawn)
+            texts.append(self.draw(sentence, count, rng[torch.tensor([i])]))
         return texts
+
+    def draw(self, sentence: Sentence, count: int, rng: Rng) -> str:
+        """The text with `count` changes, at random places that have options, each a random one of them. Where
+        constraints judge the whole text, the first of `DRAWS` draws that they admit; the last, if they admit none."""
+        drawn = sentence.text
+        for number in range(DRAWS if self.judges_texts else 1):
+            drawn = sentence.edit(_random_edit(sentence, count, rng.fold("draw", number) if number else rng))
+            if not self.judges_texts or self.admits([(drawn, sentence.text)])[0]:
+                break
+        return drawn
 
     def _count(self, sentence: Sentence, text: str, text0: str) -> int:
         """How many changes lead from text0 to text."""
