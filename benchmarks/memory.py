@@ -4,8 +4,7 @@
 
 Rows {examples, peak_bytes, seconds}: the documents are written to a JSONL file, and one process each reads its file,
 attacks every document on the word CNN (`fast`, half of the words at most), judges clean, adversarial, control and
-swapped texts on it and on the linear model, writes store, cells and report, and says how much memory it had at most
-(`ru_maxrss`). `text_bytes` is what the texts themselves take on disk: they are held, once. Everything else that an
+swapped texts on it, writes store, cells and report, and says how much memory it had at most (`ru_maxrss`). `text_bytes` is what the texts themselves take on disk: they are held, once. Everything else that an
 example needs is dropped when its shard of 256 is in the store.
 """
 
@@ -26,7 +25,7 @@ from carom.common.allocator import keep_freed_memory
 from carom.text import reviews
 
 SIZES = (2_500, 25_000)
-SOURCE, TARGET, ATTACK = "zoo:text-cnn", "zoo:text-linear", "fast"
+SOURCE, ATTACK = "zoo:text-cnn", "fast"
 
 
 def write_documents(path: Path, count: int) -> int:
@@ -46,7 +45,6 @@ def measure(data: Path, folder: Path) -> dict[str, Any]:
     part = {
         "data": f"folder:{data}",
         "sources": [SOURCE],
-        "targets": [SOURCE, TARGET],
         "attacks": [ATTACK],
         "threat": "words",
         "eps": 0.5,
@@ -83,7 +81,7 @@ def main(sizes: tuple[int, ...], as_json: bool, out: Path | None, given: Path | 
         if not as_json:
             row = rows[-1]
             click.echo(f"{count:7} documents: {row['peak_bytes'] / 1e6:7.0f} MB, {row['seconds']:.0f} s")
-    found = json.dumps({"source": SOURCE, "target": TARGET, "attack": ATTACK, "rows": rows}, indent=2)
+    found = json.dumps({"source": SOURCE, "attack": ATTACK, "rows": rows}, indent=2)
     if as_json:
         click.echo(found)
     if out is not None:

@@ -81,6 +81,7 @@ class Words:
         }
 
 
+@lru_cache(maxsize=1 << 9)  # a batch is measured by several metrics
 def _distance(text: str, text0: str) -> tuple[float, float, float]:
     pairs = changes(text, text0)
     count = _changed(text, text0) if pairs is None else len(pairs)
