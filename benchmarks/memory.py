@@ -4,8 +4,9 @@
 
 Rows {examples, peak_bytes, seconds}: the documents are written to a JSONL file, and one process each reads its file,
 attacks every document on the word CNN (`fast`, half of the words at most), judges clean, adversarial, control and
-swapped texts on it, writes store, cells and report, and says how much memory it had at most (`ru_maxrss`). `text_bytes` is what the texts themselves take on disk: they are held, once. Everything else that an
-example needs is dropped when its shard of 256 is in the store.
+swapped texts on it, writes store, cells and report, and says how much memory it had at most (`ru_maxrss`).
+`text_bytes` is what the texts themselves take on disk: they are held, once. Everything else that an example needs is
+dropped when its shard of 256 is in the store.
 """
 
 from __future__ import annotations
