@@ -28,8 +28,8 @@ from carom.text.characters import LookAlikes, Misspellings
 from carom.text.data import Columns, checked, label_number, text_columns
 from carom.text.forms import Inflections, LeaveOut
 from carom.text.invariances import Invariances
-from carom.text.pairs import join, sides
-from carom.text.space import WordBudget
+from carom.text.pairs import is_pair, join, sides
+from carom.text.space import WordBudget, Words
 from carom.text.tables import Table, write_rows
 from carom.text.vectors import Neighbours
 
@@ -86,11 +86,12 @@ class Augmenter:
         self, texts: Sequence[str], labels: Sequence[int] | None, ids: Sequence[str], rng: Rng
     ) -> list[str | None]:
         assert self.model is not None
+        check_side(self.model, all(map(is_pair, texts)), self.recipe)
         if labels is None:
             with self.model.frozen(), torch.inference_mode():
                 wanted = self.model(list(texts)).logits.argmax(1).cpu()
         else:
-            wanted = torch.tensor(list(labels), dtype=torch.long)
+            wanted = torch.tensor(_checked_labels(labels, texts, self.model), dtype=torch.long)
         batch = Batch(list(texts), wanted, ids)
         result = self.attack(Problem(self.model, Goal(wanted), self.budget), batch, rng)
         made = self.model.space.round(result.inputs)
@@ -98,6 +99,22 @@ class Augmenter:
             raise AssertionError(f"{self.recipe}: an augmented text is outside the budget")
         reached = result.success.tolist()
         return [text if hit or not self.fooled else None for text, hit in zip(made, reached, strict=True)]
+
+
+def check_side(model: Model, pairs: bool, where: str) -> None:
+    """Refuse pairs for a model of single texts, and the other way round."""
+    if model.space != Words(pairs=pairs):
+        remedy = getattr(model.space, "remedy", "")
+        raise CaromError(f"model {model.name} takes {model.space}, {where} has {Words(pairs=pairs)}. {remedy}")
+
+
+def _checked_labels(labels: Sequence[int], texts: Sequence[str], model: Model) -> list[int]:
+    if len(labels) != len(texts):
+        raise CaromError(f"{len(texts)} texts and {len(labels)} labels: give one label for each text.")
+    for label in labels:
+        if not 0 <= label < len(model.classes):
+            raise CaromError(f"label {label} is none of the {len(model.classes)} classes of {model.name}.")
+    return list(labels)
 
 
 def augmenter(
@@ -299,9 +316,8 @@ def augment_file(
 def _reader(names: Sequence[str], facts: Mapping[str, Any], model: Model | None, where: str) -> _Reader:
     columns = {name: value for name, value in facts.items() if name != "classes"}
     texts = text_columns(names, columns, where)
-    if model is not None and model.space.pairs != (texts[1] is not None):  # type: ignore[attr-defined]
-        given = "pairs of texts" if texts[1] is not None else "single texts"
-        raise CaromError(f"model {model.name} takes {model.space}, {where} holds {given}. {model.space.remedy}")  # type: ignore[attr-defined]
+    if model is not None:
+        check_side(model, texts[1] is not None, where)
     label = None
     if model is not None:
         try:

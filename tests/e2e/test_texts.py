@@ -284,3 +284,52 @@ def test_augment_says_what_it_cannot_use_and_writes_nothing(carom: Any, here: Pa
         assert kept.code == 0
         assert "line 3: the text is empty" in kept.err
         assert [line.split(",")[0] for line in Path("o.csv").read_text().splitlines()] == ["id", "a", "a", "b"]
+
+
+ODD = {
+    "one word": "good",
+    "only stop words": "it is what it is",
+    "emoji": "😀 a good film 👩‍👩‍👧 🙃",
+    "right to left": "\u200fסרט טוב מאוד , فيلم جيد\u200f good",
+    "no words": "... !!! —",
+    "64 000 words": "the a " * 32_000 + "good film",
+    "one long word": "x" * 100_000,
+}
+
+
+def test_odd_texts_go_through_and_those_that_cannot_change_stay(carom: Any, here: Path) -> None:
+    _csv(here / "odd.csv", [(name, text, "positive") for name, text in ODD.items()])
+    run = ("run", "-m", "text", "-s", "zoo:text-cnn", "-t", "zoo:text-cnn", "-t", "py:ours:sentiment", "--eps", "0.5")
+    attacks = [part for name in ("greedy-unk", "bad-characters") for part in ("-a", name)]
+    data = "folder:odd.csv?classes=negative,positive"
+    answer = carom(*run, *attacks, "-d", data, "--controls", "1", "--store", "s", "--out", "r", "--json", "-q")
+    assert answer.code == 0, answer.err
+    assert answer.json["modalities"]["text"]["failures"] == []
+    tables = [pq.read_table(path) for path in Path("s").glob("*/*.parquet")]
+    crafted = [table.to_pylist() for table in tables if "text" in table.column_names]
+    assert len(crafted) == 2
+    names = list(ODD)
+    for rows in crafted:
+        texts = dict(zip(names, (row["text"] for row in rows), strict=True))
+        assert all(texts[name] == ODD[name] for name in ("only stop words", "no words"))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"text,label\nb\0d film,1\ngood,0\n", "line 2: holds a NUL character"),
+        (b"\xff\xfet\0e\0x\0t\0", "line 1: byte 0xff is not UTF-8"),
+        (b"text,label\ngood,1\nfine \xc3\x28,1\n", "line 3: byte 0xc3 is not UTF-8"),
+        (b"text,label\ngood,1\n" + b"word " * 100_000 + b",0\n", "line 3: 500000 characters, more than 200000"),
+        (b"text,label\n", "no examples"),
+        (b"premise,hypothesis,label\na,b,0\nc,d,1\n", "takes single texts"),
+    ],
+)
+def test_texts_that_cannot_be_used_are_one_line(carom: Any, here: Path, content: bytes, says: str) -> None:
+    (here / "bad.csv").write_bytes(content)
+    answer = carom("run", "-m", "text", "-s", "py:ours:sentiment", "-d", "folder:bad.csv", "-a", "greedy-unk", "-q")
+    assert answer.code == 2, answer.err
+    assert says in answer.err
+    assert len(answer.err.strip().splitlines()) == 1
+    named = carom("run", "-m", "text", "-s", "py:ours:sentiment", "-d", "folder:bad.csv?text=texts", "-a", "pwws", "-q")
+    assert named.code == 2
