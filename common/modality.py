@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import entry_points
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from carom.common.data import Dataset
@@ -111,12 +110,6 @@ class LoadData(Protocol):
     def __call__(self, spec: str, *, split: str = "test", limit: int | None = None, **facts: Any) -> Dataset: ...
 
 
-class AugmentFile(Protocol):
-    """From a file of examples to one with changed copies of them; what was done, as counts."""
-
-    def __call__(self, path: Path, out: Path, recipe: str, **options: Any) -> dict[str, Any]: ...
-
-
 @dataclass(frozen=True)
 class Defaults:
     """The embedded study of a modality: what `carom demo` runs, and what `carom run` falls back on."""
@@ -151,8 +144,8 @@ class Modality:
     scales: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Kind of threat -> budgets as `--eps` takes them, weakest first, in steps worth telling apart, up to a cap: where
     a search for a wanted white-box success looks."""
-    augment: AugmentFile | None = None
-    """What `carom augment` does to a file of examples, if anything."""
+    augment: Callable[..., dict[str, Any]] | None = None
+    """(file, file to write, recipe, the options of `carom augment`) -> what was done, as counts."""
 
 
 def modality_names() -> list[str]:

@@ -247,15 +247,9 @@ def read_text(source: Source) -> str:
         known = ", ".join(text.classes[:5]) + (", ..." if len(text.classes) > 5 else "")
         raise BadInput(source.where, f"label {text.label!r} is no class of {known}", "Correct the label, or classes=.")
     if isinstance(text, Unjoined):
-        parts = [
-            checked(part, f"{source.where}, {side} text") for side, part in zip(SEPARATORS, _both(text), strict=True)
-        ]
-        return join(*parts, text.change)
+        first = checked(text.first, f"{source.where}, first text")
+        return join(first, checked(text.second, f"{source.where}, second text"), text.change)
     return checked(text, source.where)
-
-
-def _both(pair: Unjoined) -> tuple[Any, Any]:
-    return pair.first, pair.second
 
 
 def checked(text: Any, where: str) -> str:

@@ -13,7 +13,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -141,7 +141,7 @@ class TokenModel(TextModel):
     def _encode(self, texts: Sequence[str]) -> tuple[list[tuple[int, ...]], list[list[Span]]]:
         # Tokenisers written in Rust refuse lone surrogates.
         texts = self.space.clamp(texts)
-        if self.space.pairs:
+        if getattr(self.encoder, "pairs", False):
             check_pairs(texts, self.name)
         ids, spans = self.encoder.encode(texts)
         return [tuple(row[: len(own)]) for row, own in zip(ids.tolist(), spans, strict=True)], spans
@@ -580,12 +580,12 @@ def _function(function: Callable[[list[str]], Any], facts: Mapping[str, Any]) ->
     answers = facts.get("answers", "probabilities")
     if answers not in ("logits", "probabilities"):
         raise UnknownName("kind of scores", answers, ("logits", "probabilities"))
-    pairs = bool(facts.get("pairs", False))
+    pairs, asked = bool(facts.get("pairs", False)), cast("Any", function)
     digest = digest_of_object(function, answers, *(["pairs"] if pairs else []))
     if pairs:
-        function = partial(on_pairs, function, who)
+        asked = partial(on_pairs, asked, who)
     return FunctionModel(
-        partial(_probabilities, function, who) if answers == "probabilities" else function,
+        partial(_probabilities, asked, who) if answers == "probabilities" else asked,
         name=who,
         modality="text",
         family=_family(facts, function) if "family" in facts else Family.OTHER,
