@@ -407,7 +407,8 @@ def encoder_facts(encoder: Any) -> str:
     else:
         known = repr(getattr(encoder, "words", None))
     digest = hashlib.sha256(known.encode("utf-8", "surrogatepass")).hexdigest()
-    return f"{type(encoder).__qualname__}/{getattr(encoder, 'limit', None)}/{digest}"
+    kind = type(encoder).__qualname__ + ("+types" if getattr(encoder, "typed", False) else "")
+    return f"{kind}/{getattr(encoder, 'limit', None)}/{digest}"
 
 
 def load_model(source: Any, **facts: Any) -> Model:
