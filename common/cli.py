@@ -90,8 +90,12 @@ def cli() -> None:
     """
 
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout instead of tables.")
-quiet = click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
+Option = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+as_json: Option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object on stdout instead of tables."
+)
+quiet: Option = click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
 device_option = click.option(
     "--device", default="auto", show_default=True, help="auto (a GPU when there is one), cpu, cuda, cuda:1."
 )
@@ -469,6 +473,8 @@ def doctor(as_json: bool) -> None:
         raise click.exceptions.Exit(BAD_INPUT)
 
 
-from carom.common.cli_surrogates import surrogate  # noqa: E402  (it takes this module's options)
+from carom.common.cli_augment import augment  # noqa: E402  (they take this module's options)
+from carom.common.cli_surrogates import surrogate  # noqa: E402
 
 cli.add_command(surrogate)
+cli.add_command(augment)

@@ -144,6 +144,8 @@ class Modality:
     scales: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Kind of threat -> budgets as `--eps` takes them, weakest first, in steps worth telling apart, up to a cap: where
     a search for a wanted white-box success looks."""
+    augment: Callable[..., dict[str, Any]] | None = None
+    """(file, file to write, recipe, the options of `carom augment`) -> what was done, as counts."""
 
 
 def modality_names() -> list[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -111,15 +112,30 @@ def hub_dataset(rest: str, split: str) -> tuple[Any, str]:
                     raise UnknownName(f"split of {folder}", plain, stored)
                 stored = stored[plain]
             return _rows(stored, split), split
-        if folder.is_dir():
-            return datasets.load_dataset(str(folder), split=split), split
-        name, mark, revision = name.partition("@")
-        return _from_hub(name, split, revision if mark else None), split
+        with _no_bars():
+            if folder.is_dir():
+                return datasets.load_dataset(str(folder), split=split), split
+            name, mark, revision = name.partition("@")
+            return _from_hub(name, split, revision if mark else None), split
     except (OSError, ValueError, RuntimeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise CaromError(
             f"hf:{rest}: {reason}. Check the name, the split and the network; write hf:NAME:SPLIT or hf:./folder:SPLIT."
         ) from error
+
+
+@contextlib.contextmanager
+def _no_bars() -> Iterator[None]:
+    """Without the progress bars that `datasets` prints, whoever asked for quiet."""
+    import datasets
+
+    before = datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not before:
+            datasets.enable_progress_bars()
 
 
 def _from_hub(name: str, split: str, revision: str | None) -> Any:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 Z = 1.959963984540054  # of a two-sided 95 % interval
+TOGETHER = 64  # resamples that are worked on at once
 
 
 def wilson(hits: float, n: int) -> tuple[float, float]:
@@ -35,18 +36,29 @@ def wilson(hits: float, n: int) -> tuple[float, float]:
 class Bootstrap:
     """Resamples of example ids, drawn once and used for every cell, so that differences between cells are paired."""
 
-    weights: Array  # float64[B, n]: how often each example is in each resample
+    counts: NDArray[
+        np.uint8
+    ]  # [B, n]: how often each example is in each resample; a float would be eight times as large
 
     @classmethod
     def of(cls, n: int, draws: int = 2000, seed: int = 0) -> Bootstrap:
         rng = np.random.default_rng(np.random.SeedSequence([seed, n]))
-        return cls(rng.multinomial(n, np.full(n, 1 / n), size=draws).astype(np.float64))
+        counts, even = np.empty((draws, n), np.uint8), np.full(n, 1 / n)
+        for start in range(0, draws, TOGETHER):
+            part = counts[start : start + TOGETHER]
+            part[:] = rng.multinomial(n, even, size=len(part))
+        return cls(counts)
 
     def shares(self, values: Array, among: Array) -> Array:
         """float64[B]: the mean of `values` over the examples `among`, in each resample; NaN where none is left."""
-        count = self.weights @ among
+        count, total = self._sums(among), self._sums(values * among)
         with np.errstate(invalid="ignore", divide="ignore"):
-            return np.where(count > 0, (self.weights @ (values * among)) / count, np.nan)
+            return np.where(count > 0, total / count, np.nan)
+
+    def _sums(self, values: Array) -> Array:
+        """float64[B]: the sum of the values of each resample."""
+        parts = (self.counts[start : start + TOGETHER] for start in range(0, len(self.counts), TOGETHER))
+        return np.concatenate([part.astype(np.float64) @ values for part in parts])
 
 
 def interval(draws: Array) -> tuple[float, float] | None:

@@ -130,9 +130,10 @@ class Plan:
             if model.modality != self.modality:
                 raise CaromError(f"model {model.name} is for {model.modality}, this study is for {self.modality}.")
             if model.space != self.data.space:
+                remedy = getattr(model.space, "remedy", "Convert the data, or choose a model made for it.")
                 raise CaromError(
                     f"model {model.name} takes {_differs(model.space, self.data.space)}, the data {self.data.name} is "
-                    f"{_differs(self.data.space, model.space)}. Convert the data, or choose a model made for it."
+                    f"{_differs(self.data.space, model.space)}. {remedy}"
                 )
             if getattr(model, "shape", None) is not None and isinstance(self.data.stored, Tensor):
                 check_shape(model, self.data.stored[:1])
@@ -334,7 +335,9 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _differs(space: object, other: object) -> str:
-    """What a space has otherwise than another: "waveform with sample_rate 8000"."""
+    """What a space has otherwise than another: "waveform with sample_rate 8000", or its own words for itself."""
+    if type(space).__str__ is not object.__str__:
+        return str(space)
     mine, theirs = vars(space), vars(other)
     return ", ".join([mine["name"], *(f"{k} {v}" for k, v in mine.items() if k != "name" and theirs.get(k) != v)])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from carom.common.metrics import distance
 from carom.common.modality import Defaults, Modality
 from carom.text.attacks import ATTACKS, THREATS
+from carom.text.augment import augment_file
 from carom.text.data import BUILTIN, load_data
 from carom.text.models import load_model
 from carom.text.panels import panels
@@ -36,5 +37,6 @@ MODALITY = Modality(
         distance("share", "Share", "of the words of the text"),
         distance("characters", "Letters", "characters edited inside these words (Levenshtein)"),
     ),
+    augment=augment_file,
     scales={"words": [f"{k / 50:g}" for k in range(1, 26)]},  # to half of the words: beyond, it is another sentence
 )

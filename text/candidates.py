@@ -61,7 +61,7 @@ def _usable(candidates: Any, word: str, options: Iterable[str]) -> tuple[str, ..
     return tuple(o for o in dict.fromkeys(options) if o.casefold() != fold and is_word(o))
 
 
-@lru_cache(maxsize=1 << 18)
+@lru_cache(maxsize=1 << 15)
 def options_of(candidates: Candidates, word: str) -> tuple[str, ...]:
     """The options of a source for a word; unless it is free, those that are single words and unlike `word` even when
     case is ignored."""

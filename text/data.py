@@ -1,14 +1,11 @@
-"""Text data: the built-in reviews, tables (CSV, TSV, JSONL), folders of text files, and Hugging Face's data sets.
+"""Text data: the built-in reviews, tables (CSV, TSV, JSONL, Parquet), folders of text files, Hugging Face's data sets.
 
 Files are read strictly: what is not UTF-8, empty, enormous or without a label is an error that names file and line.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +18,9 @@ from carom.common.loading import class_names, known_facts
 from carom.common.sources import Source, class_folders, hub_dataset, read_all
 from carom.common.specs import existing, parse
 from carom.text import reviews
+from carom.text.pairs import SEPARATORS, is_pair, join
 from carom.text.space import Words
+from carom.text.tables import ENDINGS, Table, is_table, read_text_file
 
 BUILTIN = {
     "rotten-tomatoes": "1 000 test sentences from film reviews, negative or positive (and 6 930 for training)",
@@ -31,7 +30,15 @@ MAX_CHARACTERS = 200_000
 MAX_CLASSES = 10_000
 TEXT_COLUMNS = ("text", "sentence", "review", "content")
 LABEL_COLUMNS = ("label", "labels", "class", "category", "sentiment")
-TABLES = {".csv": ",", ".tsv": "\t", ".jsonl": None, ".ndjson": None}
+PAIR_COLUMNS = (
+    ("premise", "hypothesis"),
+    ("sentence1", "sentence2"),
+    ("question1", "question2"),
+    ("text1", "text2"),
+    ("text_a", "text_b"),
+    ("question", "sentence"),
+)
+FACTS = ("text", "second", "label", "classes", "change")
 
 
 def load_data(
@@ -39,10 +46,15 @@ def load_data(
 ) -> Dataset:
     """Labelled texts from `builtin:NAME`, `folder:PATH` or `hf:name[/config]:split[:500]`.
 
-    `folder:` takes a CSV, TSV or JSONL file, a folder that holds SPLIT.csv (or .tsv, .jsonl), or one of class folders
-    of .txt files. Facts, as keywords or as parameters of the spec: the columns `text` and `label`, found by their usual
-    names otherwise; `classes` in the order of the models. Labels are class numbers or class names; without `classes`,
-    names are put in alphabetical order.
+    `folder:` takes a CSV, TSV, JSONL or Parquet file, a folder that holds SPLIT.csv (or .tsv ...), or one of class
+    folders of .txt files. Facts, as keywords or as parameters of the spec: the columns `text` and `label`, found by
+    their usual names otherwise; `classes` in the order of the models. Labels are class numbers or class names; without
+    `classes`, names are put in alphabetical order.
+
+    Pairs of texts (`carom.text.pairs`) are what two columns hold: `text` and `second`, or, where neither is named,
+    columns that are called like a pair (premise and hypothesis, sentence1 and sentence2 ...). `change` says which side
+    may be changed: "second" (the default), "first", or the name of its column. With `text` alone, that column is a
+    single text.
 
     Raises BadInput for a text that cannot be used, and one error that names all where there are several; with
     `on_error="skip"` they are left out and listed in `Dataset.skipped`.
@@ -57,8 +69,64 @@ class Row:
     """One line of a table, before anything in it is believed."""
 
     where: str  # what an error about it names
-    text: Any
+    text: Any  # of a pair, an `Unjoined`
     label: Any
+
+
+@dataclass(frozen=True)
+class Unjoined:
+    """Both texts of a pair, before they are believed."""
+
+    first: Any
+    second: Any
+    change: str
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns hold what."""
+
+    text: str
+    second: str | None  # of pairs
+    change: str  # the side of a pair that may be changed
+    label: str
+
+    @classmethod
+    def of(cls, names: Iterable[str], facts: Mapping[str, Any], where: str) -> Columns:
+        names = list(names)
+        texts = text_columns(names, facts, where)
+        return cls(*texts, _column(names, facts.get("label"), LABEL_COLUMNS, "label", where))
+
+    @property
+    def used(self) -> list[str]:
+        return [name for name in (self.text, self.second, self.label) if name is not None]
+
+    def row(self, where: str, values: Mapping[str, Any]) -> Row:
+        text = values.get(self.text)
+        if self.second is not None:
+            text = Unjoined(text, values.get(self.second), self.change)
+        return Row(where, text, values.get(self.label))
+
+
+def text_columns(names: Iterable[str], facts: Mapping[str, Any], where: str) -> tuple[str, str | None, str]:
+    """(column of the text or of the first of a pair, column of the second, the side that may be changed)."""
+    names = list(names)
+    folded = {name.strip().lower(): name for name in reversed(names)}
+    second = facts.get("second")
+    pair = next(((folded[a], folded[b]) for a, b in PAIR_COLUMNS if a in folded and b in folded), None)
+    if "text" not in facts and second is None and pair is not None:
+        text, second = pair
+    else:
+        text = _column(names, facts.get("text"), TEXT_COLUMNS, "text", where)
+        if second is not None:
+            second = _column(names, second, (), "second text", where)
+    change = facts.get("change", "second")
+    if second is None and "change" in facts:
+        raise CaromError(f"{where}: change={change} is about pairs, and this is one text: name the other with second=.")
+    change = {text: "first", second: "second"}.get(change, change)
+    if change not in SEPARATORS:
+        raise UnknownName(f"side of the pairs of {where}", str(change), (*SEPARATORS, text, str(second)))
+    return text, second, change
 
 
 def _builtin(name: str, split: str, limit: int | None, on_error: str, facts: Mapping[str, Any]) -> Dataset:
@@ -70,101 +138,40 @@ def _builtin(name: str, split: str, limit: int | None, on_error: str, facts: Map
 
 
 def _folder(path: str, split: str, limit: int | None, on_error: str, facts: Mapping[str, Any]) -> Dataset:
-    known_facts(facts, ("text", "label", "classes"), f"folder:{path}")
+    known_facts(facts, FACTS, f"folder:{path}")
     found = existing(path, "file or folder")
     names = class_names(facts["classes"]) if "classes" in facts else None
-    table = (
-        next((t for ending in TABLES if (t := found / f"{split}{ending}").is_file()), None) if found.is_dir() else found
-    )
-    if table is None:
+    file = next((t for ending in ENDINGS if (t := found / f"{split}{ending}").is_file()), None)
+    file = file if found.is_dir() else found
+    if file is None:
         classes, sources = class_folders(found, split, (".txt",), names)
-    else:
-        classes, sources = _labelled(list(_read_table(table, facts)), table.stem, str(table), names, on_error)
-    return _read(f"folder:{path}", split, classes, sources, limit, on_error)
+        return _read(f"folder:{path}", split, classes, sources, limit, on_error)
+    if not is_table(file):
+        raise CaromError(f"{file}: give a table that ends in {', '.join(ENDINGS)}, or class folders of .txt files.")
+    table = Table(file)
+    columns, rows = None, []
+    if header := table.columns():
+        columns = Columns.of(header, facts, str(file))
+        rows = [columns.row(*row) for row in table.rows(columns.used)]
+    classes, sources = _labelled(rows, file.stem, str(file), names, on_error)
+    return _read(f"folder:{path}", split, classes, sources, limit, on_error, columns)
 
 
 def _hub(rest: str, split: str, limit: int | None, on_error: str, facts: Mapping[str, Any]) -> Dataset:
     import datasets
 
-    known_facts(facts, ("text", "label", "classes"), f"hf:{rest}")
+    known_facts(facts, FACTS, f"hf:{rest}")
     table, split = hub_dataset(rest, split)
-    label = _column(table.column_names, facts.get("label"), LABEL_COLUMNS, "label", f"hf:{rest}")
-    text = _column(table.column_names, facts.get("text"), TEXT_COLUMNS, "text", f"hf:{rest}")
-    kind = table.features[label]
+    columns = Columns.of(table.column_names, facts, f"hf:{rest}")
+    kind = table.features[columns.label]
     names = class_names(facts["classes"]) if "classes" in facts else None
     if names is None and isinstance(kind, datasets.ClassLabel):
         names = tuple(kind.names)
-    pairs = zip(table[text], table[label], strict=True)
-    rows = [Row(f"hf:{rest} row {number}", *pair) for number, pair in enumerate(pairs)]
+    used = table.select_columns(columns.used)
+    rows = [columns.row(f"hf:{rest} row {number}", row) for number, row in enumerate(used)]
     stem = rest.partition(":")[0].rstrip("/").rpartition("/")[2]
     classes, sources = _labelled(rows, stem, f"hf:{rest}", names, on_error)
-    return _read(f"hf:{rest}", split, classes, sources, limit, on_error)
-
-
-def _read_table(path: Path, facts: Mapping[str, Any]) -> Iterator[Row]:
-    if path.suffix.lower() not in TABLES:
-        raise CaromError(
-            f"{path}: give a table that ends in {', '.join(TABLES)}, or a folder of class folders of .txt files."
-        )
-    content = _decode(path)
-    lines = _json_lines(path, content) if TABLES[path.suffix.lower()] is None else _separated(path, content)
-    text = label = ""
-    for number, row in lines:
-        if not text:
-            text = _column(row, facts.get("text"), TEXT_COLUMNS, "text", str(path))
-            label = _column(row, facts.get("label"), LABEL_COLUMNS, "label", str(path))
-        yield Row(f"{path}, line {number}", row.get(text), row.get(label))
-
-
-def _decode(path: Path) -> str:
-    """The file as text; a byte order mark is dropped."""
-    try:
-        data = path.read_bytes()
-        return data.decode("utf-8-sig")
-    except OSError as error:
-        raise BadInput(str(path), f"cannot be read ({error.strerror})", "Check its permissions.") from error
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise BadInput(
-            f"{path}, line {line}", f"byte 0x{data[error.start]:02x} is not UTF-8", "Save the file as UTF-8."
-        ) from error
-
-
-def _separated(path: Path, content: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line, row) of a CSV or TSV file with a header."""
-    reader = csv.reader(io.StringIO(content, newline=""), delimiter=TABLES[path.suffix.lower()] or ",", strict=True)
-    before = csv.field_size_limit(len(content) + 1)  # a field too long for us is refused by its row, not by the reader
-    header: list[str] = []
-    try:
-        for row in reader:
-            if not header:
-                header = row
-            elif len(row) != len(header) and row:
-                raise BadInput(
-                    f"{path}, line {reader.line_num}",
-                    f"{len(row)} fields where the header has {len(header)}",
-                    "Put fields that hold separators or line breaks in double quotes.",
-                )
-            elif row:
-                yield reader.line_num, dict(zip(header, row, strict=True))
-    except csv.Error as error:
-        raise BadInput(f"{path}, line {reader.line_num}", str(error), "Correct the quotes.") from error
-    finally:
-        csv.field_size_limit(before)
-
-
-def _json_lines(path: Path, content: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line, object) of a file with one JSON object a line."""
-    for number, line in enumerate(content.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise BadInput(f"{path}, line {number}", f"not JSON ({error})", "Write one object a line.") from error
-        if not isinstance(row, dict):
-            raise BadInput(f"{path}, line {number}", f"a JSON {type(row).__name__}", "Write one object a line.")
-        yield number, row
+    return _read(f"hf:{rest}", split, classes, sources, limit, on_error, columns)
 
 
 def _column(columns: Iterable[str], asked: str | None, usual: Sequence[str], what: str, where: str) -> str:
@@ -177,7 +184,8 @@ def _column(columns: Iterable[str], asked: str | None, usual: Sequence[str], wha
         for column in columns:
             if column.strip().lower() == name:
                 return column
-    raise CaromError(f"{where}: which column holds the {what}? Pass {what}= one of {', '.join(columns)}.")
+    name = "second" if what == "second text" else what
+    raise CaromError(f"{where}: which column holds the {what}? Pass {name}= one of {', '.join(columns)}.")
 
 
 def _labelled(
@@ -197,10 +205,19 @@ def _labelled(
     places = {name: place for place, name in enumerate(names)}
     sources = []
     for number, (row, label) in enumerate(zip(rows, given, strict=True)):
-        at = places.get(str(label), label if isinstance(label, int) and 0 <= label < len(names) else None)
+        at = _place(label, places)
         content = row.text if at is not None else _Unlabelled(row.label, tuple(names))
         sources.append(Source(f"{stem}-{number:06d}", at or 0, row.where, content))
     return tuple(names), sources
+
+
+def _place(label: int | str | None, places: Mapping[str, int]) -> int | None:
+    return places.get(str(label), label if isinstance(label, int) and 0 <= label < len(places) else None)
+
+
+def label_number(label: Any, classes: Sequence[str]) -> int | None:
+    """The class that a label names or numbers; None if it is none of them."""
+    return _place(_plain(label), {name: place for place, name in enumerate(classes)})
 
 
 def _plain(label: Any) -> int | str | None:
@@ -224,32 +241,48 @@ class _Unlabelled:
 
 
 def read_text(source: Source) -> str:
-    """The text of a source, if it can be used. Raises BadInput."""
-    text = _decode(source.content) if isinstance(source.content, Path) else source.content
+    """The text of a source, or its pair as one text, if it can be used. Raises BadInput."""
+    text = read_text_file(source.content) if isinstance(source.content, Path) else source.content
     if isinstance(text, _Unlabelled):
         known = ", ".join(text.classes[:5]) + (", ..." if len(text.classes) > 5 else "")
         raise BadInput(source.where, f"label {text.label!r} is no class of {known}", "Correct the label, or classes=.")
+    if isinstance(text, Unjoined):
+        first = checked(text.first, f"{source.where}, first text")
+        return join(first, checked(text.second, f"{source.where}, second text"), text.change)
+    return checked(text, source.where)
+
+
+def checked(text: Any, where: str) -> str:
+    """A text, if it can be used. Raises BadInput."""
     if not isinstance(text, str):
-        raise BadInput(source.where, f"holds a {type(text).__name__}, not a text", "Check which column holds the text.")
+        raise BadInput(where, f"holds a {type(text).__name__}, not a text", "Check which column holds the text.")
     if not text.strip():
-        raise BadInput(source.where, "the text is empty", "Remove the row.")
+        raise BadInput(where, "the text is empty", "Remove the row.")
     if len(text) > MAX_CHARACTERS:
         raise BadInput(
-            source.where, f"{len(text)} characters, more than {MAX_CHARACTERS}", "Split the text into shorter ones."
+            where, f"{len(text)} characters, more than {MAX_CHARACTERS}", "Split the text into shorter ones."
         )
     if "\0" in text:
-        raise BadInput(source.where, "holds a NUL character", "Remove it; a file in UTF-16 must be saved as UTF-8.")
+        raise BadInput(where, "holds a NUL character", "Remove it; a file in UTF-16 must be saved as UTF-8.")
     if Words().clamp([text]) != [text]:
-        raise BadInput(source.where, "holds half of a surrogate pair", "Save the text with whole characters.")
+        raise BadInput(where, "holds half of a surrogate pair", "Save the text with whole characters.")
+    if is_pair(text):
+        raise BadInput(where, "holds U+001E or U+001F, which separate the texts of a pair", "Remove it.")
     return text
 
 
 def _read(
-    name: str, split: str, classes: Sequence[str], sources: Sequence[Source], limit: int | None, on_error: str
+    name: str,
+    split: str,
+    classes: Sequence[str],
+    sources: Sequence[Source],
+    limit: int | None,
+    on_error: str,
+    columns: Columns | None = None,
 ) -> Dataset:
     read, skipped = read_all(sources, read_text, limit, on_error)
     texts, labels, ids = [t for _, t in read], [s.label for s, _ in read], [s.id for s, _ in read]
-    return _dataset(name, split, texts, labels, ids, classes, skipped)
+    return _dataset(name, split, texts, labels, ids, classes, skipped, columns)
 
 
 def _dataset(
@@ -260,10 +293,14 @@ def _dataset(
     ids: Sequence[str],
     classes: Sequence[str],
     skipped: tuple[str, ...] = (),
+    columns: Columns | None = None,
 ) -> Dataset:
     numbers = torch.tensor(labels, dtype=torch.long)
     facts: dict[str, object] = {"split": split}
-    return Dataset(name, "text", Words(), texts, numbers, ids, tuple(classes), facts=facts, skipped=skipped)
+    pairs = columns is not None and columns.second is not None
+    if columns is not None and pairs:
+        facts |= {"first": columns.text, "second": columns.second, "change": columns.change}
+    return Dataset(name, "text", Words(pairs=pairs), texts, numbers, ids, tuple(classes), facts=facts, skipped=skipped)
 
 
 _LOADERS = {"builtin": _builtin, "folder": _folder, "hf": _hub}

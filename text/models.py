@@ -13,7 +13,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -47,12 +47,13 @@ from carom.common.zoo import load_body
 from carom.text import zoo
 from carom.text.encoders import TfidfEncoder, tokens
 from carom.text.networks import Changes, Linear, TokenNetwork
+from carom.text.pair_models import PairTokens, check_pairs, on_pairs, reads_pairs
 from carom.text.reviews import CLASSES as CLASS_NAMES
 from carom.text.slots import Slots, Splice, slots_of
 from carom.text.space import Sentence, Words
 from carom.text.words import Span
 
-KNOWN = ("name", "family", "classes", "tokenizer", "limit", "embedding", "answers", "trusted")
+KNOWN = ("name", "family", "classes", "tokenizer", "limit", "embedding", "answers", "trusted", "pairs")
 """The facts that a user may state, as keywords or as parameters of the spec."""
 
 TOKENIZER = Fact("tokenizer", "tokenizer", "tokenizer=... (a fast tokenizer, its folder, or an encoder)")
@@ -94,7 +95,8 @@ class TokenModel(TextModel):
     """A torch module over token ids int64[N, L].
 
     It is called with `input_ids` and `attention_mask` if its forward takes those, with (ids, mask bool[N, L]) if it
-    takes a `mask`, else with the ids. `embedding`, the submodule that embeds the ids, grants gradients.
+    takes a `mask`, else with the ids. `embedding`, the submodule that embeds the ids, grants gradients. With an encoder
+    of `pairs` it takes pairs of texts.
     """
 
     def __init__(
@@ -109,7 +111,8 @@ class TokenModel(TextModel):
         digest: str | None = None,
     ) -> None:
         digest = digest or digest_of(module, repr(module), encoder_facts(encoder))
-        super().__init__(name, "text", family, Words(), classes, digest)
+        space = Words(pairs=getattr(encoder, "pairs", False))
+        super().__init__(name, "text", family, space, classes, digest)
         self.module, self.encoder, self.embedding = module, encoder, embedding
         self.access = Access.LABEL | Access.SCORE
         if embedding is not None:
@@ -137,7 +140,10 @@ class TokenModel(TextModel):
 
     def _encode(self, texts: Sequence[str]) -> tuple[list[tuple[int, ...]], list[list[Span]]]:
         # Tokenisers written in Rust refuse lone surrogates.
-        ids, spans = self.encoder.encode(self.space.clamp(texts))
+        texts = self.space.clamp(texts)
+        if getattr(self.encoder, "pairs", False):
+            check_pairs(texts, self.name)
+        ids, spans = self.encoder.encode(texts)
         return [tuple(row[: len(own)]) for row, own in zip(ids.tolist(), spans, strict=True)], spans
 
     def codes(self, inputs: Sequence[str]) -> list[tuple[int, ...]]:
@@ -151,7 +157,11 @@ class TokenModel(TextModel):
         ids = torch.tensor([[*code, *[pad] * (width - len(code))] for code in codes], device=self.device)
         mask = (torch.arange(width) < lengths[:, None]).to(self.device)
         if self._takes == "attention_mask":
-            answer = self.module(input_ids=ids, attention_mask=mask.long())
+            types: dict[str, Tensor] = {}
+            if isinstance(self.encoder, PairTokens):
+                ids, of_tokens = self.encoder.split(ids)
+                types = {} if of_tokens is None else {"token_type_ids": of_tokens}
+            answer = self.module(input_ids=ids, attention_mask=mask.long(), **types)
         else:
             answer = self.module(ids, mask) if self._takes == "mask" else self.module(ids)
         return getattr(answer, "logits", answer)
@@ -392,12 +402,13 @@ class HubTokens:
 
 def encoder_facts(encoder: Any) -> str:
     """What tells one encoder from another, as part of a model's digest."""
-    if isinstance(encoder, HubTokens):
+    if isinstance(encoder, HubTokens | PairTokens):
         known = encoder.tokenizer.backend_tokenizer.to_str()
     else:
         known = repr(getattr(encoder, "words", None))
     digest = hashlib.sha256(known.encode("utf-8", "surrogatepass")).hexdigest()
-    return f"{type(encoder).__qualname__}/{getattr(encoder, 'limit', None)}/{digest}"
+    kind = type(encoder).__qualname__ + ("+types" if getattr(encoder, "typed", False) else "")
+    return f"{kind}/{getattr(encoder, 'limit', None)}/{digest}"
 
 
 def load_model(source: Any, **facts: Any) -> Model:
@@ -407,7 +418,9 @@ def load_model(source: Any, **facts: Any) -> Model:
     any object with `encode` and `pad_id` (see `Encoder`); `classes` in the order of the outputs. `limit`: how many
     tokens of a text are read, by default what tokenizer and model allow. `embedding`: path of the layer that embeds
     the tokens, where it cannot be found. For functions from list[str], what they answer: `answers="probabilities"`
-    (the default) or "logits". `name` and `family` override what Carom picks.
+    (the default) or "logits". `name` and `family` override what Carom picks. `pairs`: whether it takes pairs of texts
+    (`carom.text.pairs`); of models with a tokenizer, those do whose classes say so, such as entailment. Functions and
+    pipelines of pairs are called with (first, second) tuples.
     """
     return dispatch(source, facts, _LOADERS, KNOWN, wrap)
 
@@ -460,13 +473,17 @@ def _module(module: nn.Module, facts: Mapping[str, Any]) -> Model:
             f"{who} has no padding token, so it reads one text at a time. "
             "Set model.config.pad_token_id = tokenizer.eos_token_id."
         )
-    encoder = as_encoder(stated["tokenizer"], module, facts.get("limit"))
+    encoder, classes = as_encoder(stated["tokenizer"], module, facts.get("limit")), class_names(stated["classes"])
+    if reads_pairs(facts, classes) and not getattr(encoder, "pairs", False):
+        if not isinstance(encoder, HubTokens):
+            raise CaromError(f"{who} is to take pairs, so it needs a fast tokenizer of transformers: pass tokenizer=.")
+        encoder = PairTokens(encoder, "token_type_ids" in inspect.signature(module.forward).parameters)
     return TokenModel(
         module,
         encoder,
         name=who,
         family=_family(facts, module),
-        classes=class_names(stated["classes"]),
+        classes=classes,
         embedding=_embedding(module, encoder, facts.get("embedding")),
     )
 
@@ -535,22 +552,23 @@ def _embedding(module: nn.Module, encoder: Any, path: str | None) -> nn.Module |
 def _estimator(estimator: Any, facts: Mapping[str, Any]) -> Model:
     who = _who(estimator, facts)
     own = fitted_classes(estimator, class_names(facts["classes"]) if "classes" in facts else None, who)
+    pairs = bool(facts.get("pairs", False))
     try:
-        estimator.predict(["a text"])
+        estimator.predict([("a text", "another")] if pairs else ["a text"])
     except (ValueError, AttributeError, TypeError) as error:
         raise CaromError(
-            f"{who} does not take texts ({str(error).splitlines()[0].rstrip(':')}). Put the vectorizer it was fitted "
-            "with in front: sklearn.pipeline.make_pipeline(vectorizer, classifier)."
+            f"{who} does not take {Words(pairs=pairs)} ({str(error).splitlines()[0].rstrip(':')}). Put the vectorizer "
+            "it was fitted with in front: sklearn.pipeline.make_pipeline(vectorizer, classifier)."
         ) from error
     scores, probabilities, access = scores_of(estimator)
     model = FunctionModel(
-        scores,
+        partial(on_pairs, scores, who) if pairs else scores,
         name=who,
         modality="text",
         family=_family(facts, estimator),
-        space=Words(),
+        space=Words(pairs=pairs),
         classes=own,
-        digest=digest_of_object(estimator),
+        digest=digest_of_object(estimator, *(["pairs"] if pairs else [])),
         probabilities=probabilities,
     )
     model.access = access
@@ -563,14 +581,18 @@ def _function(function: Callable[[list[str]], Any], facts: Mapping[str, Any]) ->
     answers = facts.get("answers", "probabilities")
     if answers not in ("logits", "probabilities"):
         raise UnknownName("kind of scores", answers, ("logits", "probabilities"))
+    pairs, asked = bool(facts.get("pairs", False)), cast("Any", function)
+    digest = digest_of_object(function, answers, *(["pairs"] if pairs else []))
+    if pairs:
+        asked = partial(on_pairs, asked, who)
     return FunctionModel(
-        partial(_probabilities, function, who) if answers == "probabilities" else function,
+        partial(_probabilities, asked, who) if answers == "probabilities" else asked,
         name=who,
         modality="text",
         family=_family(facts, function) if "family" in facts else Family.OTHER,
-        space=Words(),
+        space=Words(pairs=pairs),
         classes=class_names(facts["classes"]),
-        digest=digest_of_object(function, answers),
+        digest=digest,
         probabilities=answers == "probabilities",
     )
 

@@ -7,14 +7,23 @@ from typing import Any
 
 from carom.common.modality import Panel, WordDiff
 from carom.common.spaces import Space
+from carom.text.pairs import sides
 from carom.text.space import changes
 
 CONTEXT = 120  # characters of an unchanged stretch that are shown at each end, where it is long
 
 
 def panels(space: Space, stored: str, adversarial: str, facts: Mapping[str, Any]) -> list[Panel]:
-    """One diff. Long unchanged stretches are shortened."""
-    return [WordDiff("", list(runs(stored, adversarial)))]
+    """One diff. Long unchanged stretches are shortened; the texts of a pair stand one behind the other, by name."""
+    return [WordDiff("", list(runs(shown(stored, facts), shown(adversarial, facts))))]
+
+
+def shown(text: str, facts: Mapping[str, Any]) -> str:
+    """A text as a person reads it: "premise: A man sleeps. | hypothesis: A man is awake."."""
+    pair = sides(text)
+    if pair is None:
+        return text
+    return f"{facts.get('first', 'first')}: {pair[0]} | {facts.get('second', 'second')}: {pair[1]}"
 
 
 def runs(text0: str, text: str) -> Iterator[tuple[str, str]]:

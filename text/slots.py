@@ -77,12 +77,13 @@ class Slots:
                 return self._clean
         elif isinstance(key[0], int):
             return key  # type: ignore[return-value]
-        parts = self.ids
-        if key:
-            parts = list(parts)
-            for piece, ids in key:  # type: ignore[misc]
-                parts[piece] = ids
-        return self._framed([number for ids in parts for number in ids])
+        edited: dict[int, Ids] = dict(key)  # type: ignore[arg-type]
+        numbers: list[int] = []
+        for piece, ids in enumerate(self.ids):
+            numbers += edited.get(piece, ids)
+            if len(numbers) >= self.room:  # what lies behind is not read, however long the text
+                break
+        return self._framed(numbers)
 
     def size(self, key: Key) -> int:
         return len(key) if key and isinstance(key[0], int) else len(self._clean)

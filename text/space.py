@@ -26,20 +26,36 @@ from carom.text.candidates import (
     options_in,
     options_of,
 )
+from carom.text.pairs import is_pair, open_span, open_text, open_words
 from carom.text.words import STOP_WORDS, Span, Word, replace, split_words
 
 UNKNOWN = "[UNK]"
 """What stands for a word that no model knows, as in TextAttack; BERT's tokenisers read it as their unknown token."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+REMEMBERED = 1 << 15  # words whose options are kept: enough for all that come again soon
 _LONGEST = 1 << 22  # letters times letters beyond which an edit distance is bounded, not computed
 
 
 @dataclass(frozen=True)
 class Words:
-    """Texts, as list[str]. Every text that UTF-8 can hold is stored as it is; lone surrogates become U+FFFD."""
+    """Texts, as list[str]. Every text that UTF-8 can hold is stored as it is; lone surrogates become U+FFFD.
+
+    With `pairs`, each is two texts with a separator between them (`carom.text.pairs`).
+    """
 
     name: str = "words"
+    pairs: bool = False
+
+    def __str__(self) -> str:
+        return "pairs of texts" if self.pairs else "single texts"
+
+    @property
+    def remedy(self) -> str:
+        """What a user can do whose data and model do not belong together."""
+        if self.pairs:
+            return "Name the columns of both with text= and second=, or load the model with pairs=false."
+        return "Load the model with pairs=true if it takes pairs, or name the one column to read with text=."
 
     def clamp(self, x: Sequence[str]) -> list[str]:
         return [_SURROGATE.sub("\ufffd", text) for text in x]
@@ -54,7 +70,8 @@ class Words:
         return list(stored)
 
     def distance(self, x: Sequence[str], x0: Sequence[str]) -> dict[str, Tensor]:
-        """`words`: how many were changed, added or removed; `share`: of the words of x0; `characters`: edited inside
+        """`words`: how many were changed, added or removed; `share`: of the words of x0 that may be changed (all, unless
+        it is a pair); `characters`: edited inside
         these words (Levenshtein; an upper bound where texts differ over thousands of characters)."""
         measured = [_distance(text, text0) for text, text0 in zip(x, x0, strict=True)]
         columns = zip(*measured, strict=True) if measured else ([], [], [])
@@ -64,11 +81,12 @@ class Words:
         }
 
 
+@lru_cache(maxsize=1 << 9)  # a batch is measured by several metrics
 def _distance(text: str, text0: str) -> tuple[float, float, float]:
     pairs = changes(text, text0)
     count = _changed(text, text0) if pairs is None else len(pairs)
     characters = edits(text, text0) if pairs is None else sum(edits(new, old.text) for _, old, new in pairs)
-    return count, count / max(1, len(split_words(text0))), characters
+    return count, count / max(1, len(split_words(open_text(text0)))), characters
 
 
 def _changed(text: str, text0: str) -> int:
@@ -125,7 +143,7 @@ class Sentence:
     """One text whose words can be exchanged (an `Editable`). Sites are the words that may be changed, in order."""
 
     text: str
-    words: Sequence[Word]
+    words: Sequence[Word]  # of a pair, those of the side that may be changed
     sites: Sequence[int]  # indices into words
     options: Sequence[tuple[str, ...]]  # of each site
     limit: int
@@ -218,13 +236,13 @@ def _keep(states: dict, at: tuple[int, int], price: int, path: tuple) -> None:
         states[at] = (price, path)
 
 
-@lru_cache(maxsize=1 << 16)
+@lru_cache(maxsize=REMEMBERED)
 def _in_order(candidates: Candidates, word: str, rest: str) -> tuple[str, ...]:
     """The options of a word, in the order of the texts that they make, as TextAttack tries them."""
     return tuple(sorted(options_of(candidates, word), key=lambda option: option + rest))
 
 
-@lru_cache(maxsize=1 << 16)
+@lru_cache(maxsize=REMEMBERED)
 def _kept(constraints: tuple[Any, ...], word: str, options: tuple[str, ...]) -> tuple[str, ...]:
     """The options that every constraint on single words keeps."""
     for constraint in constraints:
@@ -237,7 +255,8 @@ def _kept(constraints: tuple[Any, ...], word: str, options: tuple[str, ...]) -> 
 @dataclass(frozen=True)
 class WordBudget:
     """At most `max_changed` (a share) of a text's words may be exchanged, each for one of the options that `candidates`
-    offers in its place; rounded down, but never below one word unless the share is 0.
+    offers in its place; rounded down, but never below one word unless the share is 0. Of a pair of texts, that is a
+    share of the side that may be changed, and the other stays as it is.
 
     Stop words stay as they are. A new word must be an option of the original, so no word is changed twice.
     `constraints` (`carom.text.constraints`) take further words and options away, or judge the edited text as a whole.
@@ -266,19 +285,22 @@ class WordBudget:
         return tuple(constraint for constraint in self.constraints if hasattr(constraint, method))
 
     def editable(self, x: str) -> Sentence:
-        words = split_words(x)
+        """The text's words and their options; of a pair, those of the side that may be changed."""
+        start, stop = open_span(x)
+        part = x[start:stop]
+        words = split_words(part)
         limit = self.limit(len(words))
         if hasattr(self.candidates, "rewrites"):
-            return self._rewritten(x, limit)
+            return self._rewritten(x, start, part, limit)
         sites = [i for i, word in enumerate(words) if self.may_change(word.text)]
         for constraint in self._judges("spares"):
-            spared = constraint.spares(x, words)
+            spared = constraint.spares(part, words)
             sites = [i for i in sites if i not in spared]
         if is_contextual(self.candidates):
-            every = options_in(self.candidates, x, words)
+            every = options_in(self.candidates, part, words)
             options = [every[i] for i in sites]
         else:
-            behind = (x[words[i].stop : words[i].stop + 8] for i in sites)
+            behind = (part[words[i].stop : words[i].stop + 8] for i in sites)
             options = [_in_order(self.candidates, words[i].text, rest) for i, rest in zip(sites, behind, strict=True)]
         if keep := self._judges("keeps"):
             options = [_kept(keep, words[i].text, own) for i, own in zip(sites, options, strict=True)]
@@ -288,18 +310,25 @@ class WordBudget:
                 own if i + 1 in may else tuple(o for o in own if not isinstance(o, Merged))
                 for i, own in zip(sites, options, strict=True)
             ]
+        if start:
+            words = [Word(word.text, start + word.start, start + word.stop) for word in words]
         return Sentence(x, words, sites, options, limit)
 
-    def _rewritten(self, x: str, limit: int) -> Sentence:
-        """The whole text as one site."""
-        texts = Words().clamp(self.candidates.rewrites(x))  # type: ignore[attr-defined]
-        fit = tuple(t for t in dict.fromkeys(texts) if t and t != x and _changed(t, x) <= limit)
-        return Sentence(x, [Word(x, 0, len(x))], [0], [fit], min(1, limit))
+    def _rewritten(self, x: str, start: int, part: str, limit: int) -> Sentence:
+        """All that may be changed as one site."""
+        texts = Words().clamp(self.candidates.rewrites(part))  # type: ignore[attr-defined]
+        new = [t for t in dict.fromkeys(texts) if t and t != part and not is_pair(t)]
+        fit = tuple(t for t in new if _changed(t, part) <= limit)
+        return Sentence(x, [Word(part, start, start + len(part))], [0], [fit], min(1, limit))
 
     def admits(self, pairs: Sequence[tuple[str, str]], slack: float = 0.0) -> list[bool]:
-        """Which edited texts every constraint on whole texts admits, given (edited, clean)."""
+        """Which edited texts every constraint on whole texts admits, given (edited, clean). Of pairs of texts they judge
+        the side that was changed."""
         admitted = [True] * len(pairs)
-        for constraint in self._judges("holds"):
+        judges = self._judges("holds")
+        if judges:
+            pairs = [(open_text(edited), open_text(clean)) for edited, clean in pairs]
+        for constraint in judges:
             left = [i for i, ok in enumerate(admitted) if ok and pairs[i][0] != pairs[i][1]]
             for i, ok in zip(left, constraint.holds([pairs[i] for i in left], slack) if left else [], strict=True):
                 admitted[i] = ok
@@ -326,30 +355,36 @@ class WordBudget:
         if is_free(self.candidates) or hasattr(self.candidates, "rewrites"):
             return self.editable(text0).derive(text) is not None
         changed = changes(text, text0)
-        if changed is None or len(changed) > self.limit(len(split_words(text0))):
+        if changed is None or len(changed) > self.limit(len(open_words(text0))):
             return False
         if self.constraints or is_contextual(self.candidates):
             sentence = self.editable(text0)
-            options = dict(zip(sentence.sites, sentence.options, strict=True))
-            return all(new in options.get(i, ()) for i, _, new in changed)
+            options = {sentence.word(site).start: own for site, own in enumerate(sentence.options)}
+            return all(new in options.get(old.start, ()) for _, old, new in changed)
+        start, stop = open_span(text0)
         return all(
-            self.may_change(old.text) and new in options_of(self.candidates, old.text) for _, old, new in changed
+            start <= old.start < stop and self.may_change(old.text) and new in options_of(self.candidates, old.text)
+            for _, old, new in changed
         )
 
     def control(self, batch: Batch, rng: Rng, like: Sequence[str]) -> list[str]:
-        """As many changes as `like` holds, at random places that have options, each a random one of them. Where
-        constraints judge the whole text, the first of `DRAWS` draws that they admit; the last, if they admit none."""
+        """As many changes as `like` holds, at random places (`draw`)."""
         texts = []
         for i, (text, adversarial) in enumerate(zip(batch.inputs, like, strict=True)):
-            sentence, mine = self.editable(text), rng[torch.tensor([i])]
+            sentence = self.editable(text)
             count = self._count(sentence, adversarial, text)
-            drawn = text
-            for draw in range(DRAWS if self.judges_texts else 1):
-                drawn = sentence.edit(_random_edit(sentence, count, mine.fold("draw", draw) if draw else mine))
-                if not self.judges_texts or self.admits([(drawn, text)])[0]:
-                    break
-            texts.append(drawn)
+            texts.append(self.draw(sentence, count, rng[torch.tensor([i])]))
         return texts
+
+    def draw(self, sentence: Sentence, count: int, rng: Rng) -> str:
+        """The text with `count` changes, at random places that have options, each a random one of them. Where
+        constraints judge the whole text, the first of `DRAWS` draws that they admit; the last, if they admit none."""
+        drawn = sentence.text
+        for number in range(DRAWS if self.judges_texts else 1):
+            drawn = sentence.edit(_random_edit(sentence, count, rng.fold("draw", number) if number else rng))
+            if not self.judges_texts or self.admits([(drawn, sentence.text)])[0]:
+                break
+        return drawn
 
     def _count(self, sentence: Sentence, text: str, text0: str) -> int:
         """How many changes lead from text0 to text."""

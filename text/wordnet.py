@@ -24,6 +24,7 @@ _DETACHMENT = {
     "adv": "",
 }
 PARTS_OF_SPEECH = tuple(_DETACHMENT)
+REMEMBERED = 1 << 15  # words whose entries are kept: nearly all that come again, whatever the number of texts
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class _Part:
         return [form for form in dict.fromkeys((word, *forms)) if form in self.synsets]
 
 
-@cache
+@lru_cache(maxsize=REMEMBERED)
 def synonyms(word: str) -> tuple[str, ...]:
     """Every other single word that shares a synset with `word` or with one of its base forms, sorted.
 
@@ -60,26 +61,26 @@ def synonyms(word: str) -> tuple[str, ...]:
     return tuple(sorted(lemma for lemma in found if "_" not in lemma and len(split_words(lemma)) == 1))
 
 
-@cache
+@lru_cache(maxsize=REMEMBERED)
 def antonyms(word: str) -> frozenset[str]:
     """The opposites, in lower case, of `word` and of the base forms that it is a form of."""
     return frozenset(other for base in {word.lower(), *lemmas(word)} for other in _opposites().get(base, ()))
 
 
-@cache
+@lru_cache(maxsize=REMEMBERED)
 def lemmas(word: str) -> tuple[str, ...]:
     """The lemmas that `word` is a form of, in any part of speech."""
     return tuple(dict.fromkeys(base for part in _parts() for base in part.bases(word.lower())))
 
 
-@cache
+@lru_cache(maxsize=REMEMBERED)
 def parts_of_speech(word: str) -> frozenset[str]:
     """Those of `PARTS_OF_SPEECH` that a word can be; none if it is unknown."""
     known = zip(PARTS_OF_SPEECH, _parts(), strict=True)
     return frozenset(name for name, part in known if part.bases(word.lower()))
 
 
-@cache
+@lru_cache(maxsize=REMEMBERED)
 def inflections(word: str) -> tuple[str, ...]:
     """Other forms of the lemmas that `word` is a form of: the irregular ones that WordNet lists and, by rule, plurals,
     verb forms and comparisons."""

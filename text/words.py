@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 STOP_WORDS = frozenset((Path(__file__).parent / "assets" / "stopwords.txt").read_text(encoding="utf-8").split())
 """English function words, lower case: attacks leave them alone."""
@@ -13,14 +13,14 @@ STOP_WORDS = frozenset((Path(__file__).parent / "assets" / "stopwords.txt").read
 Span = tuple[int, int]
 """(start, stop): characters of a text, stop not included."""
 
-# Characters that may stand inside a word but not at its ends. They, and the three below that are no word characters
-# for Python, are those of TextAttack 0.3.11 (`words_from_text`), so that results can be compared word by word.
-_JOINERS = "'-_*@"
-_WORD = re.compile(rf"[\w`×˗{re.escape(_JOINERS)}]+")
+# A word begins and ends with a letter, a digit or one of three signs that are no word characters for Python; inside it
+# ' - _ * @ may stand as well. These are those of TextAttack 0.3.11 (`words_from_text`), so that results can be compared
+# word by word.
+_END, _INSIDE = r"(?:[^\W_]|[`×˗])", r"[\w`×˗'\-*@]*"
+_WORD = re.compile(f"{_END}(?:{_INSIDE}{_END})?")
 
 
-@dataclass(frozen=True)
-class Word:
+class Word(NamedTuple):
     """One word and the characters of the text that it takes."""
 
     text: str
@@ -34,13 +34,7 @@ class Word:
 
 def split_words(text: str) -> list[Word]:
     """The words of `text` in order; what lies between them (spaces, punctuation, line breaks) belongs to none."""
-    words = []
-    for match in _WORD.finditer(text):
-        word = match.group().strip(_JOINERS)
-        if word:
-            start = match.start() + len(match.group()) - len(match.group().lstrip(_JOINERS))
-            words.append(Word(word, start, start + len(word)))
-    return words
+    return [Word(match.group(), *match.span()) for match in _WORD.finditer(text)]
 
 
 def replace(text: str, changes: Iterable[tuple[Span, str]]) -> str:

@@ -38,6 +38,7 @@ _HOMES = {
     "Dataset": "data",
     "Transfer": "transfer",
     "CaromError": "errors",
+    "augment": "carom.text.augment",
 }
 
 __all__ = ["__version__", *_HOMES]
@@ -66,11 +67,13 @@ if TYPE_CHECKING:
     from carom.common.surrogates import save_surrogate as save_surrogate
     from carom.common.surrogates import substitute as substitute
     from carom.common.transfer import Transfer as Transfer
+    from carom.text.augment import augment as augment
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'carom' has no attribute {name!r}")
-    value = getattr(import_module(f"carom.common.{_HOMES[name]}"), name)
+    home = _HOMES[name]
+    value = getattr(import_module(home if "." in home else f"carom.common.{home}"), name)
     globals()[name] = value
     return value

@@ -78,9 +78,9 @@ def test_intervals_need_enough_draws_that_are_defined():
 
 def test_resamples_are_paired_and_the_same_every_time():
     one, two = Bootstrap.of(40, draws=200), Bootstrap.of(40, draws=200)
-    assert np.array_equal(one.weights, two.weights)
-    assert not np.array_equal(one.weights, Bootstrap.of(40, draws=200, seed=1).weights)
-    assert (one.weights.sum(1) == 40).all()
+    assert np.array_equal(one.counts, two.counts)
+    assert not np.array_equal(one.counts, Bootstrap.of(40, draws=200, seed=1).counts)
+    assert (one.counts.sum(1) == 40).all()
     rng = np.random.default_rng(0)
     values, among = (rng.random(40) < 0.5).astype(float), np.ones(40)
     # A rate minus itself has no spread, because both are drawn from the same resample.
@@ -88,7 +88,7 @@ def test_resamples_are_paired_and_the_same_every_time():
     assert np.isnan(one.shares(values, np.zeros(40))).all()
     half = (np.arange(40) < 20).astype(float)
     drawn = one.shares(values, half)
-    by_hand = [(w[:20] * values[:20]).sum() / w[:20].sum() for w in one.weights]
+    by_hand = [(w[:20] * values[:20]).sum() / w[:20].sum() for w in one.counts]
     assert np.allclose(drawn, by_hand)
 
 

@@ -123,7 +123,8 @@ def test_a_folder_of_tables(tmp_path):
         ("a.csv", "text,label\ngood,1\n  ,0\n", r"a.csv, line 3: the text is empty. Remove the row"),
         ("a.csv", "text,label\nb\0d,0\n", r"a.csv, line 2: holds a NUL character"),
         ("a.csv", f"text,label\n{'x' * (MAX_CHARACTERS + 1)},1\n", r"line 2: 200001 characters, more than 200000"),
-        ("a.parquet", "text", r"a.parquet: give a table that ends in"),
+        ("a.xlsx", "text", r"a.xlsx: give a table that ends in"),
+        ("a.parquet", "text", r"a.parquet: not a Parquet file"),
     ],
 )
 def test_what_cannot_be_used_is_named(tmp_path, name, content, says):

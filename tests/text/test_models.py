@@ -351,7 +351,7 @@ def test_estimators_that_do_not_take_texts_are_refused(tmp_path, sentences):
     import joblib
     from sklearn.linear_model import LogisticRegression
 
-    with pytest.raises(CaromError, match=r"does not take texts .*make_pipeline"):
+    with pytest.raises(CaromError, match=r"does not take single texts .*make_pipeline"):
         load_model(LogisticRegression().fit(np.eye(4), [0, 1, 0, 1]), classes=CLASSES)
     with pytest.raises(CaromError, match="has not been fitted"):
         load_model(LogisticRegression(), classes=CLASSES)
