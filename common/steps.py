@@ -23,7 +23,8 @@ class Transform(Protocol):
 
     @property
     def copies(self) -> int:
-        """How many views of one input belong together: 5 for scales 1 to 1/16, 1 where any number will do."""
+        """How many views of one input belong together: 5 for scales 1 to 1/16, 1 where any number will do. If an
+        objective compares them, `together = True` has them all go through the model in one pass."""
 
     def __call__(self, x: Tensor, rng: Rng, copy: Tensor) -> Tensor:
         """(x[R, ...], one stream a row, int64[R]: which of its copies each row is) -> views[R, ...]"""
@@ -121,7 +122,8 @@ class Step:
         start = 0
         while start < passes:
             # Samples of one copy after another, so that the first `samples` passes are the first views.
-            chosen = range(start, min(start + self.oracle.copies_at_once(), passes))
+            most = passes if getattr(self.transform, "together", False) else self.oracle.copies_at_once()
+            chosen = range(start, min(start + most, passes))
             rng = Rng(torch.cat([self.rng.fold(key, view).keys for view in chosen]))
             number = torch.tensor(list(chosen), device=x.device)
             sample, copy = number % samples, (number // samples).repeat_interleave(n)
