@@ -190,7 +190,7 @@ GRADIENT_ATTACKS = [
         "small steps from a random start, with restarts",
         "Madry et al. 2018, Towards deep learning models resistant to adversarial attacks",
         Access.GRADIENT,
-        BALLS,
+        (*BALLS, "l1"),
         pgd,
         "steps * restarts forward and backward",
         random=True,

@@ -15,6 +15,7 @@ from carom.common.models import Model
 from carom.common.objectives import Objective
 from carom.common.oracle import Oracle
 from carom.common.rng import Rng
+from carom.common.spaces import Box
 from carom.common.threats import Ball, confine
 
 
@@ -94,9 +95,12 @@ class Step:
         return replace(self, oracle=self.oracle.of(model))
 
     def moved(self, x: Tensor, direction: Tensor, length: Tensor | None = None) -> Tensor:
-        """x after a steepest step along `direction`, back in the ball and the space."""
-        x = x + (self.length if length is None else length) * self.ball.step(direction)
-        return self.oracle.problem.model.space.clamp(self.ball.project(x, self.clean))
+        """x after a step of a climb along `direction`, back in the ball and the space."""
+        space = self.oracle.problem.model.space
+        assert isinstance(space, Box), "a climb stays between bounds"
+        way = self.ball.ascent(direction, x, space.low, space.high)
+        x = x + (self.length if length is None else length) * way
+        return self.ball.inside(x, self.clean, space.low, space.high)
 
     def ahead(self, x: Tensor, direction: Tensor) -> Tensor:
         """x[..., N, ...] + length * direction, which leads farther where `direction` is larger: the look-ahead of the

@@ -370,15 +370,16 @@ def worlds() -> dict[str, World]:
         "image": World(
             "image",
             PIXELS,
-            eps={"linf": 0.1, "l2": 0.5, "l0": 4.0, "patch": 0.12, "spatial": 1.0},
+            eps={"linf": 0.1, "l2": 0.5, "l1": 2.5, "l0": 4.0, "patch": 0.12, "spatial": 1.0},
             others={
                 "linf": (0.4 / 255, 1.6 / 255, 0.37, 3.0),
                 "l2": (0.001, 0.0123, 1.7, 9.0),
+                "l1": (0.003, 0.2, 1.1, 60.0),
                 "l0": (0.5, 1.0, 2.5, 36.0, 50.0),
                 "patch": (0.01, 0.03, 0.5, 1.0, 2.0),
                 "spatial": (0.3,),
             },
-            none={"linf": 0.0, "l2": 0.0, "l0": 0.0, "patch": 0.0, "spatial": 0.0},
+            none={"linf": 0.0, "l2": 0.0, "l1": 0.0, "l0": 0.0, "patch": 0.0, "spatial": 0.0},
             victims={
                 "mlp": Victim(GRADIENT),
                 "conv": Victim(GRADIENT, ("layers", "residual", "relu")),

@@ -17,7 +17,7 @@ other example comes near."""
 NEAR = {"radius": 0.5, "rho": 0.05, "sigma": 0.01, "behind": 0.3, "p": 0.5}
 """Parameters that keep what an attack looks at near the example, where it has them: nor do others' neighbours."""
 
-EPS = {"linf": 0.05, "l2": 0.1, "snr": 20.0, "words": 0.35, "l0": 4.0, "patch": 0.12, "spatial": 1.0}
+EPS = {"linf": 0.05, "l2": 0.1, "l1": 0.09, "snr": 20.0, "words": 0.35, "l0": 4.0, "patch": 0.12, "spatial": 1.0}
 
 
 ANYWHERE = ("l0", "patch")
