@@ -92,7 +92,10 @@ class Saliency:
 class SparseBoundary:
     """SparseFool (Modas et al. 2019, Alg. 2 and 3, as released): DeepFool in L2 finds the boundary, `farther` times as
     far as that the normal is taken, and the fewest components of the clean image go to their bounds until they cross
-    that plane, largest slopes first. Towards a target, which the paper has none of, DeepFool goes to its boundary.
+    that plane, largest slopes first. Where the plane lies behind the clean image, for which the released code moves
+    everything there is, the normal at the boundary itself is taken; and each turn goes farther beyond the plane than
+    the last, without which some turn in circles. Towards a target, which the paper has none of, DeepFool goes to its
+    boundary.
     """
 
     farther: float = 3.0
@@ -115,6 +118,10 @@ class SparseBoundary:
             rows = rows[~there.goal().achieved(there.logits(at[rows], pays=False))]
         plane = x0 + self.farther * (at - x0)
         grad, value, _ = aim.gradient(margin, plane)
+        rows = ((grad * (plane - x0)).flatten(1).sum(1) <= 0).nonzero().squeeze(1)
+        if len(rows):  # bent so far that the plane lies behind the clean image: that at the boundary itself
+            plane[rows] = at[rows]
+            grad[rows], value[rows], _ = aim.take(rows).gradient(margin, at[rows])
         return Look(x, reached, margin(logits, oracle.goal()), plane, value[:, None], grad[:, None])
 
     def _nearer(self, aim: Oracle, at: Tensor) -> Tensor:
@@ -131,7 +138,7 @@ class SparseBoundary:
         bound = torch.where(w > 0, scene.space.high, scene.space.low)
         room = torch.where(w == 0, 0.0, (bound - start).abs())
         gap = (w * (look.at.flatten(1).double() - start)).sum(1, keepdim=True)
-        need = gap.clamp_min(0) + 1e-3 * w.norm(dim=1, keepdim=True)
+        need = gap.clamp_min(0) * 1.15**scene.number + 1e-3 * w.norm(dim=1, keepdim=True)
         order = w.abs().argsort(dim=1, descending=True, stable=True)
         rate, far = w.abs().gather(1, order), room.gather(1, order)
         before = (rate * far).cumsum(1) - rate * far
