@@ -68,8 +68,15 @@ class Ascent:
 
     @property
     def passes(self) -> int:
-        """Gradients of the model per step and example."""
-        return self.gradient.passes * (1 if self.transform is None else self.transform.copies)
+        """Gradients of the model per step and example. A surgery that differentiates parts of it again says by `extra`
+        how many more each gradient counts as."""
+        more = 1 + getattr(self.surgery, "extra", 0)
+        return self.gradient.passes * more * (1 if self.transform is None else self.transform.copies)
+
+    @property
+    def alone(self) -> bool:
+        """Whether a gradient of an ensemble is one of a single member."""
+        return bool(getattr(self.gradient, "alone", False))
 
     def costing(self, gradients: int) -> Ascent | None:
         """The same attack with as many steps as fit into a number of gradients per example, beside those that its

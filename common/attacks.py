@@ -10,11 +10,12 @@ from dataclasses import replace
 from carom.common.ascent import Ascent
 from carom.common.errors import UnknownName
 from carom.common.estimators import Nesterov
-from carom.common.leafpath import LeafPath, NearLeaves, TreeClimb
+from carom.common.leafpath import LeafPath
 from carom.common.modality import AttackInfo
 from carom.common.neighbours import Along, Flat, Relevant, Reverse, VarianceTuned
 from carom.common.objectives import Objective, cross_entropy, dlr, logit, margin
 from carom.common.problem import Access
+from carom.common.softtrees import TreeClimb, near
 from carom.common.updates import L1Normalise, Momentum, chain
 
 OBJECTIVES = {"ce": cross_entropy, "margin": margin, "dlr": dlr, "logit": logit}
@@ -144,22 +145,22 @@ def _climb(steps: int, size: float, decay: float, loss: str) -> Ascent:
     return Ascent(steps=steps, size=size, update=chain(L1Normalise(), Momentum(decay)), objective=objective(loss))
 
 
-def leaf_path(steps: int = 60, width: int = 8) -> LeafPath:
-    """Nearest leaf of another class; on forests greedy over leaves."""
-    return LeafPath(steps=steps, width=width)
+def leaf_path(steps: int = 60, width: int = 8, room: int = 2**20) -> LeafPath:
+    """Nearest leaf of another class; on forests and boosted trees the best of all regions, or greedy over leaves."""
+    return LeafPath(steps=steps, width=width, room=room)
 
 
 def leaf_path_through(
     steps: int = 20, size: float = 0.15, temperature: float = 1.0, decay: float = 1.0, loss: str = "margin"
 ) -> LeafPath:
     """MI-FGSM, through the front end, towards each tree's nearest leaves of another class."""
-    return LeafPath(through=TreeClimb(_climb(steps, size, decay, loss), NearLeaves, temperature))
+    return LeafPath(through=TreeClimb(_climb(steps, size, decay, loss), near, temperature))
 
 
 def soft_leaf_path(
     steps: int = 10, size: float = 0.25, temperature: float = 0.2, decay: float = 1.0, loss: str = "margin"
 ) -> TreeClimb:
-    """MI-FGSM on the forest with every split a sigmoid."""
+    """MI-FGSM on a forest or boosted trees with every split a sigmoid."""
     return TreeClimb(_climb(steps, size, decay, loss), temperature=temperature)
 
 
@@ -189,7 +190,7 @@ GRADIENT_ATTACKS = [
         "small steps from a random start, with restarts",
         "Madry et al. 2018, Towards deep learning models resistant to adversarial attacks",
         Access.GRADIENT,
-        BALLS,
+        (*BALLS, "l1"),
         pgd,
         "steps * restarts forward and backward",
         random=True,
@@ -284,7 +285,7 @@ GRADIENT_ATTACKS = [
 
 SOFT_LEAF_PATH = AttackInfo(
     "soft-leaf-path",
-    "gradient attack on a forest with every split a sigmoid, through any front end",
+    "gradient attack on trees with every split a sigmoid, through any front end",
     "after Papernot, McDaniel and Goodfellow 2016, Transferability in machine learning (relaxation ours)",
     Access.LEAVES,
     BALLS,
@@ -294,8 +295,8 @@ SOFT_LEAF_PATH = AttackInfo(
 
 LEAF_PATH = AttackInfo(
     "leaf-path",
-    "walk to a leaf of another class: exact on one tree, greedy over leaves on a forest",
-    "Papernot, McDaniel and Goodfellow 2016, Transferability in machine learning; Zhang, Zhang and Hsieh 2020",
+    "walk to a leaf of another class: exact on one tree, and on forests and boosted trees in small balls, else greedy",
+    "Papernot, McDaniel and Goodfellow 2016, Transferability in machine learning; Chen et al. 2019, Robustness verification of tree-based models; Zhang, Zhang and Hsieh 2020, An efficient adversarial attack for tree ensembles",  # noqa: E501
     Access.LEAVES,
     ("linf", "l2"),
     leaf_path,
@@ -305,7 +306,7 @@ LEAF_PATH = AttackInfo(
 
 LEAF_PATH_THROUGH = AttackInfo(
     "leaf-path",
-    "climb through the front end of a forest towards its nearest leaves of another class, by gradients",
+    "climb through the front end of trees towards their nearest leaves of another class, by gradients",
     "after Papernot, McDaniel and Goodfellow 2016, Transferability in machine learning (the climb is ours)",
     Access.LEAVES,
     BALLS,

@@ -15,6 +15,7 @@ from carom.common.oracle import Oracle
 from carom.common.problem import Batch, Problem, Result
 from carom.common.rng import Rng
 from carom.common.runs import End, best_of_runs
+from carom.common.spaces import Box
 from carom.common.threats import Ball, column, confine
 
 
@@ -101,7 +102,8 @@ class AutoPGD:
     With `targets`, an untargeted goal is approached by aiming at that many other classes in turn, the likeliest first
     (APGD-T, section 4.1); a targeted goal has its one. Examples leave as soon as their stored form reaches the goal;
     restarts and further targets are for those that have not reached it. The released code climbs on with all examples
-    until a run ends, and starts on the edge of the ball; here starts are uniform in the ball.
+    until a run ends, and starts on the edge of the ball; here starts are uniform in the ball. Within L1 it takes the
+    steps of `L1.ascent`; the authors' APGD for L1 (Croce and Hein 2021) adapts how many components move.
     """
 
     steps: int = 100
@@ -121,7 +123,9 @@ class AutoPGD:
         return best_of_runs(self.climb, problem, batch, rng, restarts=self.restarts, targets=self.targets, stop=True)
 
     def climb(self, oracle: Oracle, aim: Oracle, rng: Rng, best: End, restart: int) -> End:
-        x0, ball, clamp = oracle.batch.inputs, oracle.problem.threat, oracle.problem.model.space.clamp
+        x0, ball, space = oracle.batch.inputs, oracle.problem.threat, oracle.problem.model.space
+        assert isinstance(space, Box), "APGD climbs between bounds"
+        clamp = space.clamp
         assert isinstance(ball, Ball), "APGD needs a threat with steps and a projection"
         radius = ball.bounded(x0)
         x = clamp(x0 + confine(ball.start(x0, rng.fold("start")) - x0, oracle.batch.mask()))
@@ -143,8 +147,8 @@ class AutoPGD:
                 track, grad = track.checked(grad, self.rho * marks[index])
             if index < self.steps:
                 share = self.momentum if index else 1.0
-                step = track.x + column(track.length, x0) * ball.step(grad)
-                step = clamp(ball.project(step, x0))
+                step = track.x + column(track.length, x0) * ball.ascent(grad, track.x, space.low, space.high)
+                step = ball.inside(step, x0, space.low, space.high)
                 step = track.x + share * (step - track.x) + (1 - share) * (track.x - track.before)
-                track = track._replace(x=clamp(ball.project(step, x0)), before=track.x)
+                track = track._replace(x=ball.inside(step, x0, space.low, space.high), before=track.x)
         return end.put(live, track.left())

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 
 from carom.common.ascent import climb_of, with_climb
 from carom.common.errors import CaromError, UnknownName
+from carom.common.models import Model
 from carom.common.problem import Attack
 from carom.common.units import Chosen
 
@@ -45,11 +46,20 @@ def parse_curve(text: str, limit: int | None = None) -> Curve:
     return Curve(unit, amounts, limit)
 
 
-def affording(chosen: Chosen, unit: str, amount: int) -> Chosen | None:
+def affording(chosen: Chosen, unit: str, amount: int, source: Model | None = None) -> Chosen | None:
     """The attack with as many steps, or queries, as the allowance per example pays for; None if not one fits, or if it
-    has no such budget."""
-    attack = _costing(chosen.attack, amount) if unit == "gradients" else _asking(chosen.attack, amount)
+    has no such budget. A gradient of an ensemble is paid for as one of each of its members."""
+    if unit == "gradients":
+        attack = _costing(chosen.attack, amount // members_asked(chosen.attack, source))
+    else:
+        attack = _asking(chosen.attack, amount)
     return None if attack is None else replace(chosen, attack=attack)
+
+
+def members_asked(attack: Attack, source: Model | None) -> int:
+    """How many networks one gradient asks."""
+    climb = climb_of(attack)
+    return 1 if source is None or (climb is not None and climb.alone) else source.passes
 
 
 def _costing(attack: Attack, gradients: int) -> Attack | None:
@@ -66,10 +76,10 @@ def _asking(attack: Attack, queries: int) -> Attack | None:
     return replace(attack, queries=queries) if known else None  # type: ignore[type-var]
 
 
-def why_not(chosen: Chosen, unit: str, amounts: tuple[int, ...]) -> str:
+def why_not(chosen: Chosen, unit: str, amounts: tuple[int, ...], source: Model | None = None) -> str:
     """Why an attack has no point at these allowances, of which at least one it cannot use."""
     climb = climb_of(chosen.attack)
     if unit == "gradients" and climb is not None:
-        most, step = max(amounts), climb.passes * climb.restarts
+        most, step = max(amounts), climb.passes * climb.restarts * members_asked(chosen.attack, source)
         return f"{most} {'gradient' if most == 1 else 'gradients'} or fewer pay for no step, which costs {step}"
     return f"its cost is not set by a number of {unit}"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from carom.common.ascent import Ascent
 from carom.common.objectives import Objective, confidence, logit
@@ -124,6 +125,34 @@ class Attributed:
                 # Of what is gained by leaving the label, what it has to lose is below zero.
                 gained = (features - base.repeat(copies)) * weights.repeat(copies)
                 return torch.where(gained < 0, gained, self.balance * gained).flatten(1).sum(1)
+
+            yield objective
+
+
+@dataclass(frozen=True)
+class Alike:
+    """An objective, and `weight` times the cosine between a layer's features of the two views of each pair, which a
+    transform of two copies makes (SU, Wei et al. 2023, eq. 7: of an image and a part of it under one perturbation).
+
+    Untargeted, for which the paper has no formula, the features are held alike too.
+    """
+
+    objective: Objective = logit
+    weight: float = 1e-3
+    layer: str | None = None
+
+    @contextlib.contextmanager
+    def prepared(self, oracle: Oracle, rng: Rng) -> Iterator[Objective]:
+        n = len(oracle.batch)
+        with tapped(oracle.problem.model, self.layer) as tap:
+
+            def objective(logits: Tensor, goal: Goal) -> Tensor:
+                value = self.objective(logits, goal)
+                if not n or len(logits) % (2 * n):
+                    return value
+                first, second = tap.rows(len(logits)).flatten(1).view(-1, 2, n, tap.rows(1).numel()).unbind(1)
+                cosine = F.cosine_similarity(first, second, dim=2)
+                return value + self.weight * torch.stack([cosine, cosine], 1).flatten()
 
             yield objective
 

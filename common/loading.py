@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from carom.common.boosting import BOOSTED, boosted
 from carom.common.errors import CaromError, UnknownName
 from carom.common.models import Model
 from carom.common.problem import Access, Family
@@ -239,7 +240,7 @@ def load_skops(path: str | Path, trusted: str | Sequence[str] = ()) -> Any:
 
     refuse_pickle(path, "Save the estimator with skops.io.dump(estimator, 'name.skops').")
     found = existing(path, "skops file")
-    allowed = [*(trusted.split(",") if isinstance(trusted, str) else trusted), TREE]
+    allowed = [*(trusted.split(",") if isinstance(trusted, str) else trusted), TREE, HISTOGRAM_TREE]
     try:
         unknown = sorted(name for name in skops.io.get_untrusted_types(file=found) if name not in allowed)
         if unknown:
@@ -252,23 +253,39 @@ def load_skops(path: str | Path, trusted: str | Sequence[str] = ()) -> Any:
         raise CaromError(
             f"{found}: not a skops file ({error}). Save the estimator with skops.io.dump(estimator, 'name.skops')."
         ) from error
-    if not all(_sound(tree) for tree in _walk(estimator) if f"{type(tree).__module__}.{type(tree).__name__}" == TREE):
+    if not all(_sound(part) for part in _walk(estimator)):
         raise CaromError(f"{found}: holds a tree whose nodes point outside it. The file is damaged or made to do harm.")
     return estimator
 
 
 TREE = "sklearn.tree._tree.Tree"
+HISTOGRAM_TREE = "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"
 
 
-def _sound(tree: Any) -> bool:
-    """Whether every node of a compiled tree leads to later nodes of the same tree, by a feature that exists."""
+def _sound(part: Any) -> bool:
+    """Of a compiled tree, whether every node leads to later nodes of the same tree; of other parts nothing is asked."""
     import numpy as np
 
-    here, inner = np.arange(tree.node_count), tree.children_left != -1
-    down = np.stack([tree.children_left, tree.children_right])[:, inner]
-    leads_on = (down > here[inner]).all() and (down < tree.node_count).all()
-    asks = (tree.feature[inner] >= 0).all() and (tree.feature[inner] < tree.n_features).all()
-    return bool(leads_on and asks and len(tree.value) == tree.node_count)
+    kind = f"{type(part).__module__}.{type(part).__name__}"
+    if kind == TREE:
+        inner = part.children_left != -1
+        left, right, asks, features = part.children_left, part.children_right, part.feature, part.n_features
+        if len(part.value) != part.node_count:
+            return False
+    elif kind == HISTOGRAM_TREE:
+        inner = part.nodes["is_leaf"] == 0
+        left, right, asks = (part.nodes[name].astype(np.int64) for name in ("left", "right", "feature_idx"))
+        features = np.inf  # checked where its classifier says how many there are
+        if not (part.nodes["bitset_idx"][part.nodes["is_categorical"] != 0] < len(part.raw_left_cat_bitsets)).all():
+            return False
+    elif type(part).__name__ == BOOSTED[1]:
+        trees = [tree.nodes for rounds in part._predictors for tree in rounds]
+        return all((nodes["feature_idx"][nodes["is_leaf"] == 0] < part._n_features).all() for nodes in trees)
+    else:
+        return True
+    down = np.stack([left, right])[:, inner]
+    leads_on = (down > np.arange(len(left))[inner]).all() and (down < len(left)).all()
+    return bool(leads_on and (asks[inner] >= 0).all() and (asks[inner] < features).all() and len(left))
 
 
 def load_python(spec: Spec) -> Any:
@@ -406,13 +423,16 @@ def fitted_classes(estimator: Any, names: Sequence[str] | None, who: str) -> tup
 
 
 def tree_ensemble(estimator: Any) -> TreeEnsemble | None:
-    """The estimator's trees, if it is a decision tree or a forest that averages them; else None."""
+    """The estimator's trees, if it is a decision tree, a forest that averages them or boosted ones that add up; else
+    None."""
     kinds = (
         "DecisionTreeClassifier",
         "ExtraTreeClassifier",
         "RandomForestClassifier",
         "ExtraTreesClassifier",
     )
+    if type(estimator).__name__ in BOOSTED:
+        return boosted(estimator)
     return TreeEnsemble.from_sklearn(estimator) if type(estimator).__name__ in kinds else None
 
 

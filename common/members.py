@@ -56,7 +56,8 @@ def gradients_of(members: tuple[Model, ...], step: Step, x: Tensor) -> Tensor:
 class OneMember:
     """The gradient of one member, drawn anew for every example and step (LGV, Gubri et al. 2022, Alg. 1)."""
 
-    passes = 1  # of one member
+    passes = 1
+    alone = True  # of one member
     queries = 0
     splits = True
 
@@ -140,7 +141,9 @@ class Adaptive:
     members agree (AdaEA, Chen et al. 2023, section 3.2 and 3.3).
 
     Weights and agreement are each example's own; the released code weighs by losses averaged over the batch. It is for
-    untargeted attacks: targeted, the ratio of the losses is turned over.
+    untargeted attacks: targeted, the ratio of the losses is turned over. Agreement is the mean cosine over all pairs of
+    members (eq. 9); in the released code the pairs with the last member count half and the divisor stays, so that its
+    means are nearer to zero and pass the threshold more often. With one channel a cosine is 1 or -1.
     """
 
     beta: float = 10.0  # how far apart the weights are

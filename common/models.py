@@ -215,9 +215,11 @@ def check_shape(model: Any, inputs: Tensor) -> None:
 
 
 class TreeModel(Model):
-    """A decision tree or forest over inputs, or over the features that a differentiable front end makes of them.
+    """A decision tree, a forest or boosted trees over inputs, or over the features that a differentiable front end makes
+    of them.
 
-    Logits are log-probabilities, floored so that an empty leaf stays finite.
+    Logits of trees and forests are log-probabilities, floored so that an empty leaf stays finite; of boosted trees
+    they are the sums of their scores.
     """
 
     access = Access.LABEL | Access.SCORE | Access.LEAVES
@@ -249,7 +251,7 @@ class TreeModel(Model):
         return inputs.flatten(1) if self.front_end is None else self.front_end(inputs)
 
     def __call__(self, inputs: Tensor, lengths: Tensor | None = None) -> Output:
-        return Output(self.ensemble.probabilities(self.features(inputs)).clamp_min(1e-6).log())
+        return Output(self.ensemble.logits(self.features(inputs)))
 
     def to(self, device: torch.device | str) -> TreeModel:
         self.ensemble = self.ensemble.to(device)

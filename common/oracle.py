@@ -46,6 +46,7 @@ class Oracle:
         self.batch = batch
         zeros = torch.zeros(len(batch), dtype=torch.long, device=batch.labels.device)
         self.forward, self.backward, self.queries = zeros, zeros.clone(), zeros.clone()
+        self.again: dict[int, int] = {}  # id of a network -> how many more times a surgery has its gradients taken
         self._rows: Tensor | None = None  # of the counters: which examples these are
         self._kept: int | None = None  # bytes that one pass over the batch keeps for its backward pass
         self._measures = False
@@ -54,6 +55,7 @@ class Oracle:
         """The same problem about some of the examples, on the same counters."""
         part = Oracle(replace(self.problem, goal=self.problem.goal.take(rows)), self.batch.take(rows))
         part.forward, part.backward, part.queries = self.forward, self.backward, self.queries
+        part.again = self.again
         part._rows = rows if self._rows is None else self._rows[rows]
         return part
 
@@ -72,6 +74,12 @@ class Oracle:
     def _count(self, counter: Tensor, rows: Tensor | None, times: int = 1) -> None:
         if counter is not self.queries:  # an ensemble answers once, whatever that takes it
             times *= self.problem.model.passes
+        self._add(counter, rows, times)
+
+    def _again(self, model: Model) -> int:
+        return self.again.get(id(model), 0) + sum(map(self._again, getattr(model, "members", ())))
+
+    def _add(self, counter: Tensor, rows: Tensor | None, times: int) -> None:
         if rows is None:
             rows = self._rows
         elif self._rows is not None:
@@ -122,6 +130,8 @@ class Oracle:
                 (grad,) = torch.autograd.grad(loss.sum(), by, materialize_grads=True)
         self._count(self.forward, None, copies)
         self._count(self.backward, None, copies)
+        if again := self._again(self.problem.model):
+            self._add(self.backward, None, copies * again)
         return grad, loss.detach(), logits.detach()
 
     def gradients(self, objectives: Objective, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Several runs of one attack: restarts, aims at other classes, and the best of all."""
+"""Several runs of one attack: restarts, aims at other classes, and the best of all; a batch in parts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from carom.common.oracle import Oracle
-from carom.common.problem import Batch, Problem, Result, Status
+from carom.common.problem import Batch, Cost, Problem, Result, Status
 from carom.common.rng import Rng
 
 
@@ -91,3 +91,19 @@ def aims_of(oracle: Oracle, clean: Tensor, targets: int | None) -> list[Tensor |
         return [None]
     ranked = clean.scatter(1, goal.labels[:, None], -torch.inf).argsort(1, descending=True)
     return list(ranked[:, : min(targets, clean.shape[1] - 1)].unbind(1))
+
+
+def chunks(batch: Batch, size: int) -> list[Tensor]:
+    """The rows of a batch, `size` at a time; of an empty one, one empty part."""
+    return list(torch.arange(len(batch), device=batch.labels.device).split(size))
+
+
+def join(results: list[Result]) -> Result:
+    """The results of consecutive parts of a batch as one."""
+    costs = [r.cost for r in results]
+    return Result(
+        torch.cat([r.inputs for r in results]),
+        torch.cat([r.success for r in results]),
+        Cost(*(torch.cat([getattr(c, name) for c in costs]) for name in ("forward", "backward", "queries"))),
+        torch.cat([r.status for r in results]),
+    )

@@ -15,6 +15,7 @@ from carom.common.models import Model
 from carom.common.objectives import Objective
 from carom.common.oracle import Oracle
 from carom.common.rng import Rng
+from carom.common.spaces import Box
 from carom.common.threats import Ball, confine
 
 
@@ -23,7 +24,8 @@ class Transform(Protocol):
 
     @property
     def copies(self) -> int:
-        """How many views of one input belong together: 5 for scales 1 to 1/16, 1 where any number will do."""
+        """How many views of one input belong together: 5 for scales 1 to 1/16, 1 where any number will do. If an
+        objective compares them, `together = True` has them all go through the model in one pass."""
 
     def __call__(self, x: Tensor, rng: Rng, copy: Tensor) -> Tensor:
         """(x[R, ...], one stream a row, int64[R]: which of its copies each row is) -> views[R, ...]"""
@@ -93,9 +95,12 @@ class Step:
         return replace(self, oracle=self.oracle.of(model))
 
     def moved(self, x: Tensor, direction: Tensor, length: Tensor | None = None) -> Tensor:
-        """x after a steepest step along `direction`, back in the ball and the space."""
-        x = x + (self.length if length is None else length) * self.ball.step(direction)
-        return self.oracle.problem.model.space.clamp(self.ball.project(x, self.clean))
+        """x after a step of a climb along `direction`, back in the ball and the space."""
+        space = self.oracle.problem.model.space
+        assert isinstance(space, Box), "a climb stays between bounds"
+        way = self.ball.ascent(direction, x, space.low, space.high)
+        x = x + (self.length if length is None else length) * way
+        return self.ball.inside(x, self.clean, space.low, space.high)
 
     def ahead(self, x: Tensor, direction: Tensor) -> Tensor:
         """x[..., N, ...] + length * direction, which leads farther where `direction` is larger: the look-ahead of the
@@ -121,7 +126,8 @@ class Step:
         start = 0
         while start < passes:
             # Samples of one copy after another, so that the first `samples` passes are the first views.
-            chosen = range(start, min(start + self.oracle.copies_at_once(), passes))
+            most = passes if getattr(self.transform, "together", False) else self.oracle.copies_at_once()
+            chosen = range(start, min(start + most, passes))
             rng = Rng(torch.cat([self.rng.fold(key, view).keys for view in chosen]))
             number = torch.tensor(list(chosen), device=x.device)
             sample, copy = number % samples, (number // samples).repeat_interleave(n)

@@ -33,20 +33,26 @@ class Rewiring:
     lack: ClassVar[str]  # what is said of a network that has nothing of what the surgery changes
     tap: bool = False  # whether it starts at a layer: `layer`, or the middle one
 
+    extra: ClassVar[int] = 0  # how many more gradients it takes, at most, where there is one to take
+
     def rewire(self, graph: Graph, root: Node, layer: Node | None) -> bool:
         """Register hooks on nodes. `root` answers the logits, `layer` what the layer answers. False: found nothing."""
         raise NotImplementedError
+
+    def again(self, graph: Graph, root: Node, layer: Node | None) -> int:
+        """How many more times a gradient of this graph passes some of it."""
+        return 0
 
     @contextlib.contextmanager
     def __call__(self, oracle: Oracle) -> Iterator[None]:
         with contextlib.ExitStack() as stack:
             stack.enter_context(plain_attention())
             for model in networks(oracle.problem.model):
-                stack.enter_context(self._on(model))
+                stack.enter_context(self._on(model, oracle))
             yield None
 
     @contextlib.contextmanager
-    def _on(self, model: TorchModel) -> Iterator[None]:
+    def _on(self, model: TorchModel, oracle: Oracle) -> Iterator[None]:
         tap: Tap | None = None
 
         def told(module: nn.Module, given: Any, out: Any) -> None:
@@ -57,8 +63,10 @@ class Rewiring:
             # An answer that was cut off from its network leads to no layer, and has a gradient of zero.
             if graph.learned and not self.rewire(graph, root, layer):
                 raise CaromError(self.lack.format(model.name))
+            oracle.again[id(model)] = self.again(graph, root, layer)
 
         with contextlib.ExitStack() as stack:
+            stack.callback(oracle.again.pop, id(model), None)
             tap = stack.enter_context(tapped(model, getattr(self, "layer", None))) if self.tap else None
             stack.callback(model.module.register_forward_hook(told).remove)
             yield
@@ -98,12 +106,14 @@ class SkipGradients(Rewiring):
 class LinearBackward(Rewiring):
     """Behind a layer, gradients pass ReLUs as if these were linear (LinBP, Guo et al. 2020); through residual branches,
     with the norm that they would have otherwise, as in the paper's section on residual networks and the released code.
-    For that each of these branches is passed two more times, which is more work than the rows counted show.
+    For that each of these branches is passed two more times: where there are any, a gradient counts as three, though
+    the trunk and what lies before the layer are passed once. Equal-cost comparisons (`extra`) assume that there are.
     """
 
     layer: str | None = None
 
     tap = True
+    extra = 2
     lack = "linbp passes gradients through ReLUs, {} has none behind that layer. It works on networks with ReLUs."
 
     def rewire(self, graph: Graph, root: Node, layer: Node | None) -> bool:
@@ -114,10 +124,18 @@ class LinearBackward(Rewiring):
         linear = Switch()
         for relu in relus:
             relu.register_hook(linear.hook)  # type: ignore[arg-type]
-        for join in graph.joins():
-            if join.at in behind and (join.base in behind or join.base is layer):
-                join.scale(Balanced(join, linear))
+        for join in self._branches(graph, behind, layer):
+            join.scale(Balanced(join, linear))
         return bool(relus)
+
+    def again(self, graph: Graph, root: Node, layer: Node | None) -> int:
+        known = layer is not None and layer in graph.depth
+        return self.extra if known and self._branches(graph, set(graph.above(root, layer)), layer) else 0
+
+    @staticmethod
+    def _branches(graph: Graph, behind: set[Node], layer: Node | None) -> list[Join]:
+        """The residual branches behind the layer."""
+        return [join for join in graph.joins() if join.at in behind and (join.base in behind or join.base is layer)]
 
 
 @dataclass
@@ -225,6 +243,10 @@ class Surgeries:
     """Several at once, the first outermost."""
 
     parts: tuple[Surgery, ...]
+
+    @property
+    def extra(self) -> int:
+        return sum(getattr(part, "extra", 0) for part in self.parts)
 
     @contextlib.contextmanager
     def __call__(self, oracle: Oracle) -> Iterator[Callable[..., None] | None]:

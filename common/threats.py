@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -43,6 +43,7 @@ class Ball:
     """Perturbations of bounded size. Subclasses fix the norm."""
 
     eps: float
+    counts: ClassVar[bool] = False  # whether the norm is a whole number: of what has changed
 
     def __post_init__(self) -> None:
         if not self.eps >= 0:
@@ -76,6 +77,15 @@ class Ball:
     def step(self, grad: Tensor) -> Tensor:
         """The direction of norm 1 that gains most for a linear loss."""
         raise NotImplementedError
+
+    def inside(self, x: Tensor, x0: Tensor, low: float, high: float) -> Tensor:
+        """A point near x of the ball and between bounds. Where clamping cannot leave the ball it is the nearest one, or
+        nearly so."""
+        return self.project(x, x0).clamp(low, high)
+
+    def ascent(self, grad: Tensor, x: Tensor, low: float, high: float) -> Tensor:
+        """The direction of norm 1 in which a climb steps from x[N, ...], which has to stay between bounds."""
+        return self.step(grad)
 
     def start(self, x0: Tensor, rng: Rng) -> Tensor:
         """A random point of the ball."""
@@ -156,3 +166,72 @@ class L2(Ball):
 
     def noise(self, x0: Tensor, rng: Rng) -> Tensor:
         return rng.normal(*x0.shape[1:])
+
+
+@dataclass(frozen=True)
+class L1(Ball):
+    """The sizes of all changes add up to at most eps: few components may change much, or many a little."""
+
+    share: ClassVar[float] = 0.05  # of the components that one step of a climb changes
+
+    def norm(self, change: Tensor) -> Tensor:
+        return change.flatten(1).abs().sum(1)
+
+    def project(self, x: Tensor, x0: Tensor, radius: Tensor | None = None) -> Tensor:
+        """Every change is shortened by the same amount, or to zero (Duchi et al. 2008, fig. 1)."""
+        radius = self.radius(x0) if radius is None else radius
+        change, room = (x - x0).flatten(1), radius.double()[:, None]
+        size = change.abs().double()
+        ordered = size.sort(1, descending=True).values
+        number = torch.arange(1, size.shape[1] + 1, device=x.device)
+        cut = (ordered.cumsum(1) - room) / number  # if the largest `number` of them stay
+        last = (ordered > cut).sum(1, keepdim=True).clamp_min(1) - 1
+        cut = torch.where(size.sum(1, keepdim=True) > room, cut.gather(1, last), 0.0).clamp_min(0)
+        kept = (size - cut).clamp_min(0).to(x.dtype) * change.sign()
+        return x0 + kept.view_as(x)
+
+    def inside(self, x: Tensor, x0: Tensor, low: float, high: float) -> Tensor:
+        """The nearest point of ball and bounds: what clamping takes is there for the rest to keep (Croce and Hein 2021,
+        section 2.2; by halving instead of sorting)."""
+        change, radius = (x - x0).flatten(1).double(), self.radius(x0).double()[:, None]
+        room = torch.where(change > 0, high - x0.flatten(1), x0.flatten(1) - low).double()
+        size, least = change.abs(), torch.zeros_like(radius)
+        most = size.amax(1, keepdim=True)
+
+        def left(cut: Tensor) -> Tensor:
+            return torch.minimum((size - cut).clamp_min(0), room)
+
+        most = torch.where(left(least).sum(1, keepdim=True) > radius, most, 0.0)
+        for _ in range(50):
+            cut = (least + most) / 2
+            over = left(cut).sum(1, keepdim=True) > radius
+            least, most = torch.where(over, cut, least), torch.where(over, most, cut)
+        return (x0 + (left(most) * change.sign()).to(x.dtype).view_as(x)).clamp(low, high)
+
+    def step(self, grad: Tensor) -> Tensor:
+        """The component with the largest gradient alone; of equal ones the first."""
+        flat = grad.flatten(1)
+        place = flat.abs().argmax(1, keepdim=True)
+        return torch.zeros_like(flat).scatter(1, place, flat.gather(1, place).sign()).view_as(grad)
+
+    def ascent(self, grad: Tensor, x: Tensor, low: float, high: float) -> Tensor:
+        """Signs of the `share` of components with the largest gradients, of those that bounds do not stop (SLIDE,
+        Tramer and Boneh 2019, Alg. 1): single components are at their bounds at once, and a climb would stand still."""
+        free = ~(((grad > 0) & (x >= high)) | ((grad < 0) & (x <= low)))
+        flat = (grad * free).flatten(1)
+        count = max(1, round(self.share * flat.shape[1]))
+        rank = flat.abs().argsort(dim=1, descending=True, stable=True)[:, :count]
+        signs = torch.zeros_like(flat).scatter(1, rank, flat.gather(1, rank).sign())
+        return (signs / signs.abs().sum(1, keepdim=True).clamp_min(1)).view_as(grad)
+
+    def start(self, x0: Tensor, rng: Rng) -> Tensor:
+        size = rng.fold("size").uniform() ** (1 / math.prod(x0.shape[1:]))
+        noise = self.noise(x0, rng)
+        return x0 + column(self.radius(x0) * size / self.norm(noise).clamp_min(1e-12), x0) * noise
+
+    def extend(self, direction: Tensor, x0: Tensor) -> Tensor:
+        return x0 + column(self.radius(x0) / self.norm(direction).clamp_min(1e-12), x0) * direction
+
+    def noise(self, x0: Tensor, rng: Rng) -> Tensor:
+        """Of Laplace's law, which all directions of an L1 sphere are drawn by alike."""
+        return -(1 - rng.fold("noise").uniform(*x0.shape[1:])).log() * rng.signs(*x0.shape[1:])

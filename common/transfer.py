@@ -291,7 +291,7 @@ class Plan:
             for source in self.sources
             for chosen in self.attacks_on(source)
             for amount in self.curve.amounts
-            if (affordable := affording(chosen, self.curve.unit, amount)) is not None
+            if (affordable := affording(chosen, self.curve.unit, amount, source)) is not None
             for seed in self.seeds
         ]
 
@@ -309,10 +309,11 @@ class Plan:
             return []
         curve, said = self.curve, []
         for chosen in self.attacks:
-            missing = tuple(a for a in curve.amounts if affording(chosen, curve.unit, a) is None)
-            if missing and any(self._unsuited(chosen, source) is None for source in self.sources):
-                said.append(f"{chosen.label}: {why_not(chosen, curve.unit, missing)}")
-        return said
+            for source in self.sources:
+                missing = tuple(a for a in curve.amounts if affording(chosen, curve.unit, a, source) is None)
+                if missing and self._unsuited(chosen, source) is None:
+                    said.append(f"{chosen.label}: {why_not(chosen, curve.unit, missing, source)}")
+        return list(dict.fromkeys(said))
 
 
 def shards(data: Dataset) -> list[Dataset]:

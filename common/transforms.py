@@ -35,6 +35,10 @@ class Compose:
     def copies(self) -> int:
         return math.prod(part.copies for part in self.parts)
 
+    @property
+    def together(self) -> bool:
+        return any(getattr(part, "together", False) for part in self.parts)
+
     def __call__(self, x: Tensor, rng: Rng, copy: Tensor) -> Tensor:
         for number, part in enumerate(self.parts):
             x = part(x, rng.fold("part", number), copy % part.copies)

@@ -1,32 +1,50 @@
-"""Decision trees and forests as arrays: evaluated, relaxed and attacked without the library that grew them."""
+"""Decision trees, forests and boosted trees as arrays: evaluated, relaxed and attacked without the library that grew them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 LEAF = -1
+
+
+class Grown(NamedTuple):
+    """One tree of M nodes as the library that grew it has it; node 0 is the root."""
+
+    left: NDArray[Any]  # int[M], LEAF at a leaf
+    right: NDArray[Any]  # int[M]
+    feature: NDArray[Any]  # int[M]
+    threshold: NDArray[Any]  # float64[M]
+    value: NDArray[Any]  # float[M, C]
 
 
 @dataclass(frozen=True, eq=False)
 class TreeEnsemble:
     """T binary trees over D features and C classes, padded to M nodes each. Node 0 is the root.
 
-    A sample goes left when feature <= threshold. `value` holds class probabilities at the leaves; the ensemble's
-    answer is their mean over the trees.
+    A sample goes left when feature <= threshold. In forests `value` holds class probabilities at the leaves, and the
+    answer is their mean over the trees. In boosted ensembles, which have a `base`, it holds what a leaf adds to the
+    logits, and the answer is the base and the sum over the trees.
     """
 
     left: Tensor  # int64[T, M], LEAF at a leaf
     right: Tensor  # int64[T, M]
     feature: Tensor  # int64[T, M]
     threshold: Tensor  # float32[T, M]
-    value: Tensor  # float32[T, M, C]
+    value: Tensor  # float32[T, M, C]; float64 in boosted ensembles, whose sums are long
+    base: Tensor | None = None  # float64[C]
+
+    @property
+    def additive(self) -> bool:
+        """Whether the trees add up to logits."""
+        return self.base is not None
 
     @property
     def trees(self) -> int:
@@ -62,23 +80,38 @@ class TreeEnsemble:
         return node
 
     def probabilities(self, x: Tensor) -> Tensor:
-        """float[N, C]: mean over the trees of the class shares in the leaf reached, for x float[N, D]."""
-        trees = torch.arange(self.trees, device=x.device)
-        return self.value[trees, self.leaves(x)].mean(1)
+        """float[N, C], for x float[N, D]: mean over the trees of the class shares in the leaf reached; of boosted
+        trees, the softmax of their logits."""
+        total = self._reached(x).sum(1)
+        return self.answer(total).softmax(1) if self.additive else total / self.trees
+
+    def logits(self, x: Tensor) -> Tensor:
+        """float[N, C], for x float[N, D]: log-probabilities, floored so that an empty leaf stays finite; of boosted
+        trees, base and sum."""
+        return self.answer(self._reached(x).sum(1))
+
+    def answer(self, total: Tensor) -> Tensor:
+        """Logits float[..., C] where the values of the trees' leaves add up to `total`."""
+        return (total / self.trees).clamp_min(1e-6).log() if self.base is None else self.base + total
+
+    def _reached(self, x: Tensor) -> Tensor:
+        """float[N, T, C]: the value of the leaf that each row falls into, in each tree."""
+        return self.value[torch.arange(self.trees, device=x.device), self.leaves(x)]
 
     def tensors(self) -> dict[str, Tensor]:
-        """What a checkpoint stores: small integer types and, for leaves, fp16 shares."""
+        """What a checkpoint stores: small integer types and, for leaves, fp16 shares; boosted values as they are."""
         return {
             "left": self.left.to(torch.int16),
             "right": self.right.to(torch.int16),
             "feature": self.feature.to(torch.int16),
             "threshold": self.threshold,
-            "value": self.value.half(),
+            "value": self.value.half() if self.base is None else self.value,
+            **({} if self.base is None else {"base": self.base}),
         }
 
     def to(self, device: torch.device | str) -> TreeEnsemble:
-        moved = (self.left, self.right, self.feature, self.threshold, self.value)
-        return TreeEnsemble(*(tensor.to(device) for tensor in moved))
+        tensors = (getattr(self, field.name) for field in fields(self))
+        return TreeEnsemble(*(None if tensor is None else tensor.to(device) for tensor in tensors))
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> TreeEnsemble:
@@ -86,7 +119,8 @@ class TreeEnsemble:
         return cls(
             **{name: tensors[name].long() for name in names},
             threshold=tensors["threshold"].float(),
-            value=tensors["value"].float(),
+            value=tensors["value"] if "base" in tensors else tensors["value"].float(),
+            base=tensors.get("base"),
         )
 
     @classmethod
@@ -96,26 +130,38 @@ class TreeEnsemble:
         return cls(nothing, nothing, torch.zeros(1, 1, dtype=torch.long), torch.zeros(1, 1), torch.ones(1, 1, 1))
 
     @classmethod
-    def from_sklearn(cls, estimator: Any) -> TreeEnsemble:
-        """From a fitted scikit-learn DecisionTree, RandomForest or ExtraTrees classifier.
+    def of(cls, grown: Sequence[Grown], base: NDArray[Any] | None = None) -> TreeEnsemble:
+        """Trees side by side; with a `base` float[C], boosted ones.
 
-        scikit-learn compares float32 features with float64 thresholds; each threshold is rounded DOWN to float32 so
-        that every comparison with a float32 feature has the same answer.
+        Libraries compare float32 features with float64 thresholds; each threshold is rounded DOWN to float32 so that
+        every comparison with a float32 feature has the same answer.
         """
-        grown = [tree.tree_ for tree in getattr(estimator, "estimators_", [estimator])]
-        nodes, classes = max(t.node_count for t in grown), grown[0].value.shape[2]
+        nodes, classes = max(len(tree.left) for tree in grown), grown[0].value.shape[1]
         left = np.full((len(grown), nodes), LEAF, dtype=np.int64)
         right = left.copy()
         feature = np.zeros((len(grown), nodes), dtype=np.int64)
         threshold = np.zeros((len(grown), nodes), dtype=np.float32)
-        value = np.zeros((len(grown), nodes, classes), dtype=np.float32)
+        value = np.zeros((len(grown), nodes, classes), dtype=np.float32 if base is None else np.float64)
         for row, tree in enumerate(grown):
-            used = slice(0, tree.node_count)
-            left[row, used], right[row, used] = tree.children_left, tree.children_right
+            used = slice(0, len(tree.left))
+            left[row, used], right[row, used] = tree.left, tree.right
             feature[row, used] = np.maximum(tree.feature, 0)
             nearest = tree.threshold.astype(np.float32)
             above = nearest.astype(np.float64) > tree.threshold
             threshold[row, used] = np.where(above, np.nextafter(nearest, np.float32(-np.inf)), nearest)
-            shares = tree.value[:, 0, :]
-            value[row, used] = np.where(left[row, used, None] == LEAF, shares / shares.sum(1, keepdims=True), 0)
-        return cls(*(torch.from_numpy(a) for a in (left, right, feature, threshold, value)))
+            value[row, used] = np.where(left[row, used, None] == LEAF, tree.value, 0)
+        arrays = (torch.from_numpy(a) for a in (left, right, feature, threshold, value))
+        return cls(*arrays, None if base is None else torch.from_numpy(np.asarray(base, dtype=np.float64)))
+
+    @classmethod
+    def from_sklearn(cls, estimator: Any) -> TreeEnsemble:
+        """From a fitted scikit-learn DecisionTree, RandomForest or ExtraTrees classifier. Boosted ones are read by
+        `carom.common.boosting.boosted`."""
+        trees = [tree.tree_ for tree in getattr(estimator, "estimators_", [estimator])]
+        shares = [tree.value[:, 0, :] / tree.value[:, 0, :].sum(1, keepdims=True) for tree in trees]
+        return cls.of(
+            [
+                Grown(tree.children_left, tree.children_right, tree.feature, tree.threshold, share)
+                for tree, share in zip(trees, shares, strict=True)
+            ]
+        )

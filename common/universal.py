@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
 from carom.common.attacks import BALLS, objective
 from carom.common.errors import CaromError
+from carom.common.folding import state_of, watched
 from carom.common.modality import AttackInfo
+from carom.common.models import Model
 from carom.common.objectives import Objective, cross_entropy
 from carom.common.oracle import Oracle
 from carom.common.problem import Access, Batch, Goal, Problem, Result, Status
@@ -41,8 +46,9 @@ class Universal:
     aimed at, learned on examples of other classes.
 
     What is learned follows from model, threat, others and goal alone: no seed, and none of the attacked examples. It is
-    learned once for a batch, but its cost is charged in full to every example that it serves, as if that were the only
-    one: a share of it would depend on how many others there are. Attacking n examples at once costs less than the sum.
+    learned once and kept with the model for further batches, but its cost is charged in full to every example that it
+    serves, as if that were the only one: a share of it would depend on how many others there are. Attacking n examples
+    costs less than the sum.
     """
 
     steps: int = 100
@@ -61,12 +67,11 @@ class Universal:
         change, status = torch.zeros_like(x0), torch.full_like(batch.labels, Status.DONE.value)
         with problem.model.frozen():
             for target, rows in self._classes(problem.goal):
-                learner = self.learner(problem, problem.others, target)
-                pattern = self.learn(learner)
+                pattern, forward, backward = self.known(problem, problem.others, target)
                 change[rows] = radius[rows] * pattern
                 status[rows] = _outcome(pattern).value
-                for counter, spent in ((oracle.forward, learner.forward), (oracle.backward, learner.backward)):
-                    counter[rows] += spent.sum()
+                oracle.forward[rows] += forward
+                oracle.backward[rows] += backward
             moved = problem.model.space.clamp(x0 + confine(change, batch.mask()))
             return oracle.finish(moved, status)
 
@@ -80,6 +85,16 @@ class Universal:
             return
         for target in goal.targets.unique().tolist():
             yield target, (goal.targets == target).nonzero().squeeze(1)
+
+    def known(self, problem: Problem, others: Batch, target: int | None) -> tuple[Tensor, int, int]:
+        """(the pattern, forward and backward passes that it took): learned now, or before on the same."""
+        state, key = _state(problem.model), (self, problem.threat, _content(others), target)
+        kept = LEARNED.setdefault(problem.model, {})
+        if key not in kept or state is None or kept[key][0] != state:
+            learner = self.learner(problem, others, target)
+            pattern = self.learn(learner)
+            kept[key] = state, (pattern, int(learner.forward.sum()), int(learner.backward.sum()))
+        return kept[key][1]
 
     @staticmethod
     def learner(problem: Problem, others: Batch, target: int | None) -> Oracle:
@@ -114,6 +129,29 @@ class Universal:
             epoch, at = divmod(step, per_epoch)
             order = stream.fold("epoch", epoch).uniform().argsort()
             yield order[at * self.batch : (at + 1) * self.batch]
+
+
+LEARNED: WeakKeyDictionary[Model, dict[Any, tuple[Any, tuple[Tensor, int, int]]]] = WeakKeyDictionary()
+"""Model -> what was learned, on which others and for which goal -> (of which weights, the pattern and its cost)."""
+
+
+def _state(model: Model) -> Any:
+    """What tells that a model's weights have changed; None where that cannot be told, or where hooks want to see."""
+    parts = [_state(part) for part in getattr(model, "members", ())]
+    module = getattr(model, "module", None)
+    if module is not None:
+        parts.append(None if watched(module) else (str(model.device), id(module), state_of(module)))
+    return None if not parts or None in parts else tuple(parts)
+
+
+def _content(others: Batch) -> str:
+    """sha256 of the examples."""
+    digest = hashlib.sha256(repr((tuple(others.ids), others.labels.tolist())).encode())
+    assert isinstance(others.inputs, Tensor)
+    for tensor in (others.inputs, others.lengths):
+        if tensor is not None:
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _outcome(pattern: Tensor) -> Status:

@@ -103,6 +103,7 @@ INFOS = [
         APGD,
         apgd,
         "at most (1 + steps) * restarts forward and backward",
+        threats=(*BALLS, "l1"),
         random=True,
     ),
     _info(
@@ -156,6 +157,7 @@ INFOS = [
         "Pintor et al. 2021, Fast minimum-norm adversarial attacks through adaptive norm constraints",
         fmn,
         f"steps forward and backward, {ONCE}",
+        threats=(*BALLS, "l1", "l0"),
     ),
     _info(
         "cw",

@@ -28,6 +28,9 @@ class Worst:
 
     `gradients` are the names of those that follow gradients. What the others find beyond them, and what else hints that
     gradients mislead, is noted by example (the checks that AutoAttack's released code makes of the whole data).
+
+    An example whose gradients are zero or not finite is left alone only by those that follow gradients; where one of
+    the others goes by scores, it may still change and succeed. It is then marked DONE, and its gradients in the notes.
     """
 
     attacks: tuple[tuple[str, Attack], ...]

@@ -364,7 +364,7 @@ class FeatureModel(TextModel):
     def read(self, codes: Sequence[tuple[str, ...]]) -> Tensor:
         features = self.encoder.encode([" ".join(code) for code in codes]).to(self.device)
         if isinstance(self.body, TreeEnsemble):
-            return self.body.probabilities(features).clamp_min(1e-6).log()
+            return self.body.logits(features)
         return self.body(features)
 
 

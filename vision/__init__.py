@@ -36,6 +36,7 @@ MODALITY = Modality(
     scales={
         "linf": [f"{k}/255" for k in range(1, 65)],
         "l2": [f"{0.1 * 1.1**k:.3g}" for k in range(60)],  # to 28: Linf 64/255 on 12 000 pixels
+        "l1": [f"{1.1**k:.3g}" for k in range(80)],  # to 1 900: Linf 64/255 on 7 400 pixels
         "l0": [str(k) for k in dict.fromkeys(round(1.15**k) for k in range(50))],  # pixels, to 943
         "patch": [f"{k / 100:g}" for k in range(1, 41)],  # of the area
         "spatial": [f"{k / 20:g}" for k in range(1, 41)],

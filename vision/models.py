@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -254,7 +255,7 @@ def _on_pixels(trees: TreeEnsemble, low: float, high: float, order: Tensor) -> T
         levels = torch.arange(256, dtype=torch.float64) / 255 * (high - low) + low
         goes_left = torch.searchsorted(levels.float(), trees.threshold, right=True)
         cuts = (goes_left.float() - 0.5) / 255
-    return TreeEnsemble(trees.left, trees.right, order[trees.feature], cuts, trees.value)
+    return replace(trees, feature=order[trees.feature], threshold=cuts)
 
 
 def _function(function: Callable[..., Any], facts: Mapping[str, Any]) -> Model:

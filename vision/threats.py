@@ -16,6 +16,8 @@ from carom.common.threats import Ball
 class Pixels(Ball):
     """At most `eps` pixels may change, each in all its channels and to any colour (L0 over places, not numbers)."""
 
+    counts = True
+
     def norm(self, change: Tensor) -> Tensor:
         return (change != 0).any(1).flatten(1).sum(1).to(change.dtype)
 

@@ -276,3 +276,43 @@ class Warped:
         moved = self.reach * (2 * rng.uniform(2) - 1)[:, :, None, None] * give
         rows, columns = (places(side, x) for side in x.shape[2:])
         return sampled(x, rows[:, None] + moved[:, 0], columns + moved[:, 1])
+
+
+@dataclass(frozen=True)
+class Parted:
+    """Each image, and a random part of its clean original enlarged to its size, under the same perturbation (self-
+    universality, Wei et al. 2023, section 3.2, with the released code's share of .1 and sides of up to 4:3). It comes
+    before other transforms: the perturbation is what it is given less the clean image."""
+
+    area: float = 0.1
+    copies = 2
+    together = True
+
+    def __call__(self, x: Tensor, rng: Rng, copy: Tensor) -> Tensor:
+        raise RuntimeError("Parted has to be prepared with the images of a batch")
+
+    @contextlib.contextmanager
+    def prepared(self, oracle: Oracle, rng: Rng) -> Iterator[PartedFrom]:
+        yield PartedFrom(self.area, oracle.batch.inputs)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class PartedFrom:
+    """Parted, for the N images of one batch."""
+
+    area: float
+    clean: Tensor
+    copies = 2
+    together = True
+
+    def __call__(self, x: Tensor, rng: Rng, copy: Tensor) -> Tensor:
+        clean = self.clean.repeat(len(x) // max(1, len(self.clean)), 1, 1, 1)
+        wide = (math.log(4 / 3) * (2 * rng.fold("wide").uniform(1) - 1)).to(x.dtype).exp()
+        share = (self.area * torch.cat([1 / wide, wide], 1)).sqrt().clamp_max(1)
+        middle = (1 - share) * (2 * rng.fold("place").uniform(2) - 1).to(x.dtype)
+        rows, columns = (
+            middle[:, axis, None] + share[:, axis, None] * places(side, x) for axis, side in enumerate(x.shape[2:])
+        )
+        shape = (len(x), *x.shape[2:])
+        part = sampled(clean, rows[:, :, None].expand(shape), columns[:, None, :].expand(shape)) + (x - clean)
+        return torch.where((copy == 1).view(-1, 1, 1, 1), part, x)

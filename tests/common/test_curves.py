@@ -11,6 +11,7 @@ from torch import nn
 from carom.common.ascent import Ascent, climb_of
 from carom.common.autopgd import AutoPGD
 from carom.common.curves import AMOUNTS, affording, parse_curve, why_not
+from carom.common.ensembles import Ensemble
 from carom.common.errors import CaromError, UnknownName
 from carom.common.modality import get_modality
 from carom.common.models import TorchModel
@@ -151,3 +152,24 @@ def test_the_report_shows_chart_and_table(run):
     assert [e is None for e in bim["entries"]] == [False] * 3
     assert [e is None for e in emi["entries"]] == [True, True, False]
     assert curve_view({"curve": None}) is curve_view({}) is None
+
+
+def test_a_gradient_of_an_ensemble_is_paid_for_as_one_of_each_member():
+    parts = [
+        TorchModel(Bend(), name=n, modality="image", family="cnn", space=PIXELS, classes=("a", "b", "c")) for n in "ab"
+    ]
+    both = Ensemble(parts)
+    mi, one = choose_attack(IMAGE, "mi-fgsm"), choose_attack(IMAGE, "lgv")
+    assert affording(mi, "gradients", 10, both).attack.steps == 5
+    assert affording(mi, "gradients", 10, parts[0]).attack.steps == 10
+    assert affording(mi, "gradients", 1, both) is None
+    assert why_not(mi, "gradients", (1,), both) == "1 gradient or fewer pay for no step, which costs 2"
+    assert affording(one, "gradients", 10, both).attack.steps == 10
+    assert affording(choose_attack(IMAGE, "apgd"), "gradients", 20, both).attack.steps == 9
+    ids = ["p", "q"]
+    x = PIXELS.round(Rng.of(0, ids).uniform(1, 8, 8))
+    for chosen in (mi, one, choose_attack(IMAGE, "svre"), choose_attack(IMAGE, "cwa")):
+        problem = Problem(both, Goal(both(x).logits.argmax(1)), Linf(8 / 255))
+        fitting = affording(chosen, "gradients", 30, both).attack
+        result = fitting(problem, Batch(x, problem.goal.labels, ids), Rng.of(2, ids))
+        assert 15 <= int(result.cost.backward.max()) <= 30

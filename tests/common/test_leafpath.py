@@ -13,11 +13,12 @@ from torch import nn
 
 from carom.common.attacks import leaf_path, leaf_path_through, soft_leaf_path
 from carom.common.errors import CaromError
-from carom.common.leafpath import NearLeaves, SoftForest, leaves_of, on_lattice
+from carom.common.leaves import leaves_of, on_lattice
 from carom.common.models import TorchModel, TreeModel
 from carom.common.objectives import margin
 from carom.common.problem import Batch, Goal, Problem, Status
 from carom.common.rng import Rng
+from carom.common.softtrees import NearLeaves, SoftForest
 from carom.common.spaces import Box
 from carom.common.threats import L2, Linf
 from carom.common.trees import TreeEnsemble

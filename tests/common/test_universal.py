@@ -122,3 +122,30 @@ def test_others_that_teach_nothing_are_told(module):
     result = uap()(problem(module, others, batch, Linf(0.2)), batch, Rng.of(0, batch.ids))
     assert result.status.eq(Status.BAD_GRADIENT).all()
     assert torch.equal(result.inputs, batch.inputs)
+
+
+def test_it_is_learned_once_and_anew_where_the_model_or_the_others_change(module):
+    batch, others = drawn(module, "x", 10), drawn(module, "o", 50)
+    asked = problem(module, others, batch, Linf(0.3))
+    seen = []
+    attack = uap(steps=5)
+
+    def run(case, part=batch):
+        seen.clear()
+        module.forward = lambda x: seen.append(len(x)) or Linear.forward(module, x)
+        result = attack(case, part, Rng.of(0, part.ids))
+        del module.forward
+        return result, len(seen)
+
+    first, forwards = run(asked)
+    again, fewer = run(asked)
+    assert (forwards, fewer) == (6, 1)
+    assert torch.equal(first.inputs, again.inputs)
+    assert torch.equal(first.cost.backward, again.cost.backward)
+    assert first.cost.backward[0] == 32 + 18 + 32 + 18 + 32  # two epochs and a half of 50
+    assert run(replace(asked, others=drawn(module, "p", 50)))[1] == 6
+    assert run(replace(asked, threat=Linf(0.2)))[1] == 6
+    with torch.no_grad():
+        module.w.neg_()
+    assert run(asked)[1] == 6
+    assert run(asked)[1] == 1

@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 import torch
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
 from sklearn.tree import DecisionTreeClassifier
 from torch import Tensor, nn
 
+from carom.common.boosting import boosted
 from carom.common.ensembles import Ensemble
 from carom.common.modality import AttackInfo, get_modality, modality_names
 from carom.common.models import Model, TorchModel, TreeModel
@@ -147,11 +148,11 @@ def tree_model(world: str, name: str, space: Space, batch: Batch, front_end: nn.
     kinds = {
         "tree": DecisionTreeClassifier(max_depth=6, random_state=0),
         "forest": RandomForestClassifier(7, max_depth=5, random_state=0),
+        "boosted": GradientBoostingClassifier(n_estimators=20, max_features=0.3, random_state=0),
     }
     grown = kinds[name].fit(features.numpy(), batch.labels.numpy())
-    return TreeModel(
-        TreeEnsemble.from_sklearn(grown), name=name, modality=world, space=space, classes=CLASSES, front_end=front_end
-    )
+    ensemble = boosted(grown) if name == "boosted" else TreeEnsemble.from_sklearn(grown)
+    return TreeModel(ensemble, name=name, modality=world, space=space, classes=CLASSES, front_end=front_end)
 
 
 # Images: 6 x 6 pixels, one bright stripe pattern a class.
@@ -191,7 +192,7 @@ def build_image(name: str) -> Model:
     if name == "ensemble":
         return Ensemble([build_image("mlp"), build_image("conv")])
     train = draw_images(300, "train")
-    if name in ("tree", "forest"):
+    if name in ("tree", "forest", "boosted"):
         return tree_model("image", name, PIXELS, train)
     torch.manual_seed(0)
     shape, normalise = (1, 6, 6), Normalise((0.5,), (0.2,))
@@ -234,7 +235,7 @@ def build_audio(name: str) -> Model:
     if name == "ensemble":
         return Ensemble([build_audio("mlp"), build_audio("gru")])
     train = draw_sounds(300, "train")
-    if name == "forest":
+    if name in ("forest", "boosted"):
         return tree_model("audio", name, audio_space(), train, Spectrum(SAMPLES))
     torch.manual_seed(0)
     if name == "gru":
@@ -369,15 +370,16 @@ def worlds() -> dict[str, World]:
         "image": World(
             "image",
             PIXELS,
-            eps={"linf": 0.1, "l2": 0.5, "l0": 4.0, "patch": 0.12, "spatial": 1.0},
+            eps={"linf": 0.1, "l2": 0.5, "l1": 2.5, "l0": 4.0, "patch": 0.12, "spatial": 1.0},
             others={
                 "linf": (0.4 / 255, 1.6 / 255, 0.37, 3.0),
                 "l2": (0.001, 0.0123, 1.7, 9.0),
+                "l1": (0.003, 0.2, 1.1, 60.0),
                 "l0": (0.5, 1.0, 2.5, 36.0, 50.0),
                 "patch": (0.01, 0.03, 0.5, 1.0, 2.0),
                 "spatial": (0.3,),
             },
-            none={"linf": 0.0, "l2": 0.0, "l0": 0.0, "patch": 0.0, "spatial": 0.0},
+            none={"linf": 0.0, "l2": 0.0, "l1": 0.0, "l0": 0.0, "patch": 0.0, "spatial": 0.0},
             victims={
                 "mlp": Victim(GRADIENT),
                 "conv": Victim(GRADIENT, ("layers", "residual", "relu")),
@@ -385,6 +387,7 @@ def worlds() -> dict[str, World]:
                 "ensemble": Victim(MEMBERS, ("members",)),
                 "tree": Victim(LEAVES, ("any", "trees")),
                 "forest": Victim(LEAVES, ("any", "trees")),
+                "boosted": Victim(LEAVES, ("any", "trees")),
             },
             draw=draw_images,
             build=build_image,
@@ -400,6 +403,7 @@ def worlds() -> dict[str, World]:
                 "gru": Victim(GRADIENT),
                 "ensemble": Victim(MEMBERS, ("members",)),
                 "forest": Victim(LEAVES),
+                "boosted": Victim(LEAVES),
             },
             draw=draw_sounds,
             build=build_audio,

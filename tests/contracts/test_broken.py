@@ -14,10 +14,10 @@ MARK, ABOVE = 0.99, 0.85
 """The first component of the one example that is poisoned (of a text: of its first word's embedding); within EPS no
 other example comes near."""
 
-NEAR = {"radius": 0.5, "rho": 0.05, "sigma": 0.01}
+NEAR = {"radius": 0.5, "rho": 0.05, "sigma": 0.01, "behind": 0.3, "p": 0.5}
 """Parameters that keep what an attack looks at near the example, where it has them: nor do others' neighbours."""
 
-EPS = {"linf": 0.05, "l2": 0.1, "snr": 20.0, "words": 0.35, "l0": 4.0, "patch": 0.12, "spatial": 1.0}
+EPS = {"linf": 0.05, "l2": 0.1, "l1": 0.09, "snr": 20.0, "words": 0.35, "l0": 4.0, "patch": 0.12, "spatial": 1.0}
 
 
 ANYWHERE = ("l0", "patch")
@@ -57,14 +57,14 @@ class Poisoned(nn.Module):
 
 
 class Flat(nn.Module):
-    """The same answers, with a gradient of zero."""
+    """The same answers, with a gradient of zero, as inner layers have too."""
 
     def __init__(self, body):
         super().__init__()
         self.body = body
 
     def forward(self, x, *lengths):
-        out = self.body(x, *lengths).detach()
+        out = self.body(x.detach(), *lengths).detach()
         return out + column(0 * x.flatten(1).sum(1), out)
 
 
@@ -142,7 +142,7 @@ class Detached(nn.Module):
         self.body = body
 
     def forward(self, x, *lengths):
-        return self.body(x, *lengths).detach()
+        return self.body(x.detach(), *lengths).detach()
 
 
 @pytest.mark.parametrize("wrapper", [Flat, Detached])

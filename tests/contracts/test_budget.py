@@ -30,6 +30,8 @@ def used(case, saved, batch, eps):
         return change.abs().amax(1) / eps
     if case.kind == "l2":
         return change.norm(dim=1) / eps
+    if case.kind == "l1":
+        return change.abs().sum(1) / eps
     if case.kind == "l0":
         return (change.view_as(batch.inputs) != 0).any(1).flatten(1).sum(1) / eps
     if case.kind == "patch":

@@ -8,7 +8,7 @@ from torch import nn
 
 from carom.common.attacks import bim
 from carom.common.errors import CaromError, UnknownName
-from carom.common.features import Attributed, Important, Onward
+from carom.common.features import Alike, Attributed, Important, Onward
 from carom.common.models import TorchModel
 from carom.common.oracle import Oracle
 from carom.common.problem import Batch, Goal, Problem
@@ -16,6 +16,8 @@ from carom.common.rng import Rng
 from carom.common.spaces import Box
 from carom.common.threats import L2, Linf
 from carom.vision.attacks.features import fia, ila, naa
+from carom.vision.attacks.targeted import su
+from carom.vision.transforms import Parted
 
 SPACE = Box("floats", 0.0, 1.0, 0.0)
 N, CLASSES = 5, 3
@@ -171,3 +173,44 @@ def test_layers_are_named_or_found(oracle):
     with pytest.raises(CaromError, match="flat has no inner layer"):
         fia()(Problem(flat, Goal(LABELS), Linf(0.1)), batch, Rng.of(0, IDS))
     assert not any(m._forward_hooks for m in flat.module.modules())
+
+
+def test_self_universality_adds_the_cosine_of_paired_views(oracle):
+    """Two views in one pass: each has its logit, and `weight` times the cosine of their features."""
+    net, x = oracle.problem.model.module, oracle.batch.inputs
+    part = Parted(0.2)
+    oracle = oracle.towards(TARGETS)
+    with part.prepared(oracle, Rng.of(3, IDS)) as bound:
+        rng = Rng(torch.cat([Rng.of(k, IDS).keys for k in range(2)]))
+        moved = torch.cat([x + 0.05, x + 0.05])
+        views = bound(moved, rng, torch.arange(2).repeat_interleave(N))
+    assert torch.equal(views[:N], x + 0.05)
+    objective = Alike(weight=0.7, layer="lower")
+    with oracle.problem.model.frozen(), objective.prepared(oracle, Rng.of(3, IDS)) as alike:
+        _, loss, _ = oracle.gradient(alike, views, 2)
+        _, alone, _ = oracle.gradient(alike, views[:N], 1)
+    features = net.lower(views).flatten(1)
+    cosine = nn.functional.cosine_similarity(features[:N], features[N:])
+    logits = pick(net(views), TARGETS.repeat(2))
+    assert torch.allclose(loss, logits + 0.7 * cosine.repeat(2))
+    assert torch.allclose(alone, logits[:N].float())
+
+
+def test_a_part_of_the_clean_image_carries_the_whole_perturbation(oracle):
+    x = oracle.batch.inputs
+    change = 0.1 * Rng.of(5, IDS).normal(2, 8, 8).double()
+    with Parted(1.0).prepared(oracle, Rng.of(3, IDS)) as bound:
+        rng, second = Rng.of(3, IDS), torch.ones(N, dtype=torch.long)
+        clean, moved = (bound(z, rng, second) for z in (x, x + change))
+    assert torch.allclose(moved - clean, change)
+    inside = [clean.amin() >= x.amin() - 1e-9, clean.amax() <= x.amax() + 1e-9]
+    assert all(inside)
+
+
+def test_self_universality_asks_both_views_in_one_pass(oracle):
+    seen = []
+    oracle.problem.model.module.register_forward_hook(lambda module, given, out: seen.append(len(out)))
+    problem, attack = oracle.problem, su(steps=3, layer="lower")
+    attack(problem, oracle.batch, Rng.of(0, IDS))
+    assert seen[:3] == [16, 16, 16]  # 2 * 5 rows and those that a model adds
+    assert attack.passes == 2

@@ -179,6 +179,17 @@ def test_forests_answer_the_same_in_any_bounds(low, high):
     assert np.abs(model(x).logits.exp().numpy() - theirs).max() < 1e-5
 
 
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 255)])
+def test_boosted_trees_answer_the_same_in_any_bounds(low, high):
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    boosted, x, _ = grown(HistGradientBoostingClassifier, low, high, max_iter=5)
+    model = load_model(boosted, bounds=(low, high), shape=(1, 6, 5), classes=["no", "yes"])
+    assert isinstance(model, TreeModel)
+    theirs = boosted.decision_function((x.flatten(1) * (high - low) + low).numpy())
+    assert np.abs(model(x).logits[:, 1].numpy() - theirs).max() < 1e-6
+
+
 def test_colour_layouts():
     from sklearn.linear_model import LogisticRegression
     from sklearn.tree import DecisionTreeClassifier
@@ -194,12 +205,13 @@ def test_colour_layouts():
 
 def test_estimators_from_skops(tmp_path):
     import skops.io
-    from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
+    from sklearn.ensemble import GradientBoostingClassifier, HistGradientBoostingClassifier, RandomForestClassifier
     from sklearn.svm import SVC
 
     for kind, settings, grants in (
         (RandomForestClassifier, {"n_estimators": 3}, Access.LEAVES),
-        (GradientBoostingClassifier, {"n_estimators": 3}, Access.SCORE),
+        (GradientBoostingClassifier, {"n_estimators": 3}, Access.LEAVES),
+        (HistGradientBoostingClassifier, {"max_iter": 3}, Access.LEAVES),
         (SVC, {}, Access.SCORE),
     ):
         estimator, x, _ = grown(kind, **settings)
@@ -221,7 +233,6 @@ def test_estimators_from_skops(tmp_path):
 
 def test_untrusted_and_damaged_skops_files(tmp_path):
     import skops.io
-    from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.preprocessing import FunctionTransformer
     from sklearn.tree import DecisionTreeClassifier
 
@@ -229,12 +240,9 @@ def test_untrusted_and_damaged_skops_files(tmp_path):
     skops.io.dump(FunctionTransformer(pixels), file)
     with pytest.raises(CaromError, match=r"does not trust: .*pixels.*trusted="):
         load_model(f"sklearn:{file}?bounds=0,1&shape=1x6x5")
-    estimator, *_ = grown(HistGradientBoostingClassifier, max_iter=2)
-    skops.io.dump(estimator, file)
-    name = "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"
-    with pytest.raises(CaromError, match="TreePredictor"):
-        load_model(f"sklearn:{file}?bounds=0,1&shape=1x6x5")
-    assert load_model(f"sklearn:{file}?bounds=0,1&shape=1x6x5&trusted={name}").family is Family.TREE
+    named = f"trusted={pixels.__module__}.pixels"
+    with pytest.raises(CaromError, match="is not a model"):
+        load_model(f"sklearn:{file}?bounds=0,1&shape=1x6x5&{named}")
     tree, *_ = grown(DecisionTreeClassifier)
     state = tree.tree_.__getstate__()
     state["nodes"]["left_child"][0] = 10_000_000

@@ -16,6 +16,7 @@ from carom.common.steps import Transform
 from carom.common.transforms import Scales, compose
 from carom.common.updates import Smooth, chain
 from carom.vision.attacks import surgery
+from carom.vision.scenes import Rendered
 from carom.vision.transforms import Mixed, Resized, Restructured, Shuffled, Spectrum, Warped
 
 SIZES = (1.14, 1.27, 1.4, 1.53, 1.66)
@@ -125,6 +126,7 @@ ADMIX = "Wang et al. 2021, Admix: enhancing the transferability of adversarial a
 SSA = "Long et al. 2022, Frequency domain model augmentation for adversarial attack"
 BSR = "Wang et al. 2024, Boosting adversarial transferability by block shuffle and rotation"
 SIA = "Wang, Zhang and Zhang 2023, Structure invariant transformation for better adversarial transferability"
+ODI = "Byun et al. 2022, Improving the transferability of targeted adversarial examples through object-based diverse input"
 WARP = "after Lin et al. 2024, Boosting adversarial transferability across model genus by deformation-constrained warping (without the constraint)"  # noqa: E501
 
 
@@ -160,6 +162,7 @@ TRANSFORMS: dict[str, TransformInfo] = {
         TransformInfo("ssa", "changed spectra", SSA, lambda attack: seen(attack, Spectrum())),
         TransformInfo("bsr", "blocks shuffled and turned", BSR, lambda attack: seen(attack, Shuffled())),
         TransformInfo("sia", "blocks changed each in its way", SIA, lambda attack: seen(attack, Restructured())),
+        TransformInfo("odi", "rendered as the skin of solid objects", ODI, lambda attack: seen(attack, Rendered())),
         TransformInfo("warp", "pulled like a thin plate", WARP, lambda attack: seen(attack, Warped())),
         *surgery.TRANSFORMS,
     ]

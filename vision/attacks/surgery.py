@@ -71,7 +71,14 @@ def _info(name: str, summary: str, reference: str, models: str, build: Callable[
 
 INFOS = [
     _info("sgm", "MI-FGSM whose gradients prefer skip connections", SGM, "residual", sgm),
-    _info("linbp", "MI-FGSM whose gradients pass late ReLUs as if they were linear", LINBP, "relu", linbp),
+    _info(
+        "linbp",
+        "MI-FGSM whose gradients pass late ReLUs as if they were linear",
+        LINBP,
+        "relu",
+        linbp,
+        cost="steps forward, steps backward, on residual networks 3 * steps",
+    ),
     _info("ghost", "MI-FGSM on skip connections that change at random", GHOST, "residual", ghost, random=True),
     _info("ghost-dropout", "MI-FGSM with dropout in the source", GHOST, "layers", ghost_dropout, random=True),
     _info("pna", "MI-FGSM whose gradients do not pass attention maps", PNA, "attention", pna),

@@ -11,11 +11,14 @@ from dataclasses import replace
 from carom.common.ascent import Ascent
 from carom.common.attacks import mi_fgsm
 from carom.common.featuremix import FeatureMix
+from carom.common.features import Alike
 from carom.common.modality import AttackInfo
 from carom.common.objectives import Objective, logit, po_trip
 from carom.common.problem import Access
+from carom.common.transforms import compose
 from carom.vision.attacks.iterative import seen, smoothed
-from carom.vision.transforms import Resized
+from carom.vision.scenes import Rendered
+from carom.vision.transforms import Parted, Resized
 
 
 def long_climb(
@@ -56,6 +59,36 @@ def cfm(
     return replace(long_climb(logit, steps, size, rate, p, kernel, decay), surgery=surgery)
 
 
+def su(
+    steps: int = 300,
+    size: float = 0.125,
+    area: float = 0.1,
+    weight: float = 1e-3,
+    layer: str | None = None,
+    rate: float = 1.1,
+    p: float = 0.7,
+    kernel: int = 5,
+    decay: float = 1.0,
+) -> Ascent:
+    """The logit attack on each image and a part of it, whose features at a layer are to be alike."""
+    climb = long_climb(Alike(logit, weight, layer), steps, size, rate, p, kernel, decay)
+    return replace(climb, transform=compose(Parted(area), climb.transform))
+
+
+def odi(
+    steps: int = 300,
+    size: float = 0.125,
+    p: float = 1.0,
+    degrees: float = 35.0,
+    behind: float = 1.0,
+    kernel: int = 5,
+    decay: float = 1.0,
+) -> Ascent:
+    """TI-MI-FGSM towards a larger target logit on images rendered as the skin of solid objects."""
+    view = Rendered(p, degrees, behind=behind)
+    return replace(smoothed(seen(mi_fgsm(steps, decay, max(size, 1 / steps)), view), kernel), objective=logit)
+
+
 BOTH = ("linf", "l2")
 INFOS = [
     AttackInfo(
@@ -86,6 +119,27 @@ INFOS = [
         BOTH,
         cfm,
         "partners + steps forward, steps backward",
+        random=True,
+    ),
+    AttackInfo(
+        "su",
+        "the logit attack on images and parts of them under one perturbation, their features alike",
+        "Wei et al. 2023, Enhancing the self-universality for transferable targeted attacks",
+        Access.GRADIENT | Access.FEATURES,
+        BOTH,
+        su,
+        "2 * steps forward and backward",
+        models="layers",
+        random=True,
+    ),
+    AttackInfo(
+        "odi",
+        "TI-MI-FGSM in many steps towards a larger target logit, on images rendered as the skin of solid objects",
+        "Byun et al. 2022, Improving the transferability of targeted adversarial examples through object-based diverse input",
+        Access.GRADIENT,
+        BOTH,
+        odi,
+        "steps forward and backward",
         random=True,
     ),
 ]
