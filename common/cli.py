@@ -90,12 +90,16 @@ def cli() -> None:
     """
 
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout instead of tables.")
-quiet = click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
-device_option = click.option(
+Option = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+as_json: Option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object on stdout instead of tables."
+)
+quiet: Option = click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
+device_option: Option = click.option(
     "--device", default="auto", show_default=True, help="auto (a GPU when there is one), cpu, cuda, cuda:1."
 )
-modality_option = click.option(
+modality_option: Option = click.option(
     "--modality", "-m", help="image, audio or text. A further modality installs under its own name."
 )
 
@@ -171,7 +175,7 @@ def _gate(gate: str) -> tuple[str, float]:
     return metric, number(limit)
 
 
-fail_above_option = click.option(
+fail_above_option: Option = click.option(
     "--fail-above",
     multiple=True,
     metavar="METRIC=X",
@@ -459,6 +463,8 @@ def doctor(as_json: bool) -> None:
         raise click.exceptions.Exit(BAD_INPUT)
 
 
-from carom.common.cli_surrogates import surrogate  # noqa: E402  (it takes this module's options)
+from carom.common.cli_surrogates import surrogate  # noqa: E402  (they take this module's options)
+from carom.common.cli_transfer import transfer  # noqa: E402
 
 cli.add_command(surrogate)
+cli.add_command(transfer)

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "AdversarialSet": "library",
+    "AdversarialSet": "recorded",
     "attack": "library",
     "ensemble": "library",
     "get_attack": "library",
     "list_attacks": "library",
     "load_data": "library",
     "load_model": "library",
+    "replay": "library",
     "transfer": "library",
     "lgv": "surrogates",
     "substitute": "surrogates",
@@ -46,13 +47,13 @@ if TYPE_CHECKING:
     from carom.common.ascent import Ascent as Ascent
     from carom.common.data import Dataset as Dataset
     from carom.common.errors import CaromError as CaromError
-    from carom.common.library import AdversarialSet as AdversarialSet
     from carom.common.library import attack as attack
     from carom.common.library import ensemble as ensemble
     from carom.common.library import get_attack as get_attack
     from carom.common.library import list_attacks as list_attacks
     from carom.common.library import load_data as load_data
     from carom.common.library import load_model as load_model
+    from carom.common.library import replay as replay
     from carom.common.library import transfer as transfer
     from carom.common.models import Model as Model
     from carom.common.problem import Access as Access
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from carom.common.problem import Goal as Goal
     from carom.common.problem import Problem as Problem
     from carom.common.problem import Result as Result
+    from carom.common.recorded import AdversarialSet as AdversarialSet
     from carom.common.surrogates import lgv as lgv
     from carom.common.surrogates import load_surrogate as load_surrogate
     from carom.common.surrogates import save_surrogate as save_surrogate
