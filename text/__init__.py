@@ -5,6 +5,7 @@ from __future__ import annotations
 from carom.common.metrics import distance
 from carom.common.modality import Defaults, Modality
 from carom.text.attacks import ATTACKS, THREATS
+from carom.text.bridge import KINDS
 from carom.text.data import BUILTIN, load_data
 from carom.text.logs import LOGS, load_log
 from carom.text.models import load_model
@@ -37,6 +38,7 @@ MODALITY = Modality(
         distance("share", "Share", "of the words of the text"),
         distance("characters", "Letters", "characters edited inside these words (Levenshtein)"),
     ),
+    attack_kinds=KINDS,
     load_log=load_log,
     logs=LOGS,
     scales={"words": [f"{k / 50:g}" for k in range(1, 26)]},  # to half of the words: beyond, it is another sentence
