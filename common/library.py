@@ -192,7 +192,7 @@ def _choose(modality: Modality, attack: str | Attack, kind: str | None, transfor
     wanted = transforms if isinstance(transforms, str) else ",".join(transforms)
     if isinstance(attack, str):
         return choose_attack(modality, with_transform(attack, wanted or None), kind)
-    needs, name = Access.LABEL, type(attack).__name__
+    needs, name = getattr(attack, "needs", Access.LABEL), getattr(attack, "name", type(attack).__name__)
     if wanted:
         attack, more = transformed(modality, attack, wanted, f"attack {name}")
         needs |= more

@@ -150,7 +150,8 @@ class AdversarialSet:
                 "pass the kind of threat and its size (--threat, --eps)."
             )
         asked = modality.threats[kind](number(size))
-        known = split_parameters(self.attack)[0] in attacks_of(modality)
+        name = split_parameters(self.attack)[0]
+        known = name in attacks_of(modality) or name.partition(":")[0] in modality.attack_kinds
         return choose_attack(modality, self.attack).threat(asked) if known else asked
 
 

@@ -120,5 +120,10 @@ def describe_attack(modality: str, info: AttackInfo) -> dict[str, Any]:
         "targeted": info.targeted,
         "models": info.models,
         "random": info.random,
-        "parameters": {p.name: p.default for p in inspect.signature(info.build).parameters.values()},
+        "parameters": {p.name: p.default for p in _own_parameters(info)},
     }
+
+
+def _own_parameters(info: AttackInfo) -> list[inspect.Parameter]:
+    """Those that an attack names, without what it hands on."""
+    return [p for p in inspect.signature(info.build).parameters.values() if p.kind is not p.VAR_KEYWORD]

@@ -153,7 +153,7 @@ class Swaps:
 class FromTextAttack:
     """An attack of TextAttack as one of Carom's. Made by `from_textattack`."""
 
-    name: str
+    name: str  # the spec that asks for it again, where there is one
     identity: str  # what it is made of, as a digest
     attack: Any = field(compare=False, repr=False)
 
@@ -208,7 +208,7 @@ class FromTextAttack:
                 except CaromError:
                     raise
                 except Exception as error:
-                    missing = lacking(error, f"TextAttack's {self.name}")
+                    missing = lacking(error, self.name)
                     if missing is not None:
                         raise missing from error
                     status[i], stopped[i] = Status.INFEASIBLE, True
@@ -230,7 +230,7 @@ class FromTextAttack:
             from textattack.goal_functions import TargetedClassification, UntargetedClassification
 
             if not isinstance(goal, TargetedClassification | UntargetedClassification):
-                raise CaromError(f"TextAttack's {self.name} cannot be aimed: its goal is {type(goal).__name__}.")
+                raise CaromError(f"{self.name} cannot be aimed: its goal is {type(goal).__name__}.")
             goal = TargetedClassification(victim, use_cache=goal.use_cache, model_batch_size=goal.batch_size)
         swaps: list[tuple[Any, str, Any]] = [
             (attack, "goal_function", goal),
@@ -282,16 +282,16 @@ def from_textattack(attack: Any, name: str | None = None, **parameters: Any) -> 
     """
     library = textattack()
     if isinstance(attack, str):
-        attack, name = _recipe(attack), name or attack
+        attack, name = _recipe(attack), name or f"textattack:{attack}"
     if isinstance(attack, type):
-        name = name or attack.__name__
+        name = name or f"textattack:{attack.__name__}"
         try:
             with offline(), seeded(0):
                 built = getattr(attack, "build")(_wrapper()(None, None), **parameters)  # noqa: B009  (of any class)
         except Exception as error:
-            found = lacking(error, f"TextAttack's {name}")
+            found = lacking(error, name)
             said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise found or CaromError(f"TextAttack's {name} cannot be built on Carom's models: {said}") from error
+            raise found or CaromError(f"{name} cannot be built on Carom's models: {said}") from error
         named = f"{attack.__module__}.{attack.__qualname__}{sorted(parameters.items())}"
     else:
         built, named = attack, ""
@@ -350,8 +350,8 @@ def object_info(path: str) -> AttackInfo:
     thing = import_object(path, spec)
     kinds = thing.__mro__ if isinstance(thing, type) else type(thing).__mro__
     if any(kind.__module__.partition(".")[0] == "textattack" for kind in kinds):
-        made = from_textattack(thing, name=path)
-        return _info(spec, f"TextAttack's {made.name}", made.needs, lambda: made)
+        made = from_textattack(thing, name=spec)
+        return _info(spec, f"an attack of TextAttack: {path}", made.needs, lambda: made)
     if not callable(thing):
         raise CaromError(f"{spec} is no attack: give an Attack of TextAttack, an attack of Carom, or what makes one.")
     is_made = not isinstance(thing, type) and not hasattr(thing, "__code__")

@@ -136,10 +136,8 @@ def _pairs(path: Path, columns: Mapping[str, str | None]) -> Iterator[tuple[str,
         elif columns["original"] is None and {"original_text", "perturbed_text"} <= row.keys():
             yield where, _textattack(row, columns["label"], where)
         else:
-            usual = {"original": ("origin", "original"), "perturbed": ("attack", "perturbed", "adversarial")}
-            clean, changed = (
-                row[_column(row, columns[what], usual[what], f"{what} text", str(path))] for what in usual
-            )
+            usual = {"original": ("original_text", "origin"), "perturbed": ("perturbed_text", "attack", "adversarial")}
+            clean, changed = (row[_column(row, columns[what], usual[what], what, str(path))] for what in usual)
             named = columns["label"] or next((c for c in ("label", "ground_truth_output") if c in row), None)
             tag = None if named is None else row[_column(row, named, (), "label", str(path))]
             yield where, Pair(clean, changed or None, tag)

@@ -28,6 +28,8 @@ _HOMES = {
     "substitute": "surrogates",
     "save_surrogate": "surrogates",
     "load_surrogate": "surrogates",
+    "as_textattack": "text.bridge",
+    "from_textattack": "text.bridge",
     "Access": "problem",
     "Batch": "problem",
     "Family": "problem",
@@ -68,11 +70,14 @@ if TYPE_CHECKING:
     from carom.common.surrogates import save_surrogate as save_surrogate
     from carom.common.surrogates import substitute as substitute
     from carom.common.transfer import Transfer as Transfer
+    from carom.text.bridge import as_textattack as as_textattack
+    from carom.text.bridge import from_textattack as from_textattack
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'carom' has no attribute {name!r}")
-    value = getattr(import_module(f"carom.common.{_HOMES[name]}"), name)
+    home = _HOMES[name]
+    value = getattr(import_module(f"carom.{home}" if "." in home else f"carom.common.{home}"), name)
     globals()[name] = value
     return value

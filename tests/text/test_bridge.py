@@ -241,3 +241,9 @@ def test_a_recipe_is_an_attack_of_a_study(sentences, networks, tmp_path):
     assert not outcome.failures
     assert rows["cnn"]["attack"] == "textattack:pwws"
     assert rows["cnn"]["white_box"] > rows["cnn"]["white_box_control"]
+    # Saved and measured again, it is known by its name.
+    held = carom.attack(models[0], data, carom.from_textattack("pwws"), eps=0.4)
+    assert held.attack == "textattack:pwws"
+    held.save(tmp_path / "set.parquet")
+    again = carom.replay(tmp_path / "set.parquet", models[1:], source=models[0], data=data, controls=2).rows()[0]
+    assert (again["transfer"], again["control"]) == (rows["bilstm"]["transfer"], rows["bilstm"]["control"])
