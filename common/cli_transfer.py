@@ -27,7 +27,8 @@ LOG_FACTS = ("original", "perturbed", "label", "classes", "noise")
     "log",
     required=True,
     type=click.Path(path_type=Path),
-    help="TextAttack's CSV log, OpenAttack's results, a table of texts, or a set that carom saved (.parquet).",
+    help="TextAttack's CSV log, OpenAttack's results, a table of texts, arrays of images or sounds (.npz), or a set "
+    "that carom saved (.parquet).",
 )
 @click.option(
     "--target", "--targets", "-t", "target", multiple=True, help="Model to measure on. Repeat. Default: the embedded."
@@ -43,7 +44,7 @@ LOG_FACTS = ("original", "perturbed", "label", "classes", "noise")
     "--noise",
     help="What controls of a log are drawn from: synonyms, misspellings, neighbours, mixed.  [default: as the log is]",
 )
-@click.option("--threat", help="With --eps: the budget of the controls, where a saved set does not tell it.")
+@click.option("--threat", help="With --eps: the budget, where the set does not tell it.")
 @click.option("--eps", help="Its size: 8/255 (linf), 30 (snr, dB), 0.3 (share of words).")
 @click.option("--limit", type=click.IntRange(min=1), help="Use at most so many examples.")
 @click.option(
@@ -79,15 +80,17 @@ def transfer(
     carom transfer --from attacks.csv -t zoo:text-cnn -t zoo:text-linear
     carom transfer --from attacks.csv -s py:mymodels:lstm -t py:mymodels:bert --classes negative,positive
     carom transfer --from openattack.csv -d folder:reviews.csv -t zoo:text-cnn
+    carom transfer --from pairs.npz -m image --threat linf --eps 8/255 -t zoo:image-vgg
     carom transfer --from pairs.tsv --original before --perturbed after --label y -t zoo:text-cnn
 
-    T is the share of the texts that source and target get right which the target gets wrong once changed; its control
-    changes as many words, at random places and to random words; E is what T adds to that.
+    T is the share of the inputs that source and target get right which the target gets wrong once changed; its control
+    is random change of the same budget (of texts as many words, at random places and to random words); E is what T
+    adds to that. An .npz holds the arrays clean, adversarial and labels.
     """
     import time
 
     from carom.common.errors import CaromError
-    from carom.common.modality import get_modality, modality_names
+    from carom.common.recorded import AdversarialSet, reader_of
     from carom.common.run import command_line, execute
     from carom.common.specs import existing
     from carom.common.study import make_study
@@ -95,12 +98,8 @@ def transfer(
     for gate in fail_above:
         _gate(gate)
     existing(log, "log or adversarial set")
-    if modality is None:
-        modality = next((n for n in modality_names() if log.suffix.lower() in get_modality(n).logs), None)
-    if modality is None:
-        from carom.common.recorded import AdversarialSet
-
-        modality = AdversarialSet.load(log).modality
+    reader = reader_of(log, modality)
+    modality = AdversarialSet.load(log).modality if reader is None else reader.name
     facts = {name: flags.pop(name) for name in LOG_FACTS}
     if (flags["threat"] is None) != (flags["eps"] is None):
         raise CaromError("--threat and --eps belong together: a kind of budget and its size.")

@@ -19,7 +19,7 @@ from carom.common.modality import AttackInfo, Modality, get_modality, load_data_
 from carom.common.models import Model
 from carom.common.others import others_for
 from carom.common.problem import Access, Attack, Cost, describe
-from carom.common.recorded import COUNTS, AdversarialSet, known_source, replay_plan
+from carom.common.recorded import COUNTS, AdversarialSet, known_source, reader_of, replay_plan
 from carom.common.registry import attacks_of, build_attack, choose_attack, find_attack, transformed
 from carom.common.registry import list_attacks as _list_attacks
 from carom.common.run import pick_device, with_transform
@@ -185,6 +185,7 @@ def attack(
         cost=Cost(*(torch.cat([getattr(r.cost, n) for r in merged]) for n in COUNTS)),
         clean=data,
         budget=chosen.threat(budget),
+        notes={words: torch.cat([r.notes[words] for r in merged]) for words in merged[0].notes},
     )
 
 
@@ -284,11 +285,9 @@ def replay(
     held = [load_model(m) if not isinstance(found, AdversarialSet) else load_model(m, found.modality) for m in targets]
     data = load_data(data) if isinstance(data, str) else data
     if not isinstance(found, AdversarialSet):
-        classes = None if not held else held[0].classes
-        path, named = Path(found), {}  # type: tuple[Path, dict[str, Any]]
-        if path.suffix.lower() in {ending for name in modality_names() for ending in get_modality(name).logs}:
-            named = {"classes": classes, "data": data}
-        found = AdversarialSet.load(path, **named)
+        path, kind = Path(found), held[0].modality if held else None
+        told = {} if reader_of(path, kind) is None else {"classes": held[0].classes if held else None, "data": data}
+        found = AdversarialSet.load(path, kind, **told)
     origin = load_model(source or known_source(found), found.modality) if source or known_source(found) else None
     where = pick_device(device)
     for model in (*held, *([] if origin is None else [origin])):

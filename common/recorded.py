@@ -16,7 +16,7 @@ from torch import Tensor
 
 from carom.common.data import Dataset, digest_inputs
 from carom.common.errors import CaromError
-from carom.common.modality import AttackInfo, get_modality, modality_names
+from carom.common.modality import AttackInfo, Modality, get_modality, modality_names
 from carom.common.models import Model
 from carom.common.problem import Access, Batch, Cost, Family, Output, Problem, Result, take
 from carom.common.registry import attacks_of, choose_attack
@@ -74,12 +74,11 @@ class AdversarialSet:
     @classmethod
     def load(cls, path: Path | str, modality: str | None = None, **facts: Any) -> AdversarialSet:
         """A set that `save` wrote, or the log of another tool: for texts, what TextAttack and OpenAttack write
-        (`carom.text.logs`, which says what the facts may be)."""
+        (`carom.text.logs`), for images and sounds arrays (`carom.common.arrays`); the facts are those of these."""
         path = Path(path)
-        for name in [modality] if modality else modality_names():
-            owner = get_modality(name)
-            if owner.load_log is not None and path.suffix.lower() in owner.logs:
-                return owner.load_log(path, **facts)
+        owner = reader_of(path, modality)
+        if owner is not None and owner.load_log is not None:
+            return owner.load_log(path, **facts)
         if facts:
             raise CaromError(f"{path}: an adversarial set says itself what it holds. Leave {', '.join(facts)} out.")
         return cls._saved(path)
@@ -153,6 +152,16 @@ class AdversarialSet:
         name = split_parameters(self.attack)[0]
         known = name in attacks_of(modality) or name.partition(":")[0] in modality.attack_kinds
         return choose_attack(modality, self.attack).threat(asked) if known else asked
+
+
+def reader_of(path: Path, modality: str | None = None) -> Modality | None:
+    """The modality that reads this kind of log; None if none does, as of saved sets."""
+    owners = [get_modality(name) for name in ([modality] if modality else modality_names())]
+    owners = [owner for owner in owners if path.suffix.lower() in owner.logs]
+    if len(owners) > 1:
+        known = ", ".join(owner.name for owner in owners)
+        raise CaromError(f"{path}: of which modality? Pass modality= (--modality), one of {known}.")
+    return owners[0] if owners else None
 
 
 class RecordedSource(Model):

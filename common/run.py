@@ -25,7 +25,7 @@ from carom.common.matching import Matching, scale_of
 from carom.common.modality import Modality, get_modality, load_data_of, load_model_of
 from carom.common.models import Model
 from carom.common.others import others_for
-from carom.common.recorded import AdversarialSet, known_source, replay_plan
+from carom.common.recorded import AdversarialSet, known_source, reader_of, replay_plan
 from carom.common.registry import choose_attack
 from carom.common.specs import number, parse, split_parameters
 from carom.common.store import Store, write_atomically
@@ -137,7 +137,7 @@ def _plan_of_log(study: Study, modality: Modality, part: ModalityStudy) -> Plan:
     if part.data is not None:
         data = load_data_of(modality, part.data.spec, part.split, None, {"on_error": part.on_error, **part.data.facts})
     facts: dict[str, Any] = dict(part.log.facts)
-    if path.suffix.lower() in modality.logs:
+    if reader_of(path, modality.name) is not None:
         # The classes that labels are counted in: as stated, or as the data or the models have them.
         told = [named for named in [*part.targets, *part.sources] if _tells(named)]
         if "classes" not in facts and data is None and told:

@@ -6,6 +6,7 @@ import csv
 import importlib.util
 import json
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -264,12 +265,31 @@ def test_a_log_measures_with_its_sources_answers_or_its_source(crafted, tmp_path
 def test_sets_of_other_modalities_are_measured_the_same_way(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     data = carom.load_data("builtin:fashion-mnist", limit=32)
-    carom.attack(carom.load_model("zoo:image-mlp"), data, "fgsm", eps="8/255").save("set.parquet")
+    found = carom.attack(carom.load_model("zoo:image-mlp"), data, "fgsm", eps="8/255")
+    found.save("set.parquet")
     code, out, _ = run("--from", "set.parquet", "-t", "zoo:image-forest", "--controls", 1, "--out", "run")
     assert code == 0
     (cell,) = out["modalities"]["image"]["cells"]
     made = carom.transfer(["zoo:image-mlp"], ["zoo:image-forest"], ["fgsm"], data, eps="8/255", controls=1).rows()[0]
     assert (cell["transfer"], cell["control"]) == (made["transfer"], made["control"])
+    # The same as arrays: real values, channels last, of a source that is named.
+    pairs = {"clean": data.stored, "adversarial": found.stored}
+    real = {name: (stored.float() / 255).permute(0, 2, 3, 1).numpy() for name, stored in pairs.items()}
+    np.savez("pairs.npz", **real, labels=data.labels.numpy())
+    asked = ("--from", "pairs.npz", "-t", "zoo:image-forest", "--out", "run", "--threat", "linf")
+    code, out, _ = run(*asked, "--eps", "8/255", "-m", "image", "-s", "zoo:image-mlp")
+    assert code == 0
+    (cell,) = out["modalities"]["image"]["cells"]
+    assert cell["transfer"] == made["transfer"]
+    for more, said in (
+        (("--eps", "8/255"), "of which modality"),
+        (("--eps", "7/255", "-m", "image"), None),  # not within that budget: the unit fails and is named
+    ):
+        code, _, error = run(*asked, *more)
+        assert code == 3 if said is None else said in str(error)
+    np.savez("bad.npz", clean=np.zeros(3), adversarial=np.zeros(3))
+    with pytest.raises(CaromError, match="no array labels"):
+        AdversarialSet.load("bad.npz", "audio")
 
 
 def test_wrong_use_exits_with_2(tmp_path, monkeypatch):
