@@ -56,7 +56,8 @@ def load_arrays(
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise CaromError(f"{path}: not arrays that numpy saved without pickle ({error}).") from None
     if rate is not None and hasattr(space, "sample_rate"):
-        space = replace(space, **{"sample_rate": rate})
+        rated: dict[str, Any] = {"sample_rate": rate}
+        space = replace(space, **rated)
     clean, adversarial = (_stored(found[what], space, path, what) for what in ("clean", "adversarial"))
     labels = torch.from_numpy(np.asarray(found["labels"]).astype(np.int64).reshape(-1))
     if clean.shape != adversarial.shape or len(labels) != len(clean):

@@ -50,6 +50,10 @@ class NotFinite(ValueError):
     """The model under attack answered with a number that is not finite."""
 
 
+class ModelFailed(Exception):
+    """The model under attack failed, which is no affair of TextAttack's."""
+
+
 Ask = Callable[[list[str]], Tensor]
 """From texts to logits float[N, C]."""
 
@@ -205,6 +209,8 @@ class FromTextAttack:
                         result = attack.attack(text, int(problem.goal.labels[i]))
                 except NotFinite:
                     status[i] = Status.BAD_GRADIENT
+                except ModelFailed as failed:
+                    raise failed.__cause__ or failed from None
                 except CaromError:
                     raise
                 except Exception as error:
@@ -249,8 +255,11 @@ class FromTextAttack:
 
 def _asking(oracle: Oracle, row: int, guard: Guard) -> Ask:
     def ask(texts: list[str]) -> Tensor:
-        with guard.lifted():
-            return oracle.logits(texts, torch.full((len(texts),), row), pays=False).cpu()
+        try:
+            with guard.lifted():
+                return oracle.logits(texts, torch.full((len(texts),), row), pays=False).cpu()
+        except Exception as error:
+            raise ModelFailed from error
 
     return ask
 

@@ -182,7 +182,7 @@ def test_attack_objects_run_and_are_told_apart(model, batch, tmp_path, monkeypat
     assert broken.notes[STOPPED].tolist() == [i != 1 for i in range(len(batch))]
 
 
-def test_scores_that_are_not_finite_leave_a_text_unchanged(model, batch):
+def test_scores_that_are_not_finite_leave_a_text_unchanged(model, batch, monkeypatch):
     class Broken(type(model)):
         def read(self, codes):
             return super().read(codes) * float("nan")
@@ -190,6 +190,9 @@ def test_scores_that_are_not_finite_leave_a_text_unchanged(model, batch):
     kind, model.__class__ = model.__class__, Broken
     try:
         result = run(from_textattack("pwws"), model, batch)
+        monkeypatch.setattr(Broken, "read", lambda self, codes: {}["no such key"])
+        with pytest.raises(KeyError, match="no such key"):  # what fails of itself is not laid to TextAttack
+            run(from_textattack("pwws"), model, batch)
     finally:
         model.__class__ = kind
     assert result.inputs == batch.inputs
