@@ -297,6 +297,7 @@ def run_command(
     carom run carom.toml
     carom run --modality audio -s zoo:audio-gru -t zoo:audio-kwt -a 'pgd?steps=20' --threat snr --eps 25
     carom run --modality text -s py:mymodels:sentiment -d folder:reviews.csv -a greedy-unk --dry-run
+    carom run --modality text -s zoo:text-cnn -t zoo:text-bilstm -a textattack:pwws --eps 0.3
 
     The same command again continues where the last one stopped; nothing is computed twice.
     """

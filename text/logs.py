@@ -86,10 +86,15 @@ def load_log(
     if noise is not None and noise not in NOISES:
         raise UnknownName("noise", noise, NOISES)
     pairs = list(_pairs(path, {"original": original, "perturbed": perturbed, "label": label}))
-    names = _classes(path, classes, data, [pair for _, pair in pairs])
     by_text = {} if data is None else dict(zip(data.stored, data.labels.tolist(), strict=True))
+    lost = [where for where, pair in pairs if _number(pair.label) is None and str(pair.clean) not in by_text]
+    if lost and (on_error == "raise" or len(lost) == len(pairs)):
+        looked = "" if data is None else f" and {data.name} no such text"
+        remedy = "Pass --label NAME, or --data (and --split) with the same texts."
+        raise BadInput(lost[0], f"no label{looked}, as in {len(lost)} of {len(pairs)} rows", remedy)
+    names = _classes(classes, data, [pair for _, pair in pairs])
     sources = [Source(f"{path.stem}-{n:06d}", 0, where, pair) for n, (where, pair) in enumerate(pairs)]
-    read, skipped = read_all(sources, partial(_read, names=names, by_text=by_text, data=data), None, on_error)
+    read, skipped = read_all(sources, partial(_read, names=names, by_text=by_text), None, on_error)
     rows: list[Pair] = [row for _, row in read]
     labels = torch.tensor([row.label for row in rows], dtype=torch.long)
     ids = [source.id for source, _ in read]
@@ -192,21 +197,19 @@ def _number(value: Any) -> int | str | None:
     return _plain(value)
 
 
-def _classes(path: Path, given: Any, data: Dataset | None, pairs: Sequence[Pair]) -> tuple[str, ...]:
+def _classes(given: Any, data: Dataset | None, pairs: Sequence[Pair]) -> tuple[str, ...]:
     if given is not None:
         return class_names(given)
     if data is not None:
         return data.classes
     labels = [label for pair in pairs if (label := _number(pair.label)) is not None]
-    if not labels and pairs:
-        raise CaromError(f"{path}: which column holds the label? Pass --label NAME, or --data with the same texts.")
     numbers = [label for label in labels if isinstance(label, int)]
     if len(numbers) == len(labels):
         return tuple(str(n) for n in range(min(max([1, *numbers]), MAX_CLASSES) + 1))
     return tuple(sorted({str(label) for label in labels}))
 
 
-def _read(source: Source, names: Sequence[str], by_text: Mapping[str, int], data: Dataset | None) -> Pair:
+def _read(source: Source, names: Sequence[str], by_text: Mapping[str, int]) -> Pair:
     """A row in terms of the classes. Raises BadInput."""
     where, pair = source.where, source.content
     clean = read_text(Source(source.id, 0, where, pair.clean))
@@ -214,8 +217,7 @@ def _read(source: Source, names: Sequence[str], by_text: Mapping[str, int], data
     label = _number(pair.label)
     if label is None:
         if clean not in by_text:
-            lacks = "the row has no label" if data is None else f"the row has no label and {data.name} no such text"
-            raise BadInput(where, lacks, "Pass --label NAME, or --data (and --split) with the same texts.")
+            raise BadInput(where, "the row has no label", "Name the column, or data with the same texts.")
         place = by_text[clean]
     else:
         place = _place(label, names, where, "label")

@@ -119,9 +119,9 @@ def test_openattacks_results_in_both_forms(tmp_path, networks, sentences):
     assert found.labels.tolist() == data.labels[[0, 2]].tolist()
     assert found.stored == ["another text", data.stored[2]]
     assert found.answers is None
-    with pytest.raises(CaromError, match="which column holds the label"):
+    with pytest.raises(CaromError, match=r"line 2: no label, as in 2 of 2 rows.*--data"):
         load_log(table)
-    with pytest.raises(BadInput, match=r"line 3.*no such text"):
+    with pytest.raises(BadInput, match=r"line 3: no label and .* no such text, as in 1 of 2"):
         load_log(table, data=data.take(torch.tensor([0, 1])))
     rows = [
         {"data": {"x": "a fine film", "y": 1}, "success": True, "result": "a good film", "metrics": {}},
@@ -160,7 +160,7 @@ BAD = {
     "no changed text": (b"original_text,label\nx,1\n", "which column holds the perturbed"),
     "not UTF-8": (b"original_text,perturbed_text,ground_truth_output\na,b,1\n\xff,b,1\n", "line 3.*not UTF-8"),
     "label out of range": (b"original_text,perturbed_text,ground_truth_output\na,b,7\n", "line 2.*label 7 is no class"),
-    "no label": (b"original_text,perturbed_text\na,b\n", "which column holds the label"),
+    "no label": (b"original_text,perturbed_text\na,b\n", "line 2: no label, as in 1 of 1 rows"),
     "an empty text": (b'original_text,perturbed_text,ground_truth_output\n" ",b,1\n', "line 2.*empty"),
     "answer out of range": (
         b"original_text,perturbed_text,ground_truth_output,original_output,perturbed_output\na,b,1,1,5\n",
@@ -181,7 +181,7 @@ def test_bad_logs_are_one_line_that_names_file_and_remedy(case, tmp_path):
     path = tmp_path / "log.csv"
     path.write_bytes(content)
     with pytest.raises(CaromError, match=f"(?s)log.csv.*{said}") as caught:
-        load_log(path, classes=None if case == "no label" else ("negative", "positive"))
+        load_log(path, classes=("negative", "positive"))
     assert str(caught.value).count("\n") == 0
 
 
