@@ -90,7 +90,7 @@ def _wrapper() -> type:
         def get_grad(self, text: str) -> dict[str, Any]:
             """The gradient of the margin (`objectives.margin`, which for two classes points where cross-entropy's
             does) at the tokens' embeddings, away from the answer."""
-            if Access.GRADIENT not in self.carom.access:
+            if Access.GRADIENT not in self.carom.access or not hasattr(self.carom, "_embedding_gradient"):
                 raise CaromError(f"model {self.carom.name} grants no gradient, which this attack asks for.")
             codes, _ = self.carom._encode([text])
             answer = self.ask([text]).argmax(1)
@@ -226,18 +226,23 @@ class FromTextAttack:
                 attack.clear_cache()
             allowed = problem.threat.allows(texts, batch.inputs).tolist()
             texts = [new if ok else old for new, old, ok in zip(texts, batch.inputs, allowed, strict=True)]
-            success = problem.goal.achieved(oracle.logits(texts, pays=False)).cpu()
+            success = problem.goal.achieved(oracle.logits(texts, pays=False).cpu())
         return Result(problem.model.space.clamp(texts), success, oracle.cost(), status, {STOPPED: stopped})
 
     def _lend(self, stack: contextlib.ExitStack, problem: Problem, victim: Any) -> None:
         """The attack with this model, goal, budget and threat, until the stack is left."""
         attack, goal = self.attack, self.attack.goal_function
-        if problem.goal.targeted:
-            from textattack.goal_functions import TargetedClassification, UntargetedClassification
+        from textattack.goal_functions import TargetedClassification, UntargetedClassification
 
+        if problem.goal.targeted:
             if not isinstance(goal, TargetedClassification | UntargetedClassification):
                 raise CaromError(f"{self.name} cannot be aimed: its goal is {type(goal).__name__}.")
-            goal = TargetedClassification(victim, use_cache=goal.use_cache, model_batch_size=goal.batch_size)
+            kept = {"use_cache": goal.use_cache, "model_batch_size": goal.batch_size, "query_budget": goal.query_budget}
+            goal = TargetedClassification(victim, **kept)
+        elif isinstance(goal, TargetedClassification):
+            raise CaromError(
+                f"{self.name} is aimed at a class: run it targeted (--targeted), or untargeted from the start."
+            )
         swaps: list[tuple[Any, str, Any]] = [
             (attack, "goal_function", goal),
             (attack.search_method, "goal_function", goal),
