@@ -241,7 +241,7 @@ class FromTextAttack:
             goal = TargetedClassification(victim, **kept)
         elif isinstance(goal, TargetedClassification):
             raise CaromError(
-                f"{self.name} is aimed at a class: run it targeted (--targeted), or untargeted from the start."
+                f"{self.name} is aimed at a class: run it with --targeted, or give it the goal UntargetedClassification."
             )
         swaps: list[tuple[Any, str, Any]] = [
             (attack, "goal_function", goal),
