@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from carom.audio.attacks import ATTACKS, THREATS
 from carom.audio.data import BUILTIN, load_data
 from carom.audio.models import load_model
 from carom.audio.panels import panels
+from carom.audio.space import WAVEFORM
 from carom.audio.zoo import RECIPES
+from carom.common.arrays import load_arrays
 from carom.common.metrics import distance
 from carom.common.modality import Defaults, Modality
 
@@ -31,6 +35,8 @@ MODALITY = Modality(
     load_model=load_model,
     load_data=load_data,
     panels=panels,
+    load_log=partial(load_arrays, modality="audio", space=WAVEFORM),
+    logs=(".npz",),
     metrics=(
         distance("snr_db", "SNR", "energy of the sound over that of the change, dB"),
         distance("linf", "Linf", "largest change of a sample, of 1"),

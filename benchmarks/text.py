@@ -15,21 +15,17 @@ as large as it can fill them, and its model pads to the longest text of a batch.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import click
 import torch
 
 from carom.common.allocator import keep_freed_memory
-from carom.common.errors import CaromError
 from carom.common.library import get_attack, load_data, load_model
 from carom.common.problem import Batch, Goal, Problem, Result, Status
 from carom.common.rng import Rng
@@ -37,6 +33,7 @@ from carom.text import language
 from carom.text.candidates import Candidates, CharacterEdits, WordNet, options_of
 from carom.text.constraints import Similar
 from carom.text.models import TextModel
+from carom.text.offline import textattack
 from carom.text.space import UNKNOWN, WordBudget
 from carom.text.words import STOP_WORDS
 
@@ -76,25 +73,9 @@ CONTESTS = [
 ]
 
 
-def import_textattack() -> Any:
-    """The library, which cannot be imported without NLTK's stop words: it is given ours."""
-    if importlib.util.find_spec("textattack") is None:
-        raise CaromError("this compares with TextAttack: pip install 'carom[textattack]'")
-    import nltk
-
-    folder = Path(tempfile.mkdtemp())
-    (folder / "corpora" / "stopwords").mkdir(parents=True)
-    (folder / "corpora" / "stopwords" / "english").write_text("\n".join(sorted(STOP_WORDS)))
-    nltk.data.path.insert(0, str(folder))
-    nltk.download = lambda *_, **__: False
-    import textattack
-
-    return textattack
-
-
 def peer_of(contest: Contest, model: TextModel) -> Any:
     """TextAttack's attack on the same model with the same candidates."""
-    textattack = import_textattack()
+    library = textattack()
     from textattack.constraints.pre_transformation import RepeatModification, StopwordModification
     from textattack.goal_functions import UntargetedClassification
     from textattack.models.wrappers import ModelWrapper
@@ -118,7 +99,7 @@ def peer_of(contest: Contest, model: TextModel) -> Any:
     constraints = [RepeatModification(), StopwordModification(stopwords=stop_words)]
     if contest.similarity is not None:
         constraints.append(peer_similarity(contest.similarity))
-    return textattack.Attack(
+    return library.Attack(
         UntargetedClassification(Wrapper(), use_cache=False, model_batch_size=256),
         constraints,
         Options(),

@@ -96,15 +96,15 @@ as_json: Option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object on stdout instead of tables."
 )
 quiet: Option = click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
-device_option = click.option(
+device_option: Option = click.option(
     "--device", default="auto", show_default=True, help="auto (a GPU when there is one), cpu, cuda, cuda:1."
 )
-workers_option = click.option(
+workers_option: Option = click.option(
     "--workers",
     type=click.IntRange(min=1),
     help="Processes that share the work and the cores; each loads every model.  [default: 1; demo: 2 where it has them]",
 )
-modality_option = click.option(
+modality_option: Option = click.option(
     "--modality", "-m", help="image, audio or text. A further modality installs under its own name."
 )
 
@@ -180,7 +180,7 @@ def _gate(gate: str) -> tuple[str, float]:
     return metric, number(limit)
 
 
-fail_above_option = click.option(
+fail_above_option: Option = click.option(
     "--fail-above",
     multiple=True,
     metavar="METRIC=X",
@@ -307,6 +307,7 @@ def run_command(
     carom run carom.toml
     carom run --modality audio -s zoo:audio-gru -t zoo:audio-kwt -a 'pgd?steps=20' --threat snr --eps 25
     carom run --modality text -s py:mymodels:sentiment -d folder:reviews.csv -a greedy-unk --dry-run
+    carom run --modality text -s zoo:text-cnn -t zoo:text-bilstm -a textattack:pwws --eps 0.3
 
     The same command again continues where the last one stopped; nothing is computed twice.
     """
@@ -475,6 +476,8 @@ def doctor(as_json: bool) -> None:
 
 from carom.common.cli_augment import augment  # noqa: E402  (they take this module's options)
 from carom.common.cli_surrogates import surrogate  # noqa: E402
+from carom.common.cli_transfer import transfer  # noqa: E402
 
 cli.add_command(surrogate)
 cli.add_command(augment)
+cli.add_command(transfer)

@@ -27,19 +27,21 @@ def choose_examples(outcome: Transfer, per_cell: int) -> Iterator[Example]:
             continue
         adversarial = craft.inputs(store)
         sizes = _sizes(outcome, craft)
+        silent = craft.source.silent
         by_source = outcome._answers([plan.judges(craft, craft.source)[0]])
         clean_source = outcome.clean(craft.source)
         for target in plan.targets:
             by_target = outcome._answers([plan.judges(craft, target)[0]])
             clean_target = outcome.clean(target)
-            if target.digest == craft.source.digest or by_source is None or by_target is None:
+            if target.digest == craft.source.digest or by_target is None or clean_target is None:
                 continue
-            if clean_source is None or clean_target is None:
+            if (by_source is None or clean_source is None) and not silent:
                 continue
             kinds: dict[str, list[int]] = {kind: [] for kind in OUTCOMES}
             for i, label in enumerate(labels):
-                if clean_source.answer[i] == label == clean_target.answer[i]:
-                    hit_source, hit_target = by_source.answer[i] != label, by_target.answer[i] != label
+                if (clean_source is None or clean_source.answer[i] == label) and clean_target.answer[i] == label:
+                    hit_source = by_source is not None and by_source.answer[i] != label
+                    hit_target = by_target.answer[i] != label
                     kinds["transferred" if hit_target else "source only" if hit_source else "failed"].append(i)
             wanted = [(kind, kinds[kind][k]) for k in range(per_cell) for kind in OUTCOMES if k < len(kinds[kind])]
             for kind, i in wanted[:per_cell]:
@@ -53,7 +55,7 @@ def choose_examples(outcome: Transfer, per_cell: int) -> Iterator[Example]:
                     target=target.name,
                     attack=craft.chosen.label,
                     label=classes[labels[i]],
-                    source_says=classes[int(by_source.answer[i])],
+                    source_says="not known" if by_source is None else classes[int(by_source.answer[i])],
                     target_says=classes[int(by_target.answer[i])],
                     outcome=kind,
                     panels=panels(shard.space, shard.stored[i], adversarial[i], facts),

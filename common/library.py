@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
@@ -22,12 +19,12 @@ from carom.common.modality import AttackInfo, Modality, get_modality, load_data_
 from carom.common.models import Model
 from carom.common.others import others_for
 from carom.common.problem import Access, Attack, Cost, describe
-from carom.common.registry import attacks_of, build_attack, choose_attack, transformed
+from carom.common.recorded import COUNTS, AdversarialSet, known_source, reader_of, replay_plan
+from carom.common.registry import attacks_of, build_attack, choose_attack, find_attack, transformed
 from carom.common.registry import list_attacks as _list_attacks
 from carom.common.run import pick_device, with_transform
-from carom.common.spaces import Inputs
 from carom.common.specs import number, parse, split_members, split_parameters
-from carom.common.store import Store, write_atomically
+from carom.common.store import Store
 from carom.common.surrogates import read_surrogate_card
 from carom.common.threats import Threat
 from carom.common.transfer import Executor, Plan, Progress, Transfer, evaluate, inline
@@ -113,11 +110,12 @@ def get_attack(name: str, modality: str | None = None, **parameters: Any) -> Att
     head, given = split_parameters(name)
     given |= parameters
     owners = [get_modality(owner) for owner in ([modality] if modality else modality_names())]
-    owners = [owner for owner in owners if head in attacks_of(owner)]
+    kind, colon, _ = head.partition(":")
+    owners = [owner for owner in owners if head in attacks_of(owner) or (colon and kind in owner.attack_kinds)]
     if "transform" in given:  # of modalities that share the attack, one that has transforms
         owners.sort(key=lambda owner: not owner.transforms)
     for owner in owners:
-        return build_attack(owner, attacks_of(owner)[head], given).attack
+        return build_attack(owner, find_attack(owner, head), given).attack
     raise UnknownName("attack", head, {info.name for _, info in _list_attacks(modality)})
 
 
@@ -137,67 +135,6 @@ def threat_of(modality: Modality, threat: Threat | str | None, eps: float | str 
         raise CaromError(f"threat {kind} needs a budget: pass eps=...")
     size = modality.defaults.eps if eps is None else eps
     return modality.threats[kind](number(size)), f"{kind} {size}"
-
-
-@dataclass(frozen=True)
-class AdversarialSet:
-    """Adversarial inputs in stored form, beside what is needed to measure them elsewhere."""
-
-    source: str
-    attack: str
-    threat: str
-    modality: str
-    stored: Inputs  # integer Tensor[N, ...] or list[str]
-    labels: Tensor  # int64[N]
-    ids: Sequence[str]
-    success: Tensor  # bool[N], on the source
-    status: Tensor  # int64[N] of Status
-    cost: Cost
-
-    def save(self, path: Path | str) -> None:
-        """One Parquet file: texts as they are, tensors as their bytes with shape and type."""
-        columns: dict[str, Any] = {
-            "id": list(self.ids),
-            "label": self.labels.tolist(),
-            "success": self.success.tolist(),
-            "status": self.status.tolist(),
-            **{name: getattr(self.cost, name).tolist() for name in ("forward", "backward", "queries")},
-        }
-        facts = {"source": self.source, "attack": self.attack, "threat": self.threat, "modality": self.modality}
-        if isinstance(self.stored, Tensor):
-            columns["input"] = [row.contiguous().numpy().tobytes() for row in self.stored.cpu()]
-            facts["shape"] = ",".join(map(str, self.stored.shape[1:]))
-            facts["dtype"] = str(self.stored.dtype).removeprefix("torch.")
-        else:
-            columns["input"] = list(self.stored)
-        table = pa.table(columns).replace_schema_metadata(facts)
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd")
-        write_atomically(Path(path), sink.getvalue().to_pybytes())
-
-    @classmethod
-    def load(cls, path: Path | str) -> AdversarialSet:
-        """A set that `save` wrote."""
-        try:
-            table = pq.read_table(path, partitioning=None)
-            facts = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
-            column = table["input"].to_pylist()
-            stored: Inputs = column
-            if "shape" in facts:
-                shape = [int(s) for s in facts["shape"].split(",")]
-                dtype = {"uint8": torch.uint8, "int16": torch.int16, "float32": torch.float32}[facts["dtype"]]
-                stored = torch.frombuffer(bytearray(b"".join(column)), dtype=dtype).view(-1, *shape)
-            return cls(
-                **{name: facts[name] for name in ("source", "attack", "threat", "modality")},
-                stored=stored,
-                labels=torch.tensor(table["label"].to_pylist()),
-                ids=table["id"].to_pylist(),
-                success=torch.tensor(table["success"].to_pylist()),
-                status=torch.tensor(table["status"].to_pylist()),
-                cost=Cost(*(torch.tensor(table[n].to_pylist()) for n in ("forward", "backward", "queries"))),
-            )
-        except (OSError, KeyError, ValueError, RuntimeError, pa.ArrowInvalid) as error:
-            raise CaromError(f"{path}: not an adversarial set that carom saved ({error}).") from None
 
 
 def attack(
@@ -245,7 +182,10 @@ def attack(
         ids=data.ids,
         success=torch.cat([r.success for r in merged]),
         status=torch.cat([r.status for r in merged]),
-        cost=Cost(*(torch.cat([getattr(r.cost, n) for r in merged]) for n in ("forward", "backward", "queries"))),
+        cost=Cost(*(torch.cat([getattr(r.cost, n) for r in merged]) for n in COUNTS)),
+        clean=data,
+        budget=chosen.threat(budget),
+        notes={words: torch.cat([r.notes[words] for r in merged]) for words in merged[0].notes},
     )
 
 
@@ -253,7 +193,7 @@ def _choose(modality: Modality, attack: str | Attack, kind: str | None, transfor
     wanted = transforms if isinstance(transforms, str) else ",".join(transforms)
     if isinstance(attack, str):
         return choose_attack(modality, with_transform(attack, wanted or None), kind)
-    needs, name = Access.LABEL, type(attack).__name__
+    needs, name = getattr(attack, "needs", Access.LABEL), getattr(attack, "name", type(attack).__name__)
     if wanted:
         attack, more = transformed(modality, attack, wanted, f"attack {name}")
         needs |= more
@@ -314,7 +254,50 @@ def transfer(
         metrics=tuple(modality.metrics),
         others=others,
     )
+    return evaluate(plan, _ledger(store), batch, inline if isinstance(executor, str) else executor, progress)
+
+
+def replay(
+    found: AdversarialSet | Path | str,
+    targets: Iterable[Model | str],
+    *,
+    source: Model | str | None = None,
+    data: Dataset | str | None = None,
+    threat: Threat | str | None = None,
+    eps: float | str | None = None,
+    limit: int | None = None,
+    controls: int = 5,
+    seeds: Sequence[int] = (0,),
+    store: Store | Path | str | None = None,
+    batch: int = 64,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> Transfer:
+    """Measure what was crafted before, here or by another tool, on other models: no attack runs.
+
+    `found` is an `AdversarialSet`, or the path of one or of a log (`AdversarialSet.load`). `source` is the model it
+    was crafted on; where it is left out, what the set says of its source is used, and of a saved set the model of that
+    name in the zoo. `data`, for saved sets, are the clean examples. Controls are drawn within the set's own budget, or
+    within `threat` and `eps`:
+
+        replay("attacks.csv", ["zoo:text-cnn", "zoo:text-linear"]).report("report.html")
+    """
+    held = [load_model(m) if not isinstance(found, AdversarialSet) else load_model(m, found.modality) for m in targets]
+    data = load_data(data) if isinstance(data, str) else data
+    if not isinstance(found, AdversarialSet):
+        path, kind = Path(found), held[0].modality if held else None
+        told = {} if reader_of(path, kind) is None else {"classes": held[0].classes if held else None, "data": data}
+        found = AdversarialSet.load(path, kind, **told)
+    origin = load_model(source or known_source(found), found.modality) if source or known_source(found) else None
+    where = pick_device(device)
+    for model in (*held, *([] if origin is None else [origin])):
+        model.to(where)
+    bound = threat_of(get_modality(found.modality), threat, eps) if threat is not None or eps is not None else None
+    plan = replay_plan(found, held, origin, data, bound, limit, controls, seeds)
+    return evaluate(plan, _ledger(store), batch, progress=progress)
+
+
+def _ledger(store: Store | Path | str | None) -> Store:
     if store is None:
         store = tempfile.mkdtemp(prefix="carom-")
-    ledger = store if isinstance(store, Store) else Store(store)
-    return evaluate(plan, ledger, batch, inline if isinstance(executor, str) else executor, progress)
+    return store if isinstance(store, Store) else Store(store)

@@ -9,7 +9,7 @@ from carom.common.errors import UnknownName
 from carom.common.library import load_model
 from carom.common.modality import get_modality, modality_names
 from carom.common.models import Model
-from carom.common.registry import describe_attack, list_attacks
+from carom.common.registry import describe_attack, find_attack, list_attacks
 from carom.common.run import load_run
 from carom.common.specs import parse
 from carom.common.zoo import Recipe, read_card
@@ -147,6 +147,9 @@ def find(name: str, modality: str | None = None) -> dict[str, Any]:
         return load_run(Path(name))[1]
     if name.partition(":")[0] in MODEL_KINDS:
         return described(load_model(name, modality))
+    for owner in modality_names() if modality is None else [modality]:
+        if name.partition(":")[0] in get_modality(owner).attack_kinds:
+            return describe_attack(owner, find_attack(get_modality(owner), name))
     bare = name.split(":", 1)[-1]
     for rows in ([] if name.startswith("transform:") else [attacks()]) + [transforms()]:
         if found := [row for row in rows if row["name"] == bare]:

@@ -25,6 +25,7 @@ from carom.common.zoo import Recipe
 
 if TYPE_CHECKING:
     from carom.common.ascent import Ascent
+    from carom.common.recorded import AdversarialSet
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,12 @@ class Modality:
     transforms: Mapping[str, TransformInfo] = field(default_factory=dict)
     metrics: Sequence[Metric] = ()
     """How large a perturbation is, in the order in which tables show it."""
+    load_log: Callable[..., AdversarialSet] | None = None
+    """From the path of another tool's log, and facts of the modality's own, to a set with its clean examples."""
+    logs: tuple[str, ...] = ()
+    """How the names of such files end."""
+    attack_kinds: Mapping[str, Callable[[str], AttackInfo]] = field(default_factory=dict)
+    """Attacks from elsewhere: KIND:REST names the one that its function makes of REST."""
     scales: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Kind of threat -> budgets as `--eps` takes them, weakest first, in steps worth telling apart, up to a cap: where
     a search for a wanted white-box success looks."""

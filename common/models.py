@@ -27,6 +27,8 @@ class Model:
 
     access = Access.LABEL | Access.SCORE
     card: Mapping[str, Any] = {}  # how a surrogate was made (carom.common.surrogates)
+    recorded = False  # whether it only repeats what it once answered (carom.common.recorded)
+    silent = False  # and whether even that is unknown
     passes = 1  # forward passes that one answer costs: more where several networks answer together
 
     def __init__(

@@ -89,6 +89,12 @@ class Oracle:
         else:
             counter.index_add_(0, rows, torch.full_like(rows, times))
 
+    def count(self, row: int, forward: int = 0, backward: int = 0, queries: int = 0) -> None:
+        """What was asked about one example without this oracle's help."""
+        at = torch.tensor([row], device=self.forward.device)
+        for counter, times in ((self.forward, forward), (self.backward, backward), (self.queries, queries)):
+            self._count(counter, at, times)
+
     def logits(self, x: Inputs, rows: Tensor | None = None, pays: bool = True) -> Tensor:
         """Logits of x, which are versions of the examples `rows` (all, by default). `pays` counts them as queries."""
         lengths = self._lengths(rows)

@@ -30,13 +30,21 @@ def attacks_of(modality: Modality) -> dict[str, AttackInfo]:
     return found
 
 
+def find_attack(modality: Modality, name: str) -> AttackInfo:
+    """The entry of a registered attack, or what KIND:REST makes of another library's."""
+    kind, colon, rest = name.partition(":")
+    known = attacks_of(modality)
+    if colon and kind in modality.attack_kinds:
+        return modality.attack_kinds[kind](rest)
+    if name not in known:
+        raise UnknownName(f"{modality.name} attack", name, [*known, *(f"{k}:NAME" for k in modality.attack_kinds)])
+    return known[name]
+
+
 def choose_attack(modality: Modality, spec: str, threat: str | None = None) -> Chosen:
     """The attack that `pgd?steps=20&transform=di,ti` asks for, checked against the kind of threat."""
     name, parameters = split_parameters(spec)
-    known = attacks_of(modality)
-    if name not in known:
-        raise UnknownName(f"{modality.name} attack", name, known)
-    info = known[name]
+    info = find_attack(modality, name)
     if threat is not None and threat not in info.threats:
         kinds = ", ".join(info.threats)
         raise CaromError(f"attack {name} works within {kinds}, not {threat}. Choose another --threat.")
@@ -112,5 +120,10 @@ def describe_attack(modality: str, info: AttackInfo) -> dict[str, Any]:
         "targeted": info.targeted,
         "models": info.models,
         "random": info.random,
-        "parameters": {p.name: p.default for p in inspect.signature(info.build).parameters.values()},
+        "parameters": {p.name: p.default for p in _own_parameters(info)},
     }
+
+
+def _own_parameters(info: AttackInfo) -> list[inspect.Parameter]:
+    """Those that an attack names, without what it hands on."""
+    return [p for p in inspect.signature(info.build).parameters.values() if p.kind is not p.VAR_KEYWORD]

@@ -8,7 +8,7 @@ import platform
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from carom.common.matching import Matching, scale_of
 from carom.common.modality import Modality, get_modality, load_data_of, load_model_of
 from carom.common.models import Model
 from carom.common.others import others_for
+from carom.common.recorded import AdversarialSet, known_source, reader_of, replay_plan
 from carom.common.registry import choose_attack
 from carom.common.specs import number, parse, split_parameters
 from carom.common.store import Store, write_atomically
@@ -53,6 +54,10 @@ def resolve(study: Study) -> Study:
     parts: dict[str, ModalityStudy] = {}
     for name, part in study.modalities.items():
         defaults = get_modality(name).defaults
+        if part.log is not None:
+            targets = part.targets or [Named(spec=s) for s in defaults.targets]
+            parts[name] = part.model_copy(update={"targets": targets})
+            continue
         sources = part.sources or [Named(spec=s) for s in defaults.sources]
         targets = part.targets or ([] if part.sources else [Named(spec=s) for s in defaults.targets])
         threat = part.threat or defaults.threat
@@ -83,6 +88,8 @@ def with_transform(spec: str, transform: str | None) -> str:
 def plan_of(study: Study, name: str) -> Plan:
     """Load what one modality of a resolved study names."""
     modality, part = get_modality(name), study.modalities[name]
+    if part.log is not None:
+        return _plan_of_log(study, modality, part)
     assert part.data is not None
     assert part.threat is not None
     assert part.eps is not None
@@ -103,16 +110,11 @@ def plan_of(study: Study, name: str) -> Plan:
 
     data = load(part.split, part.limit)
     others = others_for(data, load, part.split) if any(c.needs_others for c in chosen) else None
-    device, loaded = pick_device(study.device), {}
-    for named in [*part.sources, *part.targets]:
-        key = json.dumps([named.spec, named.facts], sort_keys=True, default=str)
-        if key not in loaded:
-            loaded[key] = load_named(modality, named, data).to(device)
-    pick = [loaded[json.dumps([n.spec, n.facts], sort_keys=True, default=str)] for n in [*part.sources, *part.targets]]
+    models = _Models(modality, pick_device(study.device))
     return Plan(
         modality=name,
-        sources=tuple(dict.fromkeys(pick[: len(part.sources)])),
-        targets=tuple(dict.fromkeys(pick[len(part.sources) :])),
+        sources=models.load(part.sources, data.classes),
+        targets=models.load(part.targets, data.classes),
         attacks=chosen,
         data=data,
         threat=threat,
@@ -128,12 +130,76 @@ def plan_of(study: Study, name: str) -> Plan:
     )
 
 
-def load_named(modality: Modality, named: Named, data: Dataset) -> Model:
+def _plan_of_log(study: Study, modality: Modality, part: ModalityStudy) -> Plan:
+    """The plan that measures what was crafted before."""
+    assert part.log is not None
+    models, path = _Models(modality, pick_device(study.device)), Path(part.log.spec)
+    data = None
+    if part.data is not None:
+        data = load_data_of(modality, part.data.spec, part.split, None, {"on_error": part.on_error, **part.data.facts})
+    facts: dict[str, Any] = dict(part.log.facts)
+    if reader_of(path, modality.name) is not None:
+        # The classes that labels are counted in: as stated, or as the data or the models have them.
+        told = [named for named in [*part.targets, *part.sources] if _tells(named)]
+        if "classes" not in facts and data is None and told:
+            facts["classes"] = models.load(told[:1], ())[0].classes
+        facts |= {"data": data, "on_error": part.on_error}
+    found = AdversarialSet.load(path, modality.name, **facts)
+    if data is None and found.clean is None:
+        split = part.split
+        data = load_data_of(modality, modality.defaults.data, split, None, {"on_error": part.on_error})
+    clean = found.clean_in(data)
+    known = known_source(found)
+    sources = part.sources or ([] if known is None else [Named(spec=known)])
+    if len(sources) > 1:
+        raise CaromError("a log was crafted on one model: name one --source, or none.")
+    threat = None
+    if part.eps is not None:
+        kind = part.threat or modality.defaults.threat
+        if kind not in modality.threats:
+            raise UnknownName(f"threat for {modality.name}", kind, modality.threats)
+        threat = modality.threats[kind](number(part.eps)), f"{kind} {part.eps}"
+    return replay_plan(
+        found,
+        models.load(part.targets, clean.classes),
+        next(iter(models.load(sources, clean.classes)), None),
+        data,
+        threat,
+        part.limit,
+        study.controls,
+        study.seeds,
+    )
+
+
+def load_named(modality: Modality, named: Named, classes: Sequence[str]) -> Model:
     """A model of a study. Classes that the user's own code cannot tell are the data's, in their order."""
     facts = {name: None if value == "none" else value for name, value in named.facts.items()}
-    if parse(named.spec).kind in (*OWN_CODE, "ensemble"):
-        facts.setdefault("classes", list(data.classes))
+    if not _tells(named):
+        facts.setdefault("classes", list(classes))
     return load_model_of(modality, named.spec, facts)
+
+
+def _tells(named: Named) -> bool:
+    """Whether a model knows its classes by itself."""
+    return parse(named.spec).kind not in (*OWN_CODE, "ensemble")
+
+
+@dataclass
+class _Models:
+    """The models of a study, each loaded once."""
+
+    modality: Modality
+    device: torch.device
+    held: dict[str, Model] = field(default_factory=dict)
+
+    def load(self, wanted: Sequence[Named], classes: Sequence[str]) -> tuple[Model, ...]:
+        found = []
+        for named in wanted:
+            key = json.dumps([named.spec, named.facts], sort_keys=True, default=str)
+            if key not in self.held:
+                self.held[key] = load_named(self.modality, named, classes).to(self.device)
+            found.append(self.held[key])
+        return tuple(dict.fromkeys(found))
 
 
 @dataclass

@@ -44,11 +44,12 @@ class ModalityStudy(BaseModel):
     eps: float | str | None = None
     limit: int | None = Field(default=None, ge=1)
     targeted: bool = False
+    log: Named | None = None  # measured is what was crafted before: a saved set or another tool's log
     on_error: str = Field(default="raise", pattern="^(raise|skip)$")
 
-    @field_validator("data", mode="before")
+    @field_validator("data", "log", mode="before")
     @classmethod
-    def _data(cls, value: Any) -> Any:
+    def _one(cls, value: Any) -> Any:
         return _named(value)
 
     @field_validator("transform", mode="before")

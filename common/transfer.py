@@ -211,12 +211,16 @@ class Plan:
     def judged(self, craft: Craft) -> list[Model]:
         """The targets and, for its white-box success, the source itself."""
         known = {m.digest for m in self.targets}
-        return [*self.targets, *([craft.source] if craft.source.digest not in known else [])]
+        return [*self.targets, *([] if craft.source.digest in known or craft.source.silent else [craft.source])]
 
     def judges(self, craft: Craft, model: Model) -> tuple[Judge, list[Judge], Judge]:
-        """(on the adversarial inputs, on each control, on the swapped perturbations)"""
+        """(on the adversarial inputs, on each control, on the swapped perturbations)
+
+        A recorded model cannot be asked about inputs drawn here: it has no controls."""
         name = model.name
         attacked = Judge(model, craft, craft.data, f"{name} on {craft.what}")
+        if model.recorded:
+            return attacked, [], attacked
         controls = [
             Judge(model, Control(craft, k), craft.data, f"{name} on controls of {craft.what}")
             for k in range(self.controls)
@@ -234,7 +238,7 @@ class Plan:
         """The clean answers, these crafts and what is asked about them."""
         units: dict[str, Unit] = {}
         for shard in self.shards():
-            for model in self.models:
+            for model in (m for m in self.models if not m.silent):
                 clean = Judge(model, Clean(shard), shard, f"{model.name} on clean inputs")
                 units.setdefault(clean.key, clean)
         for craft in crafts:
@@ -465,7 +469,7 @@ class Transfer:
         }
         source_clean = self.clean(craft.source)
         own = judged.get(craft.source.digest)
-        if source_clean is None or own is None:
+        if (source_clean is None or own is None) and not craft.source.silent:
             return []
         goals = table["target"].to_numpy() if plan.targeted else None
         measure = _Measure(plan.data.labels.numpy(), goals, bootstrap, source_clean, own)
@@ -499,6 +503,12 @@ class Transfer:
 
     def _warnings(self, row: dict[str, Any], craft: Craft, marks: np.ndarray, notes: Mapping[str, int]) -> list[str]:
         found = []
+        if craft.source.silent:
+            found.append("what the source answered is not known: counted is all that the target gets right")
+        elif craft.source.recorded:
+            found.append(
+                "the source is known by its recorded answers alone: it has no control, and E none to relate to"
+            )
         white, null = row["white_box"], row["white_box_control"]
         if white is not None and white < LEAST_WHITE_BOX and not (row["matched"] or row.get("allowed")):
             found.append(f"white-box success is only {white:.2f}: low transfer may be the attack's failure")
@@ -633,27 +643,34 @@ class _Measure:
     labels: np.ndarray
     goals: np.ndarray | None  # target classes, when targeted
     bootstrap: Bootstrap
-    source_clean: Answers
-    source_judged: tuple[Answers, list[Answers], Answers]
+    # Of a source that is only known by its log: None where it is silent, and without controls.
+    source_clean: Answers | None
+    source_judged: tuple[Answers, list[Answers], Answers] | None
 
     def _null(self, controls: list[Answers]) -> Array:
-        """float64[n]: the share of control draws that flip each example."""
-        return np.mean([c.answer != self.labels for c in controls], axis=0)
+        """float64[n]: the share of control draws that flip each example; NaN without controls."""
+        unknown = np.full(len(self.labels), np.nan)
+        return np.mean([c.answer != self.labels for c in controls], axis=0) if controls else unknown
 
     def cell(self, target_clean: Answers, judged: tuple[Answers, list[Answers], Answers]) -> dict[str, Any]:
         """Rates over J, the examples that source and target both get right when clean."""
         attacked, controls, swapped = judged
-        on_source, source_controls, _ = self.source_judged
-        right = (self.source_clean.answer == self.labels).astype(np.float64)
+        on_source, source_controls, _ = self.source_judged or (None, [], None)
+        unknown = np.full(len(self.labels), np.nan)
+        right = np.ones(len(self.labels))
+        if self.source_clean is not None:
+            right = (self.source_clean.answer == self.labels).astype(np.float64)
         among = right * (target_clean.answer == self.labels)
         n = int(among.sum())
         fooled = (attacked.answer != self.labels).astype(np.float64)
         null = self._null(controls)
-        source_fooled = (on_source.answer != self.labels).astype(np.float64)
+        source_fooled = unknown if on_source is None else (on_source.answer != self.labels).astype(np.float64)
+        same = unknown if on_source is None else (attacked.answer == on_source.answer).astype(np.float64)
         source_null = self._null(source_controls)
 
         def share(values: Array, given: Array) -> float | None:
-            return float((values * given).sum() / given.sum()) if given.sum() else None
+            value = float((values * given).sum() / given.sum()) if given.sum() else np.nan
+            return None if np.isnan(value) else value
 
         transfer, control = share(fooled, among), share(null, among)
         low, high = wilson(float((fooled * among).sum()), n)
@@ -680,15 +697,18 @@ class _Measure:
             "relative": relative,
             **_bounds("relative", interval(relative_draws)),
             "conditional": share(fooled, among * source_fooled),
-            "conditional_n": int((among * source_fooled).sum()),
-            "same_mistake": share((attacked.answer == on_source.answer).astype(np.float64), both),
+            "conditional_n": 0 if on_source is None else int((among * source_fooled).sum()),
+            "same_mistake": share(same, both),
             "swapped": share((swapped.answer != self.labels).astype(np.float64), among),
             "margin_drop": share(target_clean.margin - attacked.margin, among),
             "white_box": share(source_fooled, right),
             **_bounds(
-                "white_box", wilson(float((source_fooled * right).sum()), int(right.sum())) if right.any() else None
+                "white_box",
+                wilson(float((source_fooled * right).sum()), int(right.sum()))
+                if right.any() and on_source is not None
+                else None,
             ),
-            "white_box_n": int(right.sum()),
+            "white_box_n": 0 if on_source is None else int(right.sum()),
             "white_box_control": share(source_null, right),
             "targeted": None,
             "targeted_control": None,

@@ -6,7 +6,9 @@ from carom.common.metrics import distance
 from carom.common.modality import Defaults, Modality
 from carom.text.attacks import ATTACKS, THREATS
 from carom.text.augment import augment_file
+from carom.text.bridge import KINDS
 from carom.text.data import BUILTIN, load_data
+from carom.text.logs import LOGS, load_log
 from carom.text.models import load_model
 from carom.text.panels import panels
 from carom.text.zoo import RECIPES
@@ -38,5 +40,8 @@ MODALITY = Modality(
         distance("characters", "Letters", "characters edited inside these words (Levenshtein)"),
     ),
     augment=augment_file,
+    attack_kinds=KINDS,
+    load_log=load_log,
+    logs=LOGS,
     scales={"words": [f"{k / 50:g}" for k in range(1, 26)]},  # to half of the words: beyond, it is another sentence
 )

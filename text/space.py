@@ -439,3 +439,18 @@ def _draw(things: Sequence, count: int, rng: Rng) -> list:
     """`count` of the things at random (all, if there are no more), by one stream."""
     order = rng.uniform(len(things))[0].argsort(stable=True).tolist()
     return [things[i] for i in order[:count]]
+
+
+@dataclass(frozen=True)
+class AnyWords(WordBudget):
+    """At most `max_changed` (a share) of a text's words changed, added or left out, whatever is put in their place; no
+    bound at all at 1. For attacks that bring words of their own: `candidates` are only what controls draw from, as many
+    as were changed."""
+
+    def _allows(self, text: str, text0: str) -> bool:
+        if text == text0 or self.max_changed == 1:
+            return True
+        return self.max_changed > 0 and _changed(text, text0) <= self.limit(len(split_words(text0)))
+
+    def _count(self, sentence: Sentence, text: str, text0: str) -> int:
+        return _changed(text, text0)

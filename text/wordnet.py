@@ -52,13 +52,15 @@ def synonyms(word: str) -> tuple[str, ...]:
     All parts of speech are looked up, in lower case; lemmas keep WordNet's spelling ("Paris"). A base form is a
     synonym of its inflected forms ("film" of "films"): WordNet does not inflect. Empty if the word is unknown.
     """
-    found: set[str] = set()
-    for part in _parts():
-        for base in part.bases(word.lower()):
-            for lemmas in part.synsets[base]:
-                found.update(lemmas)
+    found = {lemma for lemmas in synsets(word) for lemma in lemmas}
     found.discard(word)
     return tuple(sorted(lemma for lemma in found if "_" not in lemma and len(split_words(lemma)) == 1))
+
+
+def synsets(word: str) -> list[tuple[str, ...]]:
+    """The lemmas of each synset that `word` or one of its base forms is in, for every part of speech."""
+    bases = ((part, base) for part in _parts() for base in part.bases(word.lower()))
+    return [lemmas for part, base in bases for lemmas in part.synsets[base]]
 
 
 @lru_cache(maxsize=REMEMBERED)

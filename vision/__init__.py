@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+from carom.common.arrays import load_arrays
 from carom.common.modality import Defaults, Modality
 from carom.vision.attacks import ATTACKS, THREATS, TRANSFORMS
 from carom.vision.data import BUILTIN, load_data
 from carom.vision.metrics import METRICS
 from carom.vision.models import load_model
 from carom.vision.panels import panels
+from carom.vision.space import PIXELS
 from carom.vision.zoo import RECIPES
 
 SOURCES = ("zoo:image-resnet", "zoo:image-gru", "zoo:image-vit", "zoo:image-forest")
@@ -33,6 +37,8 @@ MODALITY = Modality(
     panels=panels,
     transforms=TRANSFORMS,
     metrics=METRICS,
+    load_log=partial(load_arrays, modality="image", space=PIXELS),
+    logs=(".npz",),
     scales={
         "linf": [f"{k}/255" for k in range(1, 65)],
         "l2": [f"{0.1 * 1.1**k:.3g}" for k in range(60)],  # to 28: Linf 64/255 on 12 000 pixels

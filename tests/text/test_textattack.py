@@ -17,6 +17,7 @@ from carom.text import reviews
 from carom.text.attacks import ATTACKS
 from carom.text.candidates import WordNet, options_of
 from carom.text.models import load_model
+from carom.text.offline import textattack
 from carom.text.space import UNKNOWN, WordBudget
 from carom.text.words import STOP_WORDS
 
@@ -28,23 +29,6 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def textattack(tmp_path_factory):
-    """The library, which cannot be imported without NLTK's stop words: it is given ours."""
-    folder = tmp_path_factory.mktemp("nltk")
-    (folder / "corpora" / "stopwords").mkdir(parents=True)
-    (folder / "corpora" / "stopwords" / "english").write_text("\n".join(sorted(STOP_WORDS)))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TA_CACHE_DIR", str(folder))
-        import nltk
-
-        patch.setattr(nltk.data, "path", [str(folder), *nltk.data.path])
-        patch.setattr(nltk, "download", lambda *_, **__: False)
-        import textattack
-
-        yield textattack
-
-
 @pytest.fixture(scope="module", params=["zoo:text-cnn", "zoo:text-bilstm"])
 def model(request):
     model = load_model(request.param)
@@ -53,7 +37,8 @@ def model(request):
 
 
 @pytest.mark.parametrize("name", ["greedy-unk", "greedy-delete", "pwws"])
-def test_texts_outcomes_and_queries_are_those_of_textattack(textattack, model, name):
+def test_texts_outcomes_and_queries_are_those_of_textattack(model, name):
+    library = textattack()
     from textattack.constraints.pre_transformation import RepeatModification, StopwordModification
     from textattack.goal_functions import UntargetedClassification
     from textattack.models.wrappers import ModelWrapper
@@ -73,7 +58,7 @@ def test_texts_outcomes_and_queries_are_those_of_textattack(textattack, model, n
             return list(options_of(WordNet(), word))
 
     ranking = {"greedy-unk": "unk", "greedy-delete": "delete", "pwws": "weighted-saliency"}[name]
-    peer = textattack.Attack(
+    peer = library.Attack(
         UntargetedClassification(Wrapper()),
         [RepeatModification(), StopwordModification(stopwords=STOP_WORDS)],
         Synonyms(),
