@@ -148,7 +148,7 @@ def test_our_models_give_textattack_probabilities_gradients_and_tokens(model, se
 
 
 def test_attack_objects_run_and_are_told_apart(model, batch, tmp_path, monkeypatch):
-    (tmp_path / "mine.py").write_text(
+    (tmp_path / "own_attacks.py").write_text(
         "from carom.text.offline import textattack\n"
         "textattack()\n"
         "import textattack\n"
@@ -169,15 +169,16 @@ def test_attack_objects_run_and_are_told_apart(model, batch, tmp_path, monkeypat
         "broken = attack(Broken(), 'unk')\n"
     )
     monkeypatch.chdir(tmp_path)
-    keys = carom.get_attack("py:mine:keys", "text")
+    monkeypatch.syspath_prepend(tmp_path)  # and off again
+    keys = carom.get_attack("py:own_attacks:keys", "text")
     assert keys.needs == Access.GRADIENT
     result = run(keys, model, batch)
     assert int(result.cost.backward[0]) == 1
     assert result.cost.backward[1] == 0
     assert bool(result.success[2:].any())
-    first, other = (carom.get_attack(f"py:mine:{name}", "text") for name in ("first", "other"))
-    assert first.identity == carom.get_attack("py:mine:first", "text").identity != other.identity
-    broken = run(carom.get_attack("py:mine:broken", "text"), model, batch)
+    first, other = (carom.get_attack(f"py:own_attacks:{name}", "text") for name in ("first", "other"))
+    assert first.identity == carom.get_attack("py:own_attacks:first", "text").identity != other.identity
+    broken = run(carom.get_attack("py:own_attacks:broken", "text"), model, batch)
     assert broken.inputs == batch.inputs
     assert broken.notes[STOPPED].tolist() == [i != 1 for i in range(len(batch))]
 
