@@ -129,8 +129,9 @@ class LinearBackward(Rewiring):
         return bool(relus)
 
     def again(self, graph: Graph, root: Node, layer: Node | None) -> int:
-        known = layer is not None and layer in graph.depth
-        return self.extra if known and self._branches(graph, set(graph.above(root, layer)), layer) else 0
+        if layer is None or layer not in graph.depth:
+            return 0
+        return self.extra if self._branches(graph, set(graph.above(root, layer)), layer) else 0
 
     @staticmethod
     def _branches(graph: Graph, behind: set[Node], layer: Node | None) -> list[Join]:

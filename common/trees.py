@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -110,8 +110,9 @@ class TreeEnsemble:
         }
 
     def to(self, device: torch.device | str) -> TreeEnsemble:
-        tensors = (getattr(self, field.name) for field in fields(self))
-        return TreeEnsemble(*(None if tensor is None else tensor.to(device) for tensor in tensors))
+        tensors = (self.left, self.right, self.feature, self.threshold, self.value)
+        base = None if self.base is None else self.base.to(device)
+        return TreeEnsemble(*(tensor.to(device) for tensor in tensors), base=base)
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> TreeEnsemble:
@@ -150,8 +151,8 @@ class TreeEnsemble:
             above = nearest.astype(np.float64) > tree.threshold
             threshold[row, used] = np.where(above, np.nextafter(nearest, np.float32(-np.inf)), nearest)
             value[row, used] = np.where(left[row, used, None] == LEAF, tree.value, 0)
-        arrays = (torch.from_numpy(a) for a in (left, right, feature, threshold, value))
-        return cls(*arrays, None if base is None else torch.from_numpy(np.asarray(base, dtype=np.float64)))
+        arrays = [torch.from_numpy(a) for a in (left, right, feature, threshold, value)]
+        return replace(cls(*arrays), base=None if base is None else torch.from_numpy(base.astype(np.float64)))
 
     @classmethod
     def from_sklearn(cls, estimator: Any) -> TreeEnsemble:

@@ -228,7 +228,7 @@ INFOS = [
         Access.GRADIENT,
         ("l0",),
         sparsefool,
-        "at most steps * (2 + 2 * inner) forward, steps * (1 + inner * rivals) backward",
+        "at most steps * (3 + 2 * inner) forward, steps * (2 + 9 * inner) backward, and again where points succeed",
     ),
     AttackInfo(
         "ead",

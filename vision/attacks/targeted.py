@@ -15,6 +15,7 @@ from carom.common.features import Alike
 from carom.common.modality import AttackInfo
 from carom.common.objectives import Objective, logit, po_trip
 from carom.common.problem import Access
+from carom.common.steps import Prepares
 from carom.common.transforms import compose
 from carom.vision.attacks.iterative import seen, smoothed
 from carom.vision.scenes import Rendered
@@ -22,7 +23,7 @@ from carom.vision.transforms import Parted, Resized
 
 
 def long_climb(
-    objective: Objective, steps: int, size: float, rate: float, p: float, kernel: int, decay: float
+    objective: Objective | Prepares, steps: int, size: float, rate: float, p: float, kernel: int, decay: float
 ) -> Ascent:
     """MI-FGSM on resized images and smoothed gradients."""
     climb = smoothed(seen(mi_fgsm(steps, decay, max(size, 1 / steps)), Resized((rate,), p)), kernel)
