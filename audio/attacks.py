@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -132,7 +132,7 @@ QUERY = [
 ]
 
 ATTACKS: dict[str, AttackInfo] = {
-    info.name: info
+    info.name: replace(info, threats=tuple(kind for kind in info.threats if kind in THREATS))
     for info in [
         *GRADIENT_ATTACKS,
         LEAF_PATH_THROUGH,

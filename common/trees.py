@@ -111,8 +111,8 @@ class TreeEnsemble:
 
     def to(self, device: torch.device | str) -> TreeEnsemble:
         tensors = (self.left, self.right, self.feature, self.threshold, self.value)
-        base = None if self.base is None else self.base.to(device)
-        return TreeEnsemble(*(tensor.to(device) for tensor in tensors), base=base)
+        moved = TreeEnsemble(*(tensor.to(device) for tensor in tensors))
+        return moved if self.base is None else replace(moved, base=self.base.to(device))
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> TreeEnsemble:
