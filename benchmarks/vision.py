@@ -4,7 +4,7 @@
 
 Peers are torchattacks, foolbox and ART, each with the whole set of images as one batch, which is its fastest on a CPU;
 attacks over many copies of an image are measured against a loop that asks for one copy after another. `ratio` is our
-seconds over theirs: medians of several turns. `success` is the share fooled of what the network gets right, judged
+seconds over theirs: medians of several turns, of CPU time on a CPU. `success` is the share fooled of what the network gets right, judged
 alike; for attacks that look for the smallest change, `size` is the median distance where both succeed. `parity` is the
 share of pixels whose perturbations agree to 1e-5, where both sides take the same steps from the same start: folded
 weights differ in the last digits, and where a gradient is that close to zero its sign decides.
