@@ -8,9 +8,9 @@ start, counts, and guards against gradients that are not finite. `whole_ratio` i
 rounds to the stored form within the budget and asks once more whether that fools the model: one forward pass in eleven.
 For text the floor is the model's arithmetic on the very rows that the search asks for, already tokenised.
 
-All run in turns, in one process, on one thread; medians of its CPU time are printed. `parity` is the largest difference between our
-perturbation before rounding and that of the bare loop on the network that computes our answers (batch norms folded,
-channels last); `same` is the share of values that agree to 1e-5 with the bare loop on the module as it was given, where
+All run in turns, in one process, on one thread; medians of its CPU time are printed. `parity` is the largest difference
+between our perturbation before rounding and that of the bare loop on the network that computes our answers (batch norms
+folded, channels last); `same` is the share of values that agree to 1e-5 with the bare loop on the module as it was given, where
 a gradient so near to zero that the last digit decides its sign may point elsewhere. Text rows are the same by
 construction.
 """

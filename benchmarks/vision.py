@@ -4,19 +4,23 @@
 
 Peers are torchattacks, foolbox and ART, each with the whole set of images as one batch, which is its fastest on a CPU;
 attacks over many copies of an image are measured against a loop that asks for one copy after another. `ratio` is our
-seconds over theirs: medians of several turns, of CPU time on a CPU. `success` is the share fooled of what the network gets right, judged
-alike; for attacks that look for the smallest change, `size` is the median distance where both succeed. `parity` is the
-share of pixels whose perturbations agree to 1e-5, where both sides take the same steps from the same start: folded
-weights differ in the last digits, and where a gradient is that close to zero its sign decides.
+seconds over theirs: medians of several turns, of CPU time on a CPU. `success` is the share fooled of what the network
+gets right, judged alike; for attacks that look for the smallest change, `size` is the median distance where both
+succeed. `parity` is the share of pixels whose perturbations agree to 1e-5, where both sides take the same steps from the
+same start: folded weights differ in the last digits, and where a gradient is that close to zero its sign decides.
+`ours_mb` and `peer_mb` are the most memory beyond what was held before the attack.
 """
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import json
 import statistics
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import click
@@ -190,17 +194,41 @@ def success(field: Field, x: Tensor) -> float:
         return float((field.net(x).argmax(1) != field.batch.labels)[right].float().mean())
 
 
+def peak_mb(run: Run, device: torch.device) -> float | None:
+    """The most memory that a run takes beyond what is held before it; None where the system does not tell."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        held = torch.cuda.memory_allocated(device)
+        run()
+        return round((torch.cuda.max_memory_allocated(device) - held) / 2**20, 1)
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        held = _resident("VmRSS")
+        run()
+        return round((_resident("VmHWM") - held) / 2**10, 1)
+    except (OSError, AttributeError):
+        return None
+
+
+def _resident(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name))  # kB
+
+
 def compare(row: Row, field: Field, repeats: int) -> dict[str, Any]:
     threat: Ball = {"linf": Linf, "l2": L2}[row.norm](float("inf") if row.least else field.eps)
     ours, theirs, device = field.ours(row.spec, threat), row.make(field), field.batch.inputs.device
     times: tuple[list[float], list[float]] = ([], [])
     found: list[Tensor] = [field.batch.inputs, field.batch.inputs]
-    for repeat in range(repeats + 1):  # the first is a warm-up
+    with field.model.frozen():
+        peaks = [peak_mb(run, device) for run in (ours, theirs)]
+    for _ in range(repeats):
         for side, run in enumerate((ours, theirs)):
-            began = clock(device)
             with field.model.frozen():
+                began = clock(device)
                 found[side] = run().detach()
-            if repeat:
                 times[side].append(clock(device) - began)
     mine, peers = (statistics.median(spent) for spent in times)
     away = [(x - field.batch.inputs).flatten(1) for x in found]
@@ -213,6 +241,8 @@ def compare(row: Row, field: Field, repeats: int) -> dict[str, Any]:
         "ours_seconds": round(mine, 3),
         "peer_seconds": round(peers, 3),
         "ratio": round(mine / peers, 3),
+        "ours_mb": peaks[0],
+        "peer_mb": peaks[1],
         "success": round(success(field, found[0]), 3),
         "peer_success": round(success(field, found[1]), 3),
         "size": round(float(sizes[0][both].median()), 5) if row.least and bool(both.any()) else None,
