@@ -22,7 +22,7 @@ from typing import Any
 
 import click
 
-from carom.common.allocator import keep_freed_memory
+from carom.common.allocator import keep_few_kernels, keep_freed_memory
 from carom.text import reviews
 
 SIZES = (2_500, 25_000)
@@ -42,7 +42,8 @@ def measure(data: Path, folder: Path) -> dict[str, Any]:
     from carom.common.run import execute
     from carom.common.study import make_study
 
-    keep_freed_memory()
+    keep_freed_memory()  # as the command line does
+    keep_few_kernels()
     part = {
         "data": f"folder:{data}",
         "sources": [SOURCE],

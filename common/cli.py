@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 import click
 
-from carom.common.allocator import keep_freed_memory
+from carom.common.allocator import keep_few_kernels, keep_freed_memory
 from carom.common.errors import CaromError
 
 DONE, BUG, BAD_INPUT, FAILED_UNITS, GATE, INTERRUPTED = 0, 1, 2, 3, 4, 130
@@ -29,6 +29,7 @@ LISTS = ("attacks", "transforms", "metrics", "models", "data", "defences", "runs
 def main() -> NoReturn:
     """Entry point: every way to end has its exit code."""
     keep_freed_memory()
+    keep_few_kernels()
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         # Outside its standalone mode click hands back the code of an `Exit` instead of ending with it.
