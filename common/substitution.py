@@ -121,9 +121,12 @@ class Guides(Protocol):
 
 @dataclass(frozen=True)
 class Ask:
-    """A search wants the scores of these edits."""
+    """A search wants the scores of these edits, of those that may not stand -inf. With `judged=False` it asks by
+    `Stand` itself about the few that it would take: without a query budget, the others are scored whether or not they
+    may stand, since judging a text can take longer than asking about it."""
 
     rows: Sequence[Chosen]
+    judged: bool = True
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,14 @@ class Try:
 
     at: Chosen
     moves: Sequence[Move]
+    judged: bool = True
+
+
+@dataclass(frozen=True)
+class Stand:
+    """A search wants to know which of these edits the threat admits as a whole: list[bool]."""
+
+    rows: Sequence[Chosen]
 
 
 @dataclass(frozen=True)
@@ -175,7 +186,7 @@ class Found:
     score: float = -math.inf
 
 
-Request = Ask | Try | Lean
+Request = Ask | Try | Stand | Lean
 Search = Generator[Request, Any, Found]
 
 
@@ -186,8 +197,8 @@ def rows_of(ask: Ask | Try) -> Sequence[Chosen]:
 def some_of(ask: Ask | Try, places: Sequence[int]) -> Ask | Try:
     """The same question about some of the rows."""
     if isinstance(ask, Ask):
-        return Ask([ask.rows[n] for n in places])
-    return Try(ask.at, [ask.moves[n] for n in places])
+        return Ask([ask.rows[n] for n in places], ask.judged)
+    return Try(ask.at, [ask.moves[n] for n in places], ask.judged)
 
 
 class Strategy(Protocol):
@@ -243,11 +254,22 @@ def enough(score: float, reached: bool, until: float | None) -> bool:
     return until > 0 and score >= math.log((1 - until) / until)
 
 
-def better(answer: Answer, score: float, reached: bool) -> int | None:
-    """The row that a greedy search moves to, if any improves: once at the goal, it stays there."""
-    keeps = [row for row, hit in enumerate(answer.reached) if hit] if reached else None
-    best = answer.best(keeps)
-    return best if best is not None and answer.scores[best] > score + answer.tie else None
+def better(
+    answer: Answer, edits: Sequence[Chosen], score: float, reached: bool
+) -> Generator[Stand, Sequence[bool], int | None]:
+    """The row that a greedy search moves to, if any improves: the best edit that may stand. Once at the goal, it stays
+    there."""
+    scores = [-math.inf if reached and not hit else s for s, hit in zip(answer.scores, answer.reached, strict=True)]
+    while True:
+        best = replace(answer, scores=scores).best()
+        if best is None or not scores[best] > score + answer.tie:
+            return None
+        level = [row for row, s in enumerate(scores) if s >= max(scores) - answer.tie]
+        verdicts = yield Stand([edits[row] for row in level])
+        if all(verdicts):
+            return best
+        for row, ok in zip(level, verdicts, strict=True):
+            scores[row] = scores[row] if ok else -math.inf
 
 
 def share(score: float) -> float:
@@ -309,9 +331,9 @@ class GreedySites:
             moves = [(site, option) for option in options[site] if example.price(site, option) <= left]
             if not moves:
                 continue
-            answer = yield Try(chosen, moves)
+            answer = yield Try(chosen, moves, judged=False)
             over = answer.over
-            best = better(answer, score, reached)
+            best = yield from better(answer, [{**chosen, s: option} for s, option in moves], score, reached)
             if best is not None:
                 chosen, score, reached = {**chosen, site: moves[best][1]}, answer.scores[best], answer.reached[best]
         return Found(chosen, reached, score=score)
@@ -384,9 +406,9 @@ class BestEdits:
             if over or not rows:
                 break
             tried = list(rows.values())
-            answer = yield Ask(tried)
+            answer = yield Ask(tried, judged=self.width > 1)
             over = answer.over
-            best = better(answer, score, reached)
+            best = yield from better(answer, tried, score, reached)
             if best is None:
                 break
             chosen, score, reached = tried[best], answer.scores[best], answer.reached[best]
@@ -484,7 +506,7 @@ class Lockstep:
         admits: Callable[[Sequence[int], Sequence[Any]], list[bool]] | None = None,
     ) -> None:
         """`queries` is the budget of each example. `admits(owners, inputs)` says which edits are allowed as a whole:
-        others are not asked about, cost nothing, and score -inf. At most `rows` rows, and about `cells` tokens, go
+        others are not asked about, cost nothing, and score -inf (but see `Ask.judged`). At most `rows` rows, and about `cells` tokens, go
         through the model at once; a GPU takes sixteen times as many."""
         self.model, self.examples, self.goal, self.limit = model, examples, goal, queries
         self.admits = admits
@@ -510,8 +532,11 @@ class Lockstep:
         for i in range(len(searches)):
             send(i, None)
         while waiting:
-            asked, waiting = waiting, {}
+            # Judged first, so that what is asked next is asked together.
+            asked = {i: a for i, a in waiting.items() if isinstance(a, Stand)} or waiting
+            waiting = {i: a for i, a in waiting.items() if i not in asked}
             answers: dict[int, Any] = {}
+            answers |= self._stand({i: a for i, a in asked.items() if isinstance(a, Stand)})
             answers |= self._lean({i: a for i, a in asked.items() if isinstance(a, Lean)})
             answers |= self._ask_admitted({i: a for i, a in asked.items() if isinstance(a, Ask | Try)})
             for i, answer in answers.items():
@@ -524,11 +549,11 @@ class Lockstep:
     def _left(self, i: int) -> int | None:
         return None if self.limit is None else self.limit - self.cost["queries"][i]
 
-    def _ask_admitted(self, asked: dict[int, Ask | Try]) -> dict[int, Answer]:
-        """Ask about the edits that are allowed as a whole. A token that no model knows is no edit: it only ranks."""
-        if self.admits is None:
-            return self._ask(asked)
-        rows = {i: [tuple(sorted(row.items())) for row in rows_of(ask)] for i, ask in asked.items()}
+    def _stand(self, asked: Mapping[int, Stand]) -> dict[int, list[bool]]:
+        """Which edits are allowed as a whole. A token that no model knows is no edit: it only ranks."""
+        if self.admits is None or not asked:
+            return {i: [True] * len(stand.rows) for i, stand in asked.items()}
+        rows = {i: [tuple(sorted(row.items())) for row in stand.rows] for i, stand in asked.items()}
         judged = [
             (i, row)
             for i, own in rows.items()
@@ -538,9 +563,17 @@ class Lockstep:
         inputs = [self.examples[i].edit(dict(row)) for i, row in judged]
         for (i, row), ok in zip(judged, self.admits([i for i, _ in judged], inputs) if judged else [], strict=True):
             self._admitted[i][row] = ok
-        kept = {i: [n for n, row in enumerate(own) if self._admitted[i].get(row, True)] for i, own in rows.items()}
-        answers = self._ask({i: some_of(ask, kept[i]) for i, ask in asked.items()})
-        for i, answer in answers.items():
+        return {i: [self._admitted[i].get(row, True) for row in own] for i, own in rows.items()}
+
+    def _ask_admitted(self, asked: dict[int, Ask | Try]) -> dict[int, Answer]:
+        """Ask about the edits that are allowed as a whole, or about all where the search judges for itself."""
+        first = {i: a for i, a in asked.items() if self.admits and (a.judged or self.limit is not None)}
+        rows = {i: rows_of(ask) for i, ask in first.items()}
+        verdicts = self._stand({i: Stand(own) for i, own in rows.items()})
+        kept = {i: [n for n, ok in enumerate(own) if ok] for i, own in verdicts.items()}
+        answers = self._ask({i: some_of(ask, kept[i]) if i in kept else ask for i, ask in asked.items()})
+        for i in kept:
+            answer = answers[i]
             if len(kept[i]) == len(rows[i]):
                 continue
             places = kept[i][: len(answer.scores)]
