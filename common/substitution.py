@@ -8,9 +8,10 @@ Inputs are described as edits of the clean one (`Chosen`); only the example itse
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
+from itertools import accumulate, count
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -230,7 +231,13 @@ def ranked(scores: Sequence[float], tie: float) -> list[int]:
 
 def steepest(gains: Sequence[float], count: int | None = None) -> list[int]:
     """Positions of the `count` largest gains (of all), by falling gain, compared to four digits."""
-    return ranked(gains, 1e-4 * max(map(abs, gains), default=0.0))[:count]
+    tie = 1e-4 * max(map(abs, gains), default=0.0)
+    if count == 1 and gains:  # most often one is far above the others
+        top = max(gains)
+        near = [i for i, gain in enumerate(gains) if top - gain <= tie]
+        if len(near) == 1:
+            return near
+    return ranked(gains, tie)[:count]
 
 
 def spent(example: Editable, chosen: Chosen) -> int:
@@ -247,11 +254,16 @@ def affordable(example: Editable, at: Chosen) -> list[Move]:
     return [move for move in moves if example.price(*move) <= left]
 
 
+def level(until: float | None) -> float:
+    """The log-odds at which no more than `until` of the probability is left against the goal."""
+    if until is None:
+        return 0.0
+    return math.log((1 - until) / until) if until > 0 else math.inf
+
+
 def enough(score: float, reached: bool, until: float | None) -> bool:
     """Whether a search may stop: at the goal, and with no more than `until` of the probability left against it."""
-    if until is None or not reached:
-        return reached
-    return until > 0 and score >= math.log((1 - until) / until)
+    return reached and (until is None or score >= level(until))
 
 
 def better(
@@ -277,6 +289,7 @@ def share(score: float) -> float:
     return 1 / (1 + math.exp(-score)) if score > 0 else math.exp(score) / (1 + math.exp(score))
 
 
+GUESSES = 4  # by gains, before `Leap` doubles and halves
 ORDERS = ("unk", "delete", "saliency", "gradient", "random")
 
 
@@ -418,8 +431,9 @@ class BestEdits:
 
 @dataclass(frozen=True)
 class Leap:
-    """Change the sites of the highest first-order gain together, each to its best option: 1, 2, 4, ... of them until
-    the goal is reached, then as few as a bisection finds to be enough. One gradient and a handful of rows.
+    """Change the sites of the highest first-order gain together, each to its best option: as many as the gains say
+    are enough, then, as what they did tells, more or fewer, until one fewer is known not to be enough. One gradient
+    and a handful of rows.
 
     What is enough need not grow with the number of sites; where it does not, more are changed than needed.
     """
@@ -431,7 +445,8 @@ class Leap:
         stop = ended(clean, example)
         if stop is not None:
             return stop
-        best, over = Found({}, False, score=clean.scores[0]), clean.over
+        start, over = clean.scores[0], clean.over
+        best = Found({}, False, score=start)
         gains = None if over else (yield Lean({}))
         if gains is None:
             return best
@@ -442,21 +457,42 @@ class Leap:
         ranks = steepest([gains[site][options[site]] for site in order])
         prices = accumulate(example.price(order[i], options[order[i]]) for i in ranks)
         order = [order[i] for i, price in zip(ranks, prices, strict=True) if price <= example.limit]
-        low, count, high = 0, 1, len(order) + 1  # that few were not enough; to be tried; enough
-        while low < count < high and not over:
-            edit = {site: options[site] for site in order[:count]}
+        rises = list(accumulate(max(0.0, gains[site][options[site]]) for site in order))
+        needed = level(self.until) - start
+        low, high, kept = 0, len(order) + 1, 1.0  # not enough; enough; what is kept of a promised rise
+        seen: set[int] = set()
+        for turn in count(1):
+            if high - low < 2 or over:
+                break
+            if turn <= GUESSES:
+                tried = bisect_left(rises, needed / kept) + 1
+            else:  # the gains mislead
+                tried = 2 * low if high > len(order) else (low + high) // 2
+            tried = min(max(tried, low + 1), high - 1)
+            seen.add(tried)
+            edit = {site: options[site] for site in order[:tried]}
             answer = yield Ask([edit])
             over = answer.over
             if not answer.scores:
-                break
+                return best
             score, reached = answer.scores[0], answer.reached[0]
+            if score > start and rises[tried - 1] > 0:
+                kept = (score - start) / rises[tried - 1]
             if enough(score, reached, self.until):
-                high, best = count, Found(edit, True, score=score)
+                high, best = tried, Found(edit, True, score=score)
             else:
                 if (reached, score) > (best.reached, best.score) and high > len(order):
                     best = Found(edit, reached, score=score)
-                low = count
-            count = min(2 * low, len(order)) if high > len(order) else (low + high) // 2
+                low = tried
+        if best.reached or over:
+            return best
+        # All together are not enough; fewer may be.
+        halves = [n for power in range(1, len(order).bit_length()) if (n := len(order) >> power) not in seen]
+        edits = [{site: options[site] for site in order[:n]} for n in halves]
+        answer = yield Ask(edits)
+        for edit, score, reached in zip(edits, answer.scores, answer.reached, strict=False):
+            if (reached, score) > (best.reached, best.score) or (best.reached and enough(score, reached, self.until)):
+                best = Found(edit, reached, score=score)
         return best
 
 
