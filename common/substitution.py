@@ -83,7 +83,8 @@ class Reader(Protocol):
     def key(self, chosen: Chosen) -> Any: ...
 
     def moves(self, at: Chosen, moves: Sequence[Move]) -> list[tuple[Any, Any]]:
-        """The key of `at` with one more change, for each; and what changed for `Moved`, or None."""
+        """The key of `at` with one more change, for each; and (key of a row, what changes it into this one) for
+        `Moved`, or None."""
 
     def row(self, key: Any) -> Any:
         """What the model's `read` takes, or the input itself where it has none."""
@@ -542,8 +543,8 @@ class Lockstep:
         admits: Callable[[Sequence[int], Sequence[Any]], list[bool]] | None = None,
     ) -> None:
         """`queries` is the budget of each example. `admits(owners, inputs)` says which edits are allowed as a whole:
-        others are not asked about, cost nothing, and score -inf (but see `Ask.judged`). At most `rows` rows, and about `cells` tokens, go
-        through the model at once; a GPU takes sixteen times as many."""
+        others are not asked about, cost nothing, and score -inf (but see `Ask.judged`). At most `rows` rows, and about
+        `cells` tokens, go through the model at once; a GPU takes sixteen times as many."""
         self.model, self.examples, self.goal, self.limit = model, examples, goal, queries
         self.admits = admits
         self._admitted: list[dict[Hashable, bool]] = [{} for _ in examples]
@@ -623,7 +624,7 @@ class Lockstep:
     def _ask(self, asked: Mapping[int, Ask | Try]) -> dict[int, Answer]:
         keys: dict[int, list[Hashable]] = {}
         whole: list[tuple[int, Hashable]] = []
-        near: dict[int, list[tuple[Hashable, Any]]] = {}  # rows to be worked out from `Try.at`
+        near: dict[tuple[int, Hashable], list[tuple[Hashable, Any]]] = {}  # (example, row) -> rows worked out from it
         moves = isinstance(self.model, Moved) and self.model.moves_rows
         for i, ask in asked.items():
             reader, known = self.readers[i], self._known[i]
@@ -635,10 +636,10 @@ class Lockstep:
             self.cost["queries"][i] += len(read)
             new = {key: change for key, change in read if key not in known}
             whole += [(i, key) for key, change in new.items() if change is None or not moves]
-            if moves and (some := [(key, change) for key, change in new.items() if change is not None]):
-                near[i] = some
-        if near:
-            whole += self._work_out(near, asked)
+            for key, change in new.items() if moves else ():
+                if change is not None:
+                    near.setdefault((i, change[0]), []).append((key, change[1]))
+        whole += self._work_out(near)
         self._score(whole)
         for i, _ in whole:
             self.cost["forward"][i] += 1
@@ -662,18 +663,18 @@ class Lockstep:
             self._remember(part, logits)
 
     def _work_out(
-        self, near: Mapping[int, Sequence[tuple[Hashable, Any]]], asked: Mapping[int, Ask | Try]
+        self, near: Mapping[tuple[int, Hashable], Sequence[tuple[Hashable, Any]]]
     ) -> list[tuple[int, Hashable]]:
-        """Answer rows by what changes between them and the edit they start from. Those so near to the goal's boundary
-        that rounding decides are handed back: they are asked whole."""
+        """Answer rows by what changes between them and another. Those so near to the goal's boundary that rounding
+        decides are handed back: they are asked whole."""
         unsure: list[tuple[int, Hashable]] = []
-        order = sorted(near, key=lambda i: -self.readers[i].size(()))
+        order = sorted(near, key=lambda base: -self.readers[base[0]].size(base[1]))
         while order:
-            count = max(1, min(self.rows, 2 * self.cells // max(1, self.readers[order[0]].size(()))))
+            count = max(1, min(self.rows, 2 * self.cells // max(1, self.readers[order[0][0]].size(order[0][1]))))
             part, order = order[:count], order[count:]
-            bases = [self.readers[i].row(self.readers[i].key(asked[i].at)) for i in part]  # type: ignore[union-attr]
-            rows = [(i, key) for i in part for key, _ in near[i]]
-            changes = [(base, change) for base, i in enumerate(part) for _, change in near[i]]
+            bases = [self.readers[i].row(key) for i, key in part]
+            rows = [(base[0], key) for base in part for key, _ in near[base]]
+            changes = [(place, change) for place, base in enumerate(part) for _, change in near[base]]
             with torch.inference_mode():
                 logits = self.model.moved(bases, changes)  # type: ignore[attr-defined]
             self._remember(rows, logits)

@@ -164,6 +164,8 @@ class TokenModel(TextModel):
 
     def moved(self, bases: Sequence[tuple[int, ...]], changes: Sequence[tuple[int, Splice]]) -> Tensor:
         """Logits float[R, C] of rows that are bases[i] but for one splice: (i, splice)."""
+        if len(changes) < getattr(self.module, "moves_from", 0):
+            return self.read([(*bases[i][:start], *new, *bases[i][stop:]) for i, (start, stop, new) in changes])
         width = max(map(len, bases))
         ids = torch.tensor([[*base, *[self.encoder.pad_id] * (width - len(base))] for base in bases])
         most = max(1, *(len(new) for _, (_, _, new) in changes))

@@ -40,11 +40,12 @@ def agree(encoder, text, picks):
     assert slots.row(()) == read[1]
     for site, option in list(chosen.items())[:3]:
         rest = {s: o for s, o in chosen.items() if s != site}
-        ((key, single),) = slots.moves(rest, [(site, option)])
+        ((key, change),) = slots.moves(rest, [(site, option)])
         assert slots.row(key) == read[0]
-        if single is not None:
-            row = list(slots.row(slots.key(rest)))
-            row[single[0] : single[1]] = single[2]
+        if change is not None:
+            base, (start, stop, new) = change
+            row = list(slots.row(base))
+            row[start:stop] = new
             assert tuple(row) == read[0]
 
 
