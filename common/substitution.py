@@ -506,7 +506,7 @@ class Cascade:
     then: Strategy
 
     def search(self, example: Editable, rng: Rng) -> Search:
-        found = yield from self.first.search(example, rng.fold("first"))
+        found = yield from self.first.search(example, rng)
         if found.reached or found.status != Status.DONE:
             return found
         other = yield from self.then.search(example, rng.fold("then"))
@@ -546,6 +546,7 @@ class Lockstep:
         others are not asked about, cost nothing, and score -inf (but see `Ask.judged`). At most `rows` rows, and about
         `cells` tokens, go through the model at once; a GPU takes sixteen times as many."""
         self.model, self.examples, self.goal, self.limit = model, examples, goal, queries
+        self._moves, self._reads = isinstance(model, Moved), isinstance(model, Reads)
         self.admits = admits
         self._admitted: list[dict[Hashable, bool]] = [{} for _ in examples]
         wide = 16 if model.device.type == "cuda" else 1
@@ -625,7 +626,7 @@ class Lockstep:
         keys: dict[int, list[Hashable]] = {}
         whole: list[tuple[int, Hashable]] = []
         near: dict[tuple[int, Hashable], list[tuple[Hashable, Any]]] = {}  # (example, row) -> rows worked out from it
-        moves = isinstance(self.model, Moved) and self.model.moves_rows
+        moves = self._moves and self.model.moves_rows  # type: ignore[attr-defined]
         for i, ask in asked.items():
             reader, known = self.readers[i], self._known[i]
             if isinstance(ask, Try):
@@ -659,7 +660,7 @@ class Lockstep:
             start += count
             inputs = [self.readers[i].row(key) for i, key in part]
             with torch.inference_mode():
-                logits = self.model.read(inputs) if isinstance(self.model, Reads) else self.model(inputs).logits
+                logits = self.model.read(inputs) if self._reads else self.model(inputs).logits  # type: ignore[attr-defined]
             self._remember(part, logits)
 
     def _work_out(

@@ -167,7 +167,8 @@ class Slots:
                 if more not in rows:
                     rows[more] = self._up_to(self.room - more, held)
                 row = rows[more]
-            found.append((key, (row, _splice(start, now, ids))))
+            single = len(now) == len(ids) == 1
+            found.append((key, (row, (start, start + 1, ids) if single else _splice(start, now, ids))))
         return found
 
     def _up_to(self, stop: int, held: Mapping[int, Ids]) -> Ids:
@@ -224,8 +225,6 @@ class Slots:
 
 def _splice(start: int, now: Ids, new: Ids) -> Splice:
     """The shortest change that leads from ids to others."""
-    if len(now) == len(new) == 1:
-        return start, start + 1, new
     most = min(len(now), len(new))
     head = next((n for n in range(most) if now[n] != new[n]), most)
     tail = next((n for n in range(most - head) if now[-1 - n] != new[-1 - n]), most - head)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 STOP_WORDS = frozenset((Path(__file__).parent / "assets" / "stopwords.txt").read_text(encoding="utf-8").split())
 """English function words, lower case: attacks leave them alone."""
@@ -19,8 +19,7 @@ _JOINERS = "'-_*@"
 _WORD = re.compile(rf"[\w`×˗{re.escape(_JOINERS)}]+")
 
 
-@dataclass(frozen=True)
-class Word:
+class Word(NamedTuple):
     """One word and the characters of the text that it takes."""
 
     text: str
@@ -36,9 +35,12 @@ def split_words(text: str) -> list[Word]:
     """The words of `text` in order; what lies between them (spaces, punctuation, line breaks) belongs to none."""
     words = []
     for match in _WORD.finditer(text):
-        word = match.group().strip(_JOINERS)
-        if word:
-            start = match.start() + len(match.group()) - len(match.group().lstrip(_JOINERS))
+        found, (start, stop) = match.group(), match.span()
+        word = found.strip(_JOINERS)
+        if word == found:
+            words.append(Word(word, start, stop))
+        elif word:
+            start += len(found) - len(found.lstrip(_JOINERS))
             words.append(Word(word, start, start + len(word)))
     return words
 
