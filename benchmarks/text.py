@@ -9,8 +9,9 @@ Sentences are Rotten Tomatoes, documents IMDB reviews. `ours_seconds` and `peer_
 otherwise. "similar" keeps MiniLM's cosine with the clean text above a level on both sides; TextAttack compares texts
 without what stands before the first and behind the last word, and takes the most similar of several texts that fool.
 Ours asks the model about all and judges only what it would take, so queries are left out of parity there; with a query
-budget ("judged first") it judges all before it asks, as TextAttack does, and they count. TextAttack runs at its best settings: its query cache is off (with it, it is slower), its batches are
-as large as it can fill them, and its model pads to the longest text of a batch. Both read synonyms from a warm cache.
+budget ("judged first") it judges all before it asks, as TextAttack does, and they count. TextAttack runs at its best
+settings: its query cache is off (with it, it is slower), its batches are as large as it can fill them, and its model
+pads to the longest text of a batch. Both read synonyms from a warm cache.
 `forward_share` is the part of our time that the model's own arithmetic takes.
 """
 
@@ -74,7 +75,9 @@ CONTESTS = [
     Contest("greedy-unk sentences", "greedy-unk", "greedy-unk", "builtin:rotten-tomatoes", 200, True),
     Contest("pwws sentences", "pwws", "pwws", "builtin:rotten-tomatoes", 200, True),
     Contest("deepwordbug sentences", "deepwordbug", "deepwordbug", "builtin:rotten-tomatoes", 200, True),
-    Contest("similar greedy-delete sentences", "greedy-delete", "greedy-delete", "builtin:rotten-tomatoes", 50, True, 0.7),
+    Contest(
+        "similar greedy-delete sentences", "greedy-delete", "greedy-delete", "builtin:rotten-tomatoes", 50, True, 0.7
+    ),
     Contest(
         "similar greedy-delete sentences, judged first",
         "greedy-delete",
@@ -233,19 +236,21 @@ def compare(contest: Contest, name: str, repeats: int) -> dict[str, Any]:
 
 def forward_seconds(model: TextModel, run: Callable[[], Any]) -> float:
     """Processor time inside the model's arithmetic during one run."""
-    spent = 0.0
+    spent, inside = 0.0, False
     plain = type(model)
 
     def timed(name: str) -> Any:
         method = getattr(plain, name)
 
         def call(self: Any, *given: Any) -> Any:
-            nonlocal spent
-            began = time.process_time()
+            nonlocal spent, inside
+            if inside:
+                return method(self, *given)
+            began, inside = time.process_time(), True
             try:
                 return method(self, *given)
             finally:
-                spent += time.process_time() - began
+                spent, inside = spent + time.process_time() - began, False
 
         return call
 

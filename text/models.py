@@ -164,8 +164,8 @@ class TokenModel(TextModel):
 
     def moved(self, bases: Sequence[tuple[int, ...]], changes: Sequence[tuple[int, Splice]]) -> Tensor:
         """Logits float[R, C] of rows that are bases[i] but for one splice: (i, splice)."""
-        if len(changes) < getattr(self.module, "moves_from", 0):
-            return self.read([(*bases[i][:start], *new, *bases[i][stop:]) for i, (start, stop, new) in changes])
+        if hasattr(self.module, "pays") and not self.module.pays(len(changes)):  # type: ignore[operator]
+            return self._read_all([(*bases[i][:start], *new, *bases[i][stop:]) for i, (start, stop, new) in changes])
         width = max(map(len, bases))
         ids = torch.tensor([[*base, *[self.encoder.pad_id] * (width - len(base))] for base in bases])
         most = max(1, *(len(new) for _, (_, _, new) in changes))
@@ -173,6 +173,15 @@ class TokenModel(TextModel):
         rows, start, stop, count, *new = torch.tensor(table).T
         every = Changes(rows, start, stop, torch.stack(new, 1), count)
         return torch.cat([self.module.moved(ids, part) for part in every.split(MOVED)])  # type: ignore[operator]
+
+    def _read_all(self, codes: Sequence[tuple[int, ...]]) -> Tensor:
+        """Logits of any number of rows, of like length together."""
+        order, parts = sorted(range(len(codes)), key=lambda i: -len(codes[i])), []
+        for at in range(0, len(order), 2 * ROWS):
+            some = [codes[i] for i in order[at : at + 2 * ROWS]]
+            step = max(1, CELLS // len(some[0]))
+            parts += [self.read(some[a : a + step]) for a in range(0, len(some), step)]
+        return torch.cat(parts)[torch.tensor(order).argsort()]
 
     def word_gradient(
         self,

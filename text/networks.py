@@ -156,7 +156,9 @@ class BiLstm(TokenNetwork):
         peak = states.masked_fill(~mask[:, :, None], -1).amax(1)  # an LSTM's states lie in (-1, 1)
         return self.head(self.dropout(torch.cat([mean, peak], 1)))
 
-    moves_from = 48  # fewer rows are computed whole: they would not pay for what their bases cost
+    def pays(self, rows: int) -> bool:
+        """Whether working rows out from others is less work than computing them whole."""
+        return rows >= 48  # fewer do not pay for what their bases cost
 
     def moved(self, ids: Tensor, changes: Changes) -> Tensor:
         """Logits float[R, C] of rows that differ from `ids` int64[B, L] by one change each, in evaluation mode.
