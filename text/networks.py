@@ -160,6 +160,7 @@ class BiLstm(TokenNetwork):
         """Whether working rows out from others is less work than computing them whole."""
         return rows >= 48  # fewer do not pay for what their bases cost
 
+    @torch.no_grad()
     def moved(self, ids: Tensor, changes: Changes) -> Tensor:
         """Logits float[R, C] of rows that differ from `ids` int64[B, L] by one change each, in evaluation mode.
 
