@@ -24,7 +24,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -274,11 +274,14 @@ def forward_seconds(model: TextModel, run: Callable[[], Any]) -> float:
 @click.option("--repeats", default=3, show_default=True)
 @click.option("--model", "models", multiple=True, help="Only this model of the zoo (may be repeated).")
 @click.option("--contest", "only", multiple=True, help="Only contests whose name begins so (may be repeated).")
-def main(as_json: bool, repeats: int, models: tuple[str, ...], only: tuple[str, ...]) -> None:
+@click.option("--examples", type=int, help="How many of each, instead of 200 sentences and fewer of what is slow.")
+def main(as_json: bool, repeats: int, models: tuple[str, ...], only: tuple[str, ...], examples: int | None) -> None:
     """Time word substitution beside TextAttack."""
     keep_freed_memory()
     torch.set_num_threads(1)
     chosen = [contest for contest in CONTESTS if not only or contest.name.startswith(tuple(only))]
+    if examples is not None:
+        chosen = [replace(contest, examples=examples) for contest in chosen]
     rows = []
     for contest in chosen:
         for name in models or MODELS:
