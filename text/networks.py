@@ -233,12 +233,11 @@ class _Cell:
     def __init__(self, lstm: nn.LSTM, embedding: nn.Embedding, ids: Tensor, new: Tensor) -> None:
         words, at = torch.cat([ids.flatten(), new.flatten()]).unique(return_inverse=True)
         self.base, self.new = at[: ids.numel()].view_as(ids), at[ids.numel() :].view_as(new)
-        halves = lstm.weight_hh_l0.new_tensor([0.5, 0.5, 1, 0.5])[:, None]  # input, forget, cell, output
-        added = F.linear(embedding(words), lstm.weight_ih_l0, lstm.bias_ih_l0 + lstm.bias_hh_l0)
+        enters, recurs, bias, bias_too = (p.detach() for p in lstm.parameters())  # one layer, one direction
+        halves = recurs.new_tensor([0.5, 0.5, 1, 0.5])[:, None]  # input, forget, cell, output
+        added = F.linear(embedding(words), enters, bias + bias_too)
         self.added = (added.view(-1, 4, lstm.hidden_size) * halves).flatten(1)
-        self.weight = (
-            (lstm.weight_hh_l0.view(4, lstm.hidden_size, -1) * halves[:, None] / 2).flatten(0, 1).T.contiguous()
-        )
+        self.weight = (recurs.view(4, lstm.hidden_size, -1) * halves[:, None] / 2).flatten(0, 1).T.contiguous()
 
     def step(self, words: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """The next (2h, c) float[R, hidden] of rows that read these words int64[R], from theirs."""
