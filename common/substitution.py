@@ -8,9 +8,10 @@ Inputs are described as edits of the clean one (`Chosen`); only the example itse
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
+from itertools import accumulate, count
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -82,7 +83,8 @@ class Reader(Protocol):
     def key(self, chosen: Chosen) -> Any: ...
 
     def moves(self, at: Chosen, moves: Sequence[Move]) -> list[tuple[Any, Any]]:
-        """The key of `at` with one more change, for each; and what changed for `Moved`, or None."""
+        """The key of `at` with one more change, for each; and (key of a row, what changes it into this one) for
+        `Moved`, or None."""
 
     def row(self, key: Any) -> Any:
         """What the model's `read` takes, or the input itself where it has none."""
@@ -121,9 +123,12 @@ class Guides(Protocol):
 
 @dataclass(frozen=True)
 class Ask:
-    """A search wants the scores of these edits."""
+    """A search wants the scores of these edits, of those that may not stand -inf. With `judged=False` it asks by
+    `Stand` itself about the few that it would take: without a query budget, the others are scored whether or not they
+    may stand, since judging a text can take longer than asking about it."""
 
     rows: Sequence[Chosen]
+    judged: bool = True
 
 
 @dataclass(frozen=True)
@@ -132,6 +137,14 @@ class Try:
 
     at: Chosen
     moves: Sequence[Move]
+    judged: bool = True
+
+
+@dataclass(frozen=True)
+class Stand:
+    """A search wants to know which of these edits the threat admits as a whole: list[bool]."""
+
+    rows: Sequence[Chosen]
 
 
 @dataclass(frozen=True)
@@ -175,7 +188,7 @@ class Found:
     score: float = -math.inf
 
 
-Request = Ask | Try | Lean
+Request = Ask | Try | Stand | Lean
 Search = Generator[Request, Any, Found]
 
 
@@ -186,8 +199,8 @@ def rows_of(ask: Ask | Try) -> Sequence[Chosen]:
 def some_of(ask: Ask | Try, places: Sequence[int]) -> Ask | Try:
     """The same question about some of the rows."""
     if isinstance(ask, Ask):
-        return Ask([ask.rows[n] for n in places])
-    return Try(ask.at, [ask.moves[n] for n in places])
+        return Ask([ask.rows[n] for n in places], ask.judged)
+    return Try(ask.at, [ask.moves[n] for n in places], ask.judged)
 
 
 class Strategy(Protocol):
@@ -219,7 +232,13 @@ def ranked(scores: Sequence[float], tie: float) -> list[int]:
 
 def steepest(gains: Sequence[float], count: int | None = None) -> list[int]:
     """Positions of the `count` largest gains (of all), by falling gain, compared to four digits."""
-    return ranked(gains, 1e-4 * max(map(abs, gains), default=0.0))[:count]
+    tie = 1e-4 * max(map(abs, gains), default=0.0)
+    if count == 1 and gains:  # most often one is far above the others
+        top = max(gains)
+        near = [i for i, gain in enumerate(gains) if top - gain <= tie]
+        if len(near) == 1:
+            return near
+    return ranked(gains, tie)[:count]
 
 
 def spent(example: Editable, chosen: Chosen) -> int:
@@ -236,18 +255,34 @@ def affordable(example: Editable, at: Chosen) -> list[Move]:
     return [move for move in moves if example.price(*move) <= left]
 
 
+def level(until: float | None) -> float:
+    """The log-odds at which no more than `until` of the probability is left against the goal."""
+    if until is None:
+        return 0.0
+    return math.log((1 - until) / until) if until > 0 else math.inf
+
+
 def enough(score: float, reached: bool, until: float | None) -> bool:
     """Whether a search may stop: at the goal, and with no more than `until` of the probability left against it."""
-    if until is None or not reached:
-        return reached
-    return until > 0 and score >= math.log((1 - until) / until)
+    return reached and (until is None or score >= level(until))
 
 
-def better(answer: Answer, score: float, reached: bool) -> int | None:
-    """The row that a greedy search moves to, if any improves: once at the goal, it stays there."""
-    keeps = [row for row, hit in enumerate(answer.reached) if hit] if reached else None
-    best = answer.best(keeps)
-    return best if best is not None and answer.scores[best] > score + answer.tie else None
+def better(
+    answer: Answer, edits: Sequence[Chosen], score: float, reached: bool
+) -> Generator[Stand, Sequence[bool], int | None]:
+    """The row that a greedy search moves to, if any improves: the best edit that may stand. Once at the goal, it stays
+    there."""
+    scores = [-math.inf if reached and not hit else s for s, hit in zip(answer.scores, answer.reached, strict=True)]
+    while True:
+        best = replace(answer, scores=scores).best()
+        if best is None or not scores[best] > score + answer.tie:
+            return None
+        level = [row for row, s in enumerate(scores) if s >= max(scores) - answer.tie]
+        verdicts = yield Stand([edits[row] for row in level])
+        if all(verdicts):
+            return best
+        for row, ok in zip(level, verdicts, strict=True):
+            scores[row] = scores[row] if ok else -math.inf
 
 
 def share(score: float) -> float:
@@ -255,6 +290,7 @@ def share(score: float) -> float:
     return 1 / (1 + math.exp(-score)) if score > 0 else math.exp(score) / (1 + math.exp(score))
 
 
+GUESSES = 4  # by gains, before `Leap` doubles and halves
 ORDERS = ("unk", "delete", "saliency", "gradient", "random")
 
 
@@ -309,9 +345,9 @@ class GreedySites:
             moves = [(site, option) for option in options[site] if example.price(site, option) <= left]
             if not moves:
                 continue
-            answer = yield Try(chosen, moves)
+            answer = yield Try(chosen, moves, judged=False)
             over = answer.over
-            best = better(answer, score, reached)
+            best = yield from better(answer, [{**chosen, s: option} for s, option in moves], score, reached)
             if best is not None:
                 chosen, score, reached = {**chosen, site: moves[best][1]}, answer.scores[best], answer.reached[best]
         return Found(chosen, reached, score=score)
@@ -384,9 +420,9 @@ class BestEdits:
             if over or not rows:
                 break
             tried = list(rows.values())
-            answer = yield Ask(tried)
+            answer = yield Ask(tried, judged=self.width > 1)
             over = answer.over
-            best = better(answer, score, reached)
+            best = yield from better(answer, tried, score, reached)
             if best is None:
                 break
             chosen, score, reached = tried[best], answer.scores[best], answer.reached[best]
@@ -396,8 +432,9 @@ class BestEdits:
 
 @dataclass(frozen=True)
 class Leap:
-    """Change the sites of the highest first-order gain together, each to its best option: 1, 2, 4, ... of them until
-    the goal is reached, then as few as a bisection finds to be enough. One gradient and a handful of rows.
+    """Change the sites of the highest first-order gain together, each to its best option: as many as the gains say
+    are enough, then, as what they did tells, more or fewer, until one fewer is known not to be enough. One gradient
+    and a handful of rows.
 
     What is enough need not grow with the number of sites; where it does not, more are changed than needed.
     """
@@ -409,7 +446,8 @@ class Leap:
         stop = ended(clean, example)
         if stop is not None:
             return stop
-        best, over = Found({}, False, score=clean.scores[0]), clean.over
+        start, over = clean.scores[0], clean.over
+        best = Found({}, False, score=start)
         gains = None if over else (yield Lean({}))
         if gains is None:
             return best
@@ -420,21 +458,42 @@ class Leap:
         ranks = steepest([gains[site][options[site]] for site in order])
         prices = accumulate(example.price(order[i], options[order[i]]) for i in ranks)
         order = [order[i] for i, price in zip(ranks, prices, strict=True) if price <= example.limit]
-        low, count, high = 0, 1, len(order) + 1  # that few were not enough; to be tried; enough
-        while low < count < high and not over:
-            edit = {site: options[site] for site in order[:count]}
+        rises = list(accumulate(max(0.0, gains[site][options[site]]) for site in order))
+        needed = level(self.until) - start
+        low, high, kept = 0, len(order) + 1, 1.0  # not enough; enough; what is kept of a promised rise
+        seen: set[int] = set()
+        for turn in count(1):
+            if high - low < 2 or over:
+                break
+            if turn <= GUESSES:
+                tried = bisect_left(rises, needed / kept) + 1
+            else:  # the gains mislead
+                tried = 2 * low if high > len(order) else (low + high) // 2
+            tried = min(max(tried, low + 1), high - 1)
+            seen.add(tried)
+            edit = {site: options[site] for site in order[:tried]}
             answer = yield Ask([edit])
             over = answer.over
             if not answer.scores:
-                break
+                return best
             score, reached = answer.scores[0], answer.reached[0]
+            if score > start and rises[tried - 1] > 0:
+                kept = (score - start) / rises[tried - 1]
             if enough(score, reached, self.until):
-                high, best = count, Found(edit, True, score=score)
+                high, best = tried, Found(edit, True, score=score)
             else:
                 if (reached, score) > (best.reached, best.score) and high > len(order):
                     best = Found(edit, reached, score=score)
-                low = count
-            count = min(2 * low, len(order)) if high > len(order) else (low + high) // 2
+                low = tried
+        if best.reached or over:
+            return best
+        # All together are not enough; fewer may be.
+        halves = [n for power in range(1, len(order).bit_length()) if (n := len(order) >> power) not in seen]
+        edits = [{site: options[site] for site in order[:n]} for n in halves]
+        answer = yield Ask(edits)
+        for edit, score, reached in zip(edits, answer.scores, answer.reached, strict=False):
+            if (reached, score) > (best.reached, best.score) or (best.reached and enough(score, reached, self.until)):
+                best = Found(edit, reached, score=score)
         return best
 
 
@@ -447,7 +506,7 @@ class Cascade:
     then: Strategy
 
     def search(self, example: Editable, rng: Rng) -> Search:
-        found = yield from self.first.search(example, rng.fold("first"))
+        found = yield from self.first.search(example, rng)
         if found.reached or found.status != Status.DONE:
             return found
         other = yield from self.then.search(example, rng.fold("then"))
@@ -484,9 +543,10 @@ class Lockstep:
         admits: Callable[[Sequence[int], Sequence[Any]], list[bool]] | None = None,
     ) -> None:
         """`queries` is the budget of each example. `admits(owners, inputs)` says which edits are allowed as a whole:
-        others are not asked about, cost nothing, and score -inf. At most `rows` rows, and about `cells` tokens, go
-        through the model at once; a GPU takes sixteen times as many."""
+        others are not asked about, cost nothing, and score -inf (but see `Ask.judged`). At most `rows` rows, and about
+        `cells` tokens, go through the model at once; a GPU takes sixteen times as many."""
         self.model, self.examples, self.goal, self.limit = model, examples, goal, queries
+        self._moves, self._reads = isinstance(model, Moved), isinstance(model, Reads)
         self.admits = admits
         self._admitted: list[dict[Hashable, bool]] = [{} for _ in examples]
         wide = 16 if model.device.type == "cuda" else 1
@@ -510,8 +570,11 @@ class Lockstep:
         for i in range(len(searches)):
             send(i, None)
         while waiting:
-            asked, waiting = waiting, {}
+            # Judged first, so that what is asked next is asked together.
+            asked = {i: a for i, a in waiting.items() if isinstance(a, Stand)} or waiting
+            waiting = {i: a for i, a in waiting.items() if i not in asked}
             answers: dict[int, Any] = {}
+            answers |= self._stand({i: a for i, a in asked.items() if isinstance(a, Stand)})
             answers |= self._lean({i: a for i, a in asked.items() if isinstance(a, Lean)})
             answers |= self._ask_admitted({i: a for i, a in asked.items() if isinstance(a, Ask | Try)})
             for i, answer in answers.items():
@@ -524,11 +587,11 @@ class Lockstep:
     def _left(self, i: int) -> int | None:
         return None if self.limit is None else self.limit - self.cost["queries"][i]
 
-    def _ask_admitted(self, asked: dict[int, Ask | Try]) -> dict[int, Answer]:
-        """Ask about the edits that are allowed as a whole. A token that no model knows is no edit: it only ranks."""
-        if self.admits is None:
-            return self._ask(asked)
-        rows = {i: [tuple(sorted(row.items())) for row in rows_of(ask)] for i, ask in asked.items()}
+    def _stand(self, asked: Mapping[int, Stand]) -> dict[int, list[bool]]:
+        """Which edits are allowed as a whole. A token that no model knows is no edit: it only ranks."""
+        if self.admits is None or not asked:
+            return {i: [True] * len(stand.rows) for i, stand in asked.items()}
+        rows = {i: [tuple(sorted(row.items())) for row in stand.rows] for i, stand in asked.items()}
         judged = [
             (i, row)
             for i, own in rows.items()
@@ -538,9 +601,17 @@ class Lockstep:
         inputs = [self.examples[i].edit(dict(row)) for i, row in judged]
         for (i, row), ok in zip(judged, self.admits([i for i, _ in judged], inputs) if judged else [], strict=True):
             self._admitted[i][row] = ok
-        kept = {i: [n for n, row in enumerate(own) if self._admitted[i].get(row, True)] for i, own in rows.items()}
-        answers = self._ask({i: some_of(ask, kept[i]) for i, ask in asked.items()})
-        for i, answer in answers.items():
+        return {i: [self._admitted[i].get(row, True) for row in own] for i, own in rows.items()}
+
+    def _ask_admitted(self, asked: dict[int, Ask | Try]) -> dict[int, Answer]:
+        """Ask about the edits that are allowed as a whole, or about all where the search judges for itself."""
+        first = {i: a for i, a in asked.items() if self.admits and (a.judged or self.limit is not None)}
+        rows = {i: rows_of(ask) for i, ask in first.items()}
+        verdicts = self._stand({i: Stand(own) for i, own in rows.items()})
+        kept = {i: [n for n, ok in enumerate(own) if ok] for i, own in verdicts.items()}
+        answers = self._ask({i: some_of(ask, kept[i]) if i in kept else ask for i, ask in asked.items()})
+        for i in kept:
+            answer = answers[i]
             if len(kept[i]) == len(rows[i]):
                 continue
             places = kept[i][: len(answer.scores)]
@@ -554,8 +625,8 @@ class Lockstep:
     def _ask(self, asked: Mapping[int, Ask | Try]) -> dict[int, Answer]:
         keys: dict[int, list[Hashable]] = {}
         whole: list[tuple[int, Hashable]] = []
-        near: dict[int, list[tuple[Hashable, Any]]] = {}  # rows to be worked out from `Try.at`
-        moves = isinstance(self.model, Moved) and self.model.moves_rows
+        near: dict[tuple[int, Hashable], list[tuple[Hashable, Any]]] = {}  # (example, row) -> rows worked out from it
+        moves = self._moves and self.model.moves_rows  # type: ignore[attr-defined]
         for i, ask in asked.items():
             reader, known = self.readers[i], self._known[i]
             if isinstance(ask, Try):
@@ -566,10 +637,10 @@ class Lockstep:
             self.cost["queries"][i] += len(read)
             new = {key: change for key, change in read if key not in known}
             whole += [(i, key) for key, change in new.items() if change is None or not moves]
-            if moves and (some := [(key, change) for key, change in new.items() if change is not None]):
-                near[i] = some
-        if near:
-            whole += self._work_out(near, asked)
+            for key, change in new.items() if moves else ():
+                if change is not None:
+                    near.setdefault((i, change[0]), []).append((key, change[1]))
+        whole += self._work_out(near)
         self._score(whole)
         for i, _ in whole:
             self.cost["forward"][i] += 1
@@ -589,22 +660,22 @@ class Lockstep:
             start += count
             inputs = [self.readers[i].row(key) for i, key in part]
             with torch.inference_mode():
-                logits = self.model.read(inputs) if isinstance(self.model, Reads) else self.model(inputs).logits
+                logits = self.model.read(inputs) if self._reads else self.model(inputs).logits  # type: ignore[attr-defined]
             self._remember(part, logits)
 
     def _work_out(
-        self, near: Mapping[int, Sequence[tuple[Hashable, Any]]], asked: Mapping[int, Ask | Try]
+        self, near: Mapping[tuple[int, Hashable], Sequence[tuple[Hashable, Any]]]
     ) -> list[tuple[int, Hashable]]:
-        """Answer rows by what changes between them and the edit they start from. Those so near to the goal's boundary
-        that rounding decides are handed back: they are asked whole."""
+        """Answer rows by what changes between them and another. Those so near to the goal's boundary that rounding
+        decides are handed back: they are asked whole."""
         unsure: list[tuple[int, Hashable]] = []
-        order = sorted(near, key=lambda i: -self.readers[i].size(()))
+        order = sorted(near, key=lambda base: -self.readers[base[0]].size(base[1]))
         while order:
-            count = max(1, min(self.rows, 2 * self.cells // max(1, self.readers[order[0]].size(()))))
+            count = max(1, min(self.rows, 2 * self.cells // max(1, self.readers[order[0][0]].size(order[0][1]))))
             part, order = order[:count], order[count:]
-            bases = [self.readers[i].row(self.readers[i].key(asked[i].at)) for i in part]  # type: ignore[union-attr]
-            rows = [(i, key) for i in part for key, _ in near[i]]
-            changes = [(base, change) for base, i in enumerate(part) for _, change in near[i]]
+            bases = [self.readers[i].row(key) for i, key in part]
+            rows = [(base[0], key) for base in part for key, _ in near[base]]
+            changes = [(place, change) for place, base in enumerate(part) for _, change in near[base]]
             with torch.inference_mode():
                 logits = self.model.moved(bases, changes)  # type: ignore[attr-defined]
             self._remember(rows, logits)

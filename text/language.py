@@ -21,6 +21,7 @@ from carom.text.candidates import Merged, match_case
 from carom.text.words import Word
 
 ROWS = 16  # texts at once: always as many, so that what is answered does not depend on what else is asked
+TOGETHER = 16  # texts of like length whose vectors are made at once
 PLACES = ("replace", "insert", "merge")
 
 
@@ -155,22 +156,27 @@ def _remembered(text: str) -> list[Tensor | None]:
 def sentence_vectors(texts: Sequence[str]) -> Tensor:
     """float32[N, 384]: MiniLM's vectors of whole texts, of length 1 (Wang et al. 2020; Reimers and Gurevych 2019)."""
     cells = {text: _remembered(text) for text in dict.fromkeys(texts)}
-    new = sorted((text for text, cell in cells.items() if cell[0] is None), key=len)
-    for start in range(0, len(new), 64):
-        part = new[start : start + 64]
-        for text, vector in zip(part, _sentence_vectors(part), strict=True):
+    new = [text for text, cell in cells.items() if cell[0] is None]
+    if new:
+        for text, vector in zip(new, _sentence_vectors(new), strict=True):
             cells[text][0] = vector.clone()
     known = [vector for text in texts if (vector := cells[text][0]) is not None]
     return torch.stack(known) if known else torch.zeros(0, 384)
 
 
 def _sentence_vectors(texts: Sequence[str]) -> Tensor:
+    """Texts of like length go through the model together: what is padded is computed too."""
     model, encoder = _minilm()
     ids, spans = encoder.encode([text.encode("utf-8", "replace").decode("utf-8") for text in texts])
-    mask = torch.arange(ids.shape[1]) < torch.tensor([len(own) for own in spans])[:, None]
-    with torch.inference_mode():
-        states = model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
-    return F.normalize((states * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True), dim=1)
+    lengths = torch.tensor([len(own) for own in spans])
+    vectors = torch.zeros(len(texts), model.config.hidden_size)
+    for part in lengths.argsort(stable=True).split(TOGETHER):
+        width = int(lengths[part].max())
+        mask = torch.arange(width) < lengths[part, None]
+        with torch.inference_mode():
+            states = model(input_ids=ids[part, :width], attention_mask=mask.long()).last_hidden_state
+        vectors[part] = F.normalize((states * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True), dim=1)
+    return vectors
 
 
 @cache

@@ -13,6 +13,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import accumulate, islice, pairwise
 from typing import Any, Protocol, cast
 
 import torch
@@ -173,6 +174,8 @@ class TokenModel(TextModel):
 
     def moved(self, bases: Sequence[tuple[int, ...]], changes: Sequence[tuple[int, Splice]]) -> Tensor:
         """Logits float[R, C] of rows that are bases[i] but for one splice: (i, splice)."""
+        if hasattr(self.module, "pays") and not self.module.pays(len(changes)):  # type: ignore[operator]
+            return self._read_all([(*bases[i][:start], *new, *bases[i][stop:]) for i, (start, stop, new) in changes])
         width = max(map(len, bases))
         ids = torch.tensor([[*base, *[self.encoder.pad_id] * (width - len(base))] for base in bases])
         most = max(1, *(len(new) for _, (_, _, new) in changes))
@@ -180,6 +183,15 @@ class TokenModel(TextModel):
         rows, start, stop, count, *new = torch.tensor(table).T
         every = Changes(rows, start, stop, torch.stack(new, 1), count)
         return torch.cat([self.module.moved(ids, part) for part in every.split(MOVED)])  # type: ignore[operator]
+
+    def _read_all(self, codes: Sequence[tuple[int, ...]]) -> Tensor:
+        """Logits of any number of rows, of like length together."""
+        order, parts = sorted(range(len(codes)), key=lambda i: -len(codes[i])), []
+        for at in range(0, len(order), 2 * ROWS):
+            some = [codes[i] for i in order[at : at + 2 * ROWS]]
+            step = max(1, CELLS // len(some[0]))
+            parts += [self.read(some[a : a + step]) for a in range(0, len(some), step)]
+        return torch.cat(parts)[torch.tensor(order).argsort()]
 
     def word_gradient(
         self,
@@ -271,10 +283,17 @@ class TokenModel(TextModel):
                 for (sentence, _), mixture in zip(edits, mixtures, strict=True)
             ]
         gradients = self.word_gradient(texts, goal, spans, shifts)
-        return [
-            self._gains(sentence, [text[a:b] for a, b in own], gradient)
-            for (sentence, _), text, own, gradient in zip(edits, texts, spans, gradients, strict=True)
-        ]
+        words = [[text[a:b] for a, b in own] for text, own in zip(texts, spans, strict=True)]
+        found: list[Gains] = []
+        sizes = [sum(sentence.sizes) for sentence, _ in edits]
+        while len(found) < len(edits):
+            start, stop, options = len(found), len(found), 0
+            while stop < len(edits) and (stop == start or options + sizes[stop] <= CELLS):
+                options += sizes[stop]
+                stop += 1
+            sentences = [sentence for sentence, _ in edits[start:stop]]
+            found += self._gains(sentences, words[start:stop], gradients[start:stop])
+        return found
 
     def _shift(self, sentence: Sentence, mixture: Gains) -> Tensor:
         """float[sites, d]: how far a mixture of options moves each word's embeddings."""
@@ -286,16 +305,22 @@ class TokenModel(TextModel):
         owner = torch.arange(len(now)).repeat_interleave(torch.tensor(sentence.sizes))
         return torch.zeros_like(now).index_add_(0, owner, shares[:, None] * (then - now[owner]))
 
-    def _gains(self, sentence: Sentence, words: Sequence[str], gradient: Tensor) -> Gains:
-        sizes = torch.tensor(sentence.sizes, dtype=torch.long)
-        if not int(sizes.sum()):
-            return [[] for _ in sentence.sizes]
-        vectors = self.embed_words([*words, *(option for options in sentence.options for option in options)])
-        now, then = vectors[: len(words)], vectors[len(words) :]
-        gradient = gradient.double()
-        stays = (now * gradient).sum(1)
-        moves = (then * gradient.repeat_interleave(sizes, 0)).sum(1)
-        return [part.tolist() for part in (moves - stays.repeat_interleave(sizes)).split(sentence.sizes)]
+    def _gains(
+        self, sentences: Sequence[Sentence], words: Sequence[Sequence[str]], gradients: Sequence[Tensor]
+    ) -> list[Gains]:
+        now = [word for own in words for word in own]
+        then = [option for sentence in sentences for options in sentence.options for option in options]
+        sizes = [size for sentence in sentences for size in sentence.sizes]
+        gains: list[float] = []
+        if then:
+            vectors, gradient = self.embed_words([*now, *then]), torch.cat(list(gradients)).double()
+            repeats = torch.tensor(sizes)
+            stays = (vectors[: len(now)] * gradient).sum(1)
+            moves = (vectors[len(now) :] * gradient.repeat_interleave(repeats, 0)).sum(1)
+            gains = (moves - stays.repeat_interleave(repeats)).tolist()
+        ends = [0, *accumulate(sizes)]
+        parts = iter([gains[a:b] for a, b in pairwise(ends)])
+        return [list(islice(parts, len(sentence.sizes))) for sentence in sentences]
 
 
 def _shared(read: Sequence[Span], words: Sequence[Span]) -> list[tuple[int, int]]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from carom.common.substitution import Chosen, Move
+from carom.common.substitution import BLANK, Chosen, Move
 from carom.text.candidates import Merged
-from carom.text.space import Sentence
+from carom.text.space import UNKNOWN, Sentence
 
 Ids = tuple[int, ...]
 Key = tuple[tuple[int, Ids], ...] | Ids
@@ -94,13 +94,24 @@ class Slots:
 
     def learn(self, moves: Sequence[Move]) -> None:
         """Read these options at once: encoders are slow to be asked for one piece at a time."""
-        new = {}
+        texts: dict[Move, str | None] = {}
         for site, option in moves:
             if self.alone[site] and option not in self._options[site]:
-                new[site, option] = self._edited(self.where[site], ((site, option),))
-        self._learn([text for text in new.values() if text is not None])
-        for (site, option), text in new.items():
+                new = UNKNOWN if option == BLANK else self.sentence.options[site][option] if option >= 0 else ""
+                if new and not isinstance(new, Merged):  # it stands exactly where the word stood
+                    before, after = self._around(site)
+                    texts[site, option] = before + new + after
+                else:
+                    texts[site, option] = self._edited(self.where[site], ((site, option),))
+        self._learn([text for text in texts.values() if text is not None])
+        for (site, option), text in texts.items():
             self._options[site][option] = None if text is None else self.known[text]
+
+    def _around(self, site: int) -> tuple[str, str]:
+        """What stands before and behind a site's word in its piece."""
+        word, piece = self.sentence.word(site), self.where[site]
+        text, shift = self.pieces[piece], self.starts[piece]
+        return text[: word.start - shift], text[word.stop - shift :]
 
     def key(self, chosen: Chosen) -> Key:
         """What is read of an edit."""
@@ -116,34 +127,56 @@ class Slots:
                 key.append((piece, ids))
         return self._cut(tuple(key))
 
-    def moves(self, at: Chosen, moves: Sequence[Move]) -> list[tuple[Key, Splice | None]]:
-        """What is read of the edit `at` with one more change each, and how it differs from what is read of `at`; None
-        where that is not one splice."""
+    def moves(self, at: Chosen, moves: Sequence[Move]) -> list[tuple[Key, tuple[Key, Splice] | None]]:
+        """What is read of the edit `at` with one more change each, and the row that it is one splice away from; None
+        where there is no such row. That row is `at` itself or, where texts are cut off, as much of it as is left."""
         base = self.key(at)
         self.learn(moves)
         if base and isinstance(base[0], int):
             return [(self.key({**at, site: option}), None) for site, option in moves]
         held: dict[int, Ids] = dict(base)  # type: ignore[arg-type]
-        grown = {piece: len(ids) - len(self.ids[piece]) for piece, ids in held.items()}
-        steady = not any(grown.values())
+        grown = {piece: more for piece, ids in held.items() if (more := len(ids) - len(self.ids[piece]))}
         total = self.offsets[-1] + sum(grown.values())
-        found: list[tuple[Key, Splice | None]] = []
+        rows: dict[int, Key] = {0: base}  # by how much longer the edited row gets, where that cuts it elsewhere
+        found: list[tuple[Key, tuple[Key, Splice] | None]] = []
         for site, option in moves:
             piece = self.where[site]
-            ids = self._options[site][option] if self.alone[site] else None
+            if self.alone[site]:
+                ids = self._options[site][option]
+            else:
+                beside = {s: o for s, o in at.items() if self.where[s] == piece}
+                ids = self._read(piece, tuple(sorted({**beside, site: option}.items())))
             if ids is None:
                 found.append((self.key({**at, site: option}), None))
                 continue
-            now = held.get(piece, self.ids[piece])
-            same = len(ids) == len(now)
-            start = self.offsets[piece] + sum(more for other, more in grown.items() if other < piece)
-            if ids == now or (steady and same and start >= self.room):
+            now, start = held.get(piece, self.ids[piece]), self.offsets[piece]
+            if grown:
+                start += sum(more for other, more in grown.items() if other < piece)
+            more = len(ids) - len(now)
+            if ids == now or start >= self.room:
                 found.append((base, None))
                 continue
-            key = self._cut(_put(base, piece, ids, self.ids[piece]), steady and same)  # type: ignore[arg-type]
-            fits = max(total, total + len(ids) - len(now)) <= self.room or (same and start + len(ids) <= self.room)
-            found.append((key, _splice(start, now, ids) if fits and total + len(ids) > len(now) + self.frame else None))
+            key = _put(base, piece, ids, self.ids[piece])  # type: ignore[arg-type]
+            if total + more > self.room:
+                key = self._cut(key)  # type: ignore[arg-type]
+            if start + len(ids) > self.room or total + len(ids) <= len(now) + self.frame:
+                found.append((key, None))
+                continue
+            if total <= self.room and total + more <= self.room:
+                row = base
+            else:
+                if more not in rows:
+                    rows[more] = self._up_to(self.room - more, held)
+                row = rows[more]
+            single = len(now) == len(ids) == 1
+            found.append((key, (row, (start, start + 1, ids) if single else _splice(start, now, ids))))
         return found
+
+    def _up_to(self, stop: int, held: Mapping[int, Ids]) -> Ids:
+        """The ids of an edit up to there, wherever texts are cut off, in the frame."""
+        before, after = self.encoder.frame
+        ids = [number for piece, own in enumerate(self.ids) for number in held.get(piece, own)]
+        return (*before, *ids[: stop - len(before)], *after)
 
     def _read(self, piece: int, moves: tuple[Move, ...]) -> Ids | None:
         """The ids of an edited piece; None if only the whole text can tell."""
@@ -181,19 +214,18 @@ class Slots:
         self._learn(pieces := self.encoder.piece.findall(text))
         return self._framed([number for piece in pieces for number in self.known[piece]])
 
-    def _cut(self, key: Key, steady: bool | None = None) -> Key:
-        """Without pieces that lie behind what is read, where no piece became longer or shorter."""
-        if self.offsets[-1] <= self.room or not key:
-            return key
-        if steady is None:
-            steady = all(len(ids) == len(self.ids[piece]) for piece, ids in key)  # type: ignore[misc]
-        return tuple(c for c in key if self.offsets[c[0]] < self.room) if steady else key  # type: ignore[index,return-value]
+    def _cut(self, key: tuple[tuple[int, Ids], ...]) -> Key:
+        """Without pieces that lie behind what is read."""
+        grown = 0
+        for place, (piece, ids) in enumerate(key):
+            if self.offsets[piece] + grown >= self.room:
+                return key[:place]
+            grown += len(ids) - len(self.ids[piece])
+        return key
 
 
 def _splice(start: int, now: Ids, new: Ids) -> Splice:
     """The shortest change that leads from ids to others."""
-    if len(now) == len(new) == 1:
-        return start, start + 1, new
     most = min(len(now), len(new))
     head = next((n for n in range(most) if now[n] != new[n]), most)
     tail = next((n for n in range(most - head) if now[-1 - n] != new[-1 - n]), most - head)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,7 +14,7 @@ from carom.text import zoo
 from carom.text.candidates import CharacterEdits
 from carom.text.encoders import WordEncoder
 from carom.text.models import TokenModel
-from carom.text.networks import WordCnn
+from carom.text.networks import BiLstm, WordCnn
 from carom.text.slots import Slots
 from carom.text.space import WordBudget
 
@@ -40,11 +42,12 @@ def agree(encoder, text, picks):
     assert slots.row(()) == read[1]
     for site, option in list(chosen.items())[:3]:
         rest = {s: o for s, o in chosen.items() if s != site}
-        ((key, single),) = slots.moves(rest, [(site, option)])
+        ((key, change),) = slots.moves(rest, [(site, option)])
         assert slots.row(key) == read[0]
-        if single is not None:
-            row = list(slots.row(slots.key(rest)))
-            row[single[0] : single[1]] = single[2]
+        if change is not None:
+            base, (start, stop, new) = change
+            row = list(slots.row(base))
+            row[start:stop] = new
             assert tuple(row) == read[0]
 
 
@@ -82,11 +85,14 @@ def test_pieces_read_as_the_whole_text_here_too(encoder, text, picks):
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 7])
-def test_rows_worked_out_from_others_are_those_of_the_whole_network(length):
+@pytest.mark.parametrize("network", [partial(WordCnn, filters=5), partial(BiLstm, hidden=5)], ids=["cnn", "bilstm"])
+def test_rows_worked_out_from_others_are_those_of_the_whole_network(network, length, monkeypatch):
+    monkeypatch.setattr(BiLstm, "pays", lambda network, rows: True)
     torch.manual_seed(0)
-    network = WordCnn(20, dim=8, filters=5).double().eval()
     bases = [torch.randint(1, 20, (n,)).tolist() for n in (length, (length + 1) // 2, length)]
-    model = TokenModel(network, WordEncoder([]), name="cnn", family="cnn", classes=("a", "b"))
+    model = TokenModel(
+        network(20, dim=8).double().eval(), WordEncoder([]), name="net", family="other", classes=("a", "b")
+    )
     cases = [
         (row, (start, stop, new))
         for row, base in enumerate(bases)
@@ -96,4 +102,18 @@ def test_rows_worked_out_from_others_are_those_of_the_whole_network(length):
         if len(base) - stop + start + len(new)
     ]
     whole = [tuple(bases[row][:start]) + new + tuple(bases[row][stop:]) for row, (start, stop, new) in cases]
-    assert torch.allclose(model.moved([tuple(b) for b in bases], cases), model.read(whole), atol=1e-12)
+    answers = model.read(whole)
+    assert torch.allclose(model.moved([tuple(b) for b in bases], cases), answers, atol=1e-12)
+    monkeypatch.setattr(BiLstm, "pays", lambda network, rows: False)
+    assert torch.allclose(model.moved([tuple(b) for b in bases], cases), answers, atol=1e-12)
+
+
+def test_edits_behind_what_is_read_of_a_long_text_read_as_the_text_itself():
+    sentence = WordBudget(1.0, CharacterEdits(), keep_stop_words=False).editable("good film " * 8)
+    slots = Slots(sentence, ENCODERS[0], {})  # reads twelve words
+    for at in ({}, {0: BLANK}, {0: DROPPED}):
+        moves = slots.moves(at, [(site, 0) for site in range(1, 16)])
+        same = [key == slots.key(at) for key, _ in moves]
+        seen = 12 if at == {} else 10 if at[0] == BLANK else 13  # an unknown token reads as three
+        assert same == [site >= seen for site in range(1, 16)]
+        assert all(change is not None for (_, change), known in zip(moves, same, strict=True) if not known)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field, replace
+
 import pytest
 import torch
 from torch import nn
 
 from carom.common.errors import CaromError
 from carom.common.problem import Status
-from carom.common.substitution import BestEdits, GreedySites, Substitution, odds, ranked
+from carom.common.substitution import BestEdits, GreedySites, Leap, Substitution, odds, ranked
 from carom.common.units import Chosen
 from carom.text.attacks import ATTACKS
 from carom.text.space import WordBudget
@@ -119,6 +121,46 @@ def test_no_budget_changes_nothing(toy):
     world = toy(WEIGHTS, ENTRIES, share=0.0)
     result = world.run(greedy("unk"), "good fine film")
     assert (result.inputs, result.status.tolist()) == (["good fine film"], [Status.INFEASIBLE])
+
+
+@dataclass(frozen=True)
+class Spells:
+    """Texts of an even number of letters are refused, and all that are judged are written down."""
+
+    judged: list[str] = field(default_factory=list, compare=False)
+
+    def holds(self, pairs, slack=0.0):
+        self.judged.extend(edited for edited, _ in pairs)
+        return [len(edited) % 2 == 1 for edited, _ in pairs]
+
+
+@pytest.mark.parametrize("name", ["greedy-unk", "greedy-gradient", "pwws", "beam", "hotflip", "fast", "leave-out"])
+def test_judging_only_what_would_be_taken_ends_with_the_same_texts(networks, sentences, attack, name):
+    model, found = networks["bilstm"], []
+    labels = model(sentences).logits.argmax(1).tolist()
+    for queries in (None, 10**6):  # with a budget, what may not stand is not asked about
+        spells = Spells()
+        build, threat = made(name, 0.5, until=0.2)
+        threat = replace(threat, constraints=(*threat.constraints, spells))
+        result = attack(model, threat, build, sentences, labels, queries=queries)
+        changed = [text for text, clean in zip(result.inputs, sentences, strict=True) if text != clean]
+        assert changed
+        assert all(len(text) % 2 for text in changed)
+        found.append((result, len(spells.judged)))
+    (last, few), (first, many) = found
+    assert last.inputs == first.inputs
+    assert torch.equal(last.success, first.success)
+    assert few < many or name == "fast"  # a leap asks about one text at a time
+    assert int(last.cost.queries.sum()) >= int(first.cost.queries.sum())
+
+
+def test_a_leap_begins_where_the_gains_say(toy):
+    words = [f"w{i}" for i in range(11)]
+    world = toy({**dict.fromkeys(words, 1.0), "flop": -1.0}, tuple(f"{word}|flop" for word in words))
+    result = world.run(Substitution(Leap()), " ".join(words))
+    # A linear model keeps what its gradient promises: six of eleven, asked at once, then that five are not enough.
+    assert result.inputs == [" ".join(["flop"] * 6 + words[6:])]
+    assert result.cost.queries.tolist() == [1 + 1 + 2]
 
 
 @pytest.mark.parametrize("name", RUN)
