@@ -22,6 +22,7 @@ from carom.text.forms import Inflections, LeaveOut, Rewrites
 from carom.text.invariances import Invariances
 from carom.text.language import MaskedLm, named
 from carom.text.space import WordBudget
+from carom.text.triggers import trigger
 from carom.text.vectors import MINILM, Neighbours
 
 
@@ -332,6 +333,17 @@ RECIPES: list[AttackInfo] = [
         "steps * samples backward, words + 10 queries",
         needs=Access.GRADIENT,
         random=True,
+    ),
+    _info(
+        "trigger",
+        "the same few words before every text of a class, learned on others",
+        "Wallace et al. 2019, Universal adversarial triggers for attacking and analyzing NLP (whole words; no lexicon "
+        "of sentiment unless one is given)",
+        trigger,
+        "steps * texts backward, steps * words * width * top * texts forward at most, learned once but charged to each "
+        "example; 1 forward",
+        needs=Access.GRADIENT | Access.EXAMPLES,
+        shared=True,
     ),
     _info(
         "bad-characters",
