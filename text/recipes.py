@@ -21,6 +21,7 @@ from carom.text.constraints import KeepNames, KeepNegations, Likely, NotAntonyms
 from carom.text.forms import Inflections, LeaveOut, Rewrites
 from carom.text.invariances import Invariances
 from carom.text.language import MaskedLm, named
+from carom.text.leaps import Leaps, Metered
 from carom.text.space import WordBudget
 from carom.text.triggers import trigger
 from carom.text.vectors import MINILM, Neighbours
@@ -155,6 +156,12 @@ def morpheus(until: float | None = None) -> WordAttack:
 def hqa(samples: int = 40) -> WordAttack:
     """Labels only: random words everywhere, then as many taken back as possible."""
     return attack(LabelsOnly(samples))
+
+
+def leap(queries: int = 200, samples: int = 40, draws: int = 8, vectors: str = MINILM) -> WordAttack:
+    """Labels only: as `hqa`, and on from there along directions that are estimated in the space of word vectors.
+    Departure: the threat's options with MiniLM's vectors (or a file's), for counter-fitted neighbours."""
+    return attack(Metered(Leaps(samples, draws, source=vectors), queries))
 
 
 def gbda(steps: int = 30, samples: int = 1, fluency: float = 0.1, until: float | None = None) -> WordAttack:
@@ -322,6 +329,15 @@ RECIPES: list[AttackInfo] = [
         "(its initialisation and substituting back)",
         hqa,
         "samples + words changed queries",
+        needs=Access.LABEL,
+        random=True,
+    ),
+    _info(
+        "leap",
+        "labels only: directions estimated in the space of word vectors, towards fewer and nearer words",
+        "Ye et al. 2022, LeapAttack: hard-label adversarial attack on text via gradient-based optimization",
+        leap,
+        "at most `queries`",
         needs=Access.LABEL,
         random=True,
     ),
