@@ -63,30 +63,31 @@ class Metered:
 
 @dataclass(frozen=True)
 class Leaps:
-    """Hard-label search by estimated directions, after Ye, Miao, Xiong and Ma 2022, LeapAttack.
+    """Hard-label search by estimated directions, after Ye et al. 2022, LeapAttack.
 
     It begins as `LabelsOnly` does: a random edit that is adversarial, from which one change after another is taken back.
     Then, turn by turn: `draws` neighbours of the edit, in which changed words stand for other options, the nearer the
-    likelier, are asked about; of all rows asked so far, the mean of their offset in the space of word vectors, with the
-    sign of the answer, is the direction that leads deeper into the wrong class (their eq. 5, as in HopSkipJump). The
-    edit leaps along it, each word to the option that lies farthest that way, and there one change more is taken back,
-    those first that the direction says the least needs; where none can be, words are exchanged for ones nearer to the
-    original. An edit counts as better with fewer changes, or with as many and nearer words. It ends when nothing is
-    left that was not asked, after `patience` turns without gain, or with the queries.
+    likelier, are asked about (their Monte Carlo estimate); the rows asked so far and their answers give the direction,
+    in the space of word vectors, that leads into the wrong class. Along it the edit leaps to fewer changes, the deepest
+    first; where none of them holds, words are exchanged for ones nearer to the original. An edit is better with fewer
+    changes, or with as many and nearer words. After `patience` turns without gain it starts anew, `starts` times at
+    most, and ends when nothing is left that was not asked, or with the queries.
 
-    Departures: options are the threat's, with the vectors that are given (MiniLM's pieces; a word without one has the
-    mean of all); nearness is the cosine of words, not of sentences, so that it costs no encoder; the estimate keeps
-    what earlier turns have asked.
+    Departures: the direction is fitted by least squares to all rows, where the paper averages the offsets of the last
+    ones by the sign of their answers (worse at the same queries, as tried here); options are the threat's, with the vectors
+    that are given (MiniLM's pieces; a word that is none has a vector of zeros), where the paper takes counter-fitted
+    neighbours; nearness is the cosine of words, not of sentences, and costs no encoder.
     """
 
     samples: int = 40
     draws: int = 8
-    patience: int = 3
+    patience: int = 2
+    starts: int = 8
     source: str = MINILM
 
     def __post_init__(self) -> None:
-        if min(self.samples, self.draws, self.patience) < 1:
-            raise CaromError("a search by leaps needs samples, draws and patience of 1 or more.")
+        if min(self.samples, self.draws, self.patience, self.starts) < 1:
+            raise CaromError("a search by leaps needs samples, draws, patience and starts of 1 or more.")
 
     def search(self, example: Editable, rng: Rng) -> Search:
         assert isinstance(example, Sentence), "leaps are made between words"
@@ -94,18 +95,32 @@ class Leaps:
         found = yield from _noted(LabelsOnly(self.samples).search(example, rng), log)
         if not found.reached or found.status != Status.DONE or not found.chosen:
             return found
-        hunt = _Hunt(example, _Field(example, self.source), log, dict(found.chosen))
-        draws, idle = Draws(rng.fold("leaps")), 0
-        while idle < self.patience and not hunt.over:
-            before, asked = hunt.worth(hunt.now), len(log)
-            yield from hunt.ask([hunt.field.near(example, hunt.now, draws) for _ in range(self.draws)])
-            way = hunt.way()
-            if not (yield from hunt.ask(hunt.fewer(way, self.draws))):
-                yield from hunt.ask(hunt.nearer(way, self.draws))
-            idle = idle + 1 if hunt.worth(hunt.now) >= before else 0
-            if len(log) == asked:
+        field, best = _Field(example, self.source), dict(found.chosen)
+        for start in range(self.starts):
+            asked = len(log)
+            if start:
+                found = yield from _noted(LabelsOnly(self.samples).search(example, rng.fold("start", start)), log)
+                if not found.reached or not found.chosen:
+                    break
+            hunt = _Hunt(example, field, log, dict(found.chosen))
+            yield from self._leap(hunt, Draws(rng.fold("leaps", start)))
+            best = min(best, hunt.now, key=hunt.worth)
+            if hunt.over or len(log) == asked:
                 break
-        return Found(hunt.now, True)
+        return Found(best, True)
+
+    def _leap(self, hunt: _Hunt, draws: Draws) -> Generator[Ask, Answer, None]:
+        """From one edit to better ones, as long as that goes."""
+        idle = 0
+        while idle < self.patience and not hunt.over:
+            before, asked = hunt.worth(hunt.now), len(hunt.log)
+            yield from hunt.ask([hunt.field.near(hunt.example, hunt.now, draws) for _ in range(self.draws)])
+            slopes = hunt.slopes()
+            if not (yield from hunt.ask(hunt.fewer(slopes, self.draws))):
+                yield from hunt.ask(hunt.nearer(slopes, self.draws))
+            idle = idle + 1 if hunt.worth(hunt.now) >= before else 0
+            if len(hunt.log) == asked:
+                break
 
 
 def _noted(running: Search, log: dict[Row, bool]) -> Search:
@@ -141,6 +156,8 @@ class _Field:
             np.stack([of(option) - here for option in options]) if options else np.zeros((0, len(unknown)), np.float32)
             for here, options in zip(own, sentence.options, strict=True)
         ]
+        # Products of options at one site, the word itself first.
+        self.products = [np.pad(offsets @ offsets.T, ((1, 0), (1, 0))) for offsets in self.offsets]
         # Of words without a vector, 0: as far as can be.
         self.cosines = [
             known.cosines(sentence.word(site).text, options) for site, options in enumerate(sentence.options)
@@ -163,6 +180,8 @@ class _Field:
 
 class _Hunt:
     """The best edit so far, and what was asked on the way."""
+
+    MEMORY = 200  # rows that a direction is estimated from
 
     def __init__(self, example: Sentence, field: _Field, log: dict[Row, bool], now: dict[int, int]) -> None:
         self.example, self.field, self.log, self.now, self.over = example, field, log, now, False
@@ -187,53 +206,46 @@ class _Hunt:
                 self.now = new[row]
         return self.worth(self.now) < before
 
-    def way(self) -> dict[int, Array]:
-        """Of every site that was ever changed, the direction that leads deeper into the wrong class."""
-        sign = np.array([1.0 if reached else -1.0 for reached in self.log.values()])
-        sign -= sign.mean()
-        found: dict[int, Array] = {}
-        for row, weight in zip(self.log, sign, strict=True):
-            chosen = dict(row)
-            moved = {
-                site: self.field.offset(site, chosen) - self.field.offset(site, self.now)
-                for site in sorted({*chosen, *self.now})
-                if chosen.get(site) != self.now.get(site)
-            }
-            length = math.sqrt(math.fsum(float((part**2).sum()) for part in moved.values()))
-            for site, part in moved.items():
-                found[site] = found.get(site, 0) + np.float32(weight / (length or 1)) * part
-        return found
+    def slopes(self) -> list[Array]:
+        """[site][option]: how far each option leads into the wrong class, along the direction that tells best, by least
+        squares, the rows that reached the goal from those that did not."""
+        rows = list(self.log)[-self.MEMORY :]
+        sign = np.array([1.0 if self.log[row] else -1.0 for row in rows])
+        at = np.zeros((len(rows), len(self.example.sites)), np.int64)
+        for n, row in enumerate(rows):
+            for site, option in row:
+                at[n, site] = option + 1
+        gram = np.zeros((len(rows), len(rows)))
+        for site in np.flatnonzero(at.any(0)).tolist():
+            gram += self.field.products[site][at[:, site]][:, at[:, site]]
+        ridge = 0.1 * (np.trace(gram) / len(rows) or 1.0)
+        weights = np.linalg.solve(gram + 1.0 + ridge * np.eye(len(rows)), sign)  # 1: of a constant
+        return [table[1:][:, at[:, site]] @ weights for site, table in enumerate(self.field.products)]
 
-    def fewer(self, way: dict[int, Array], most: int) -> list[dict[int, int]]:
-        """Edits that have leaped, each without one of its words: those first without which they lie the deepest."""
-        gains = {site: self.field.offsets[site] @ way[site] for site in way if self.example.sizes[site]}
-        leaped = {site: int(gains[site].argmax()) if site in gains else option for site, option in self.now.items()}
-        depth = {site: float(gains[site][option]) if site in gains else 0.0 for site, option in leaped.items()}
-        order = sorted(leaped, key=lambda site: (depth[site], site))
-        rows = [{s: o for s, o in leaped.items() if s != gone} for gone in order]
-        # Two words for one that says more.
-        others = sorted((s for s in gains if s not in leaped), key=lambda s: (-float(gains[s].max()), s))
-        for site in others[:2]:
-            rows += [{**{s: o for s, o in leaped.items() if s not in order[:2]}, site: int(gains[site].argmax())}]
-        return [row for row in rows if row and self.worth(row)[0] < self.worth(self.now)[0]][:most]
+    def fewer(self, slopes: list[Array], most: int) -> list[dict[int, int]]:
+        """Edits that have leaped, with fewer changes: those that lie the deepest."""
+        best = {site: int(own.argmax()) for site, own in enumerate(slopes) if len(own)}
+        depth = {site: float(slopes[site][option]) for site, option in best.items()}
+        order = sorted(best, key=lambda site: (-depth[site], site))
+        count = self.worth(self.now)[0] - 1
+        rows = []
+        if count > 0:
+            for last in order[count - 1 :]:
+                rows.append({site: best[site] for site in (*order[: count - 1], last)})
+            kept = sorted(self.now, key=lambda site: (-float(slopes[site][self.now[site]]), site))
+            rows.insert(1, {site: self.now[site] for site in kept[:count]})
+        rows = [row for row in rows if row and self.worth(row)[0] <= count and _row(row) not in self.log]
+        return rows[:most]
 
-    def nearer(self, way: dict[int, Array], most: int) -> list[dict[int, int]]:
+    def nearer(self, slopes: list[Array], most: int) -> list[dict[int, int]]:
         """Edits with words nearer to the original: all that the direction does not speak against, then one by one."""
-        zero = np.zeros(1, np.float32)
         moves: list[tuple[float, int, int]] = []
-        every = dict(self.now)
+        every, widest = dict(self.now), max(float(np.abs(own).max()) for own in slopes if len(own)) or 1.0
         for site, now in sorted(self.now.items()):
-            cosines, slope = self.field.cosines[site], way.get(site, zero)
-            own = self.field.offsets[site]
-            gains = (own - own[now]) @ slope if len(slope) > 1 else np.zeros(len(own), np.float32)
-            nearest = [(cosines[o], o) for o in range(len(own)) if cosines[o] > cosines[now] and gains[o] >= 0]
-            if nearest:
-                every[site] = max(nearest)[1]
-            scale = float(np.abs(gains).max()) or 1.0
-            moves += [
-                (cosines[o] - cosines[now] + 0.5 * float(gains[o]) / scale, site, o)
-                for o in range(len(own))
-                if cosines[o] > cosines[now]
-            ]
+            cosines, own = self.field.cosines[site], slopes[site]
+            closer = [o for o in range(len(own)) if cosines[o] > cosines[now]]
+            if deep := [o for o in closer if own[o] >= own[now]]:
+                every[site] = max(deep, key=lambda o: (cosines[o], -o))
+            moves += [(cosines[o] - cosines[now] + 0.5 * float(own[o] - own[now]) / widest, site, o) for o in closer]
         singles = [{**self.now, site: option} for _, site, option in sorted(moves, key=lambda m: (-m[0], m[1], m[2]))]
         return [row for row in (every, *singles) if _row(row) not in self.log][:most]
