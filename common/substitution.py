@@ -119,6 +119,14 @@ class Guides(Protocol):
         """What every option would add to the objective. One forward and one backward row for each example."""
 
 
+@runtime_checkable
+class Attends(Protocol):
+    """A model that shows how much it attends to the parts of an input."""
+
+    def attention(self, examples: Sequence[Any]) -> list[list[float]]:
+        """What every site of each clean example receives. One forward row for each."""
+
+
 @dataclass(frozen=True)
 class Ask:
     """A search wants the scores of these edits."""
@@ -141,6 +149,11 @@ class Lean:
 
     at: Chosen
     mixture: Gains | None = None
+
+
+@dataclass(frozen=True)
+class Heed:
+    """A search wants to know how much the model attends to each site of the clean input."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +188,7 @@ class Found:
     score: float = -math.inf
 
 
-Request = Ask | Try | Lean
+Request = Ask | Try | Lean | Heed
 Search = Generator[Request, Any, Found]
 
 
@@ -255,7 +268,7 @@ def share(score: float) -> float:
     return 1 / (1 + math.exp(-score)) if score > 0 else math.exp(score) / (1 + math.exp(score))
 
 
-ORDERS = ("unk", "delete", "saliency", "gradient", "random")
+ORDERS = ("unk", "delete", "saliency", "gradient", "attention", "random")
 
 
 @dataclass(frozen=True)
@@ -264,7 +277,8 @@ class GreedySites:
 
     `order` ranks the sites: "unk" and "delete" by the score without the site (Li et al. 2016, Jin et al. 2020),
     "saliency" by that times the score of the site's best option (Ren et al. 2019), "gradient" by the first-order gain
-    of its best option (Ebrahimi et al. 2018), "random" not at all. `top` tries only that many options of each site,
+    of its best option (Ebrahimi et al. 2018), "attention" by what the last layer attends to (Hsieh et al. 2019),
+    "random" not at all. `top` tries only that many options of each site,
     those of the highest gain. The search stops at the goal or, with `until`, when no more than that probability is
     left to the label (to anything but the target); an attack that is to transfer goes on.
 
@@ -299,6 +313,13 @@ class GreedySites:
             order = [changeable[i] for i in steepest([max(gains[site]) for site in changeable])]
             if self.top is not None:
                 options = {site: sorted(steepest(gains[site], self.top)) for site in changeable}
+        elif self.order == "attention":
+            heeded = None if over else (yield Heed())
+            if heeded is None:
+                return Found({}, False)
+            if not all(map(math.isfinite, heeded)):
+                return Found({}, False, Status.BAD_GRADIENT)
+            order = steepest(heeded)
         else:
             order, over = yield from self._order(example, over, rng)
         chosen: dict[int, int] = {}
@@ -513,6 +534,7 @@ class Lockstep:
             asked, waiting = waiting, {}
             answers: dict[int, Any] = {}
             answers |= self._lean({i: a for i, a in asked.items() if isinstance(a, Lean)})
+            answers |= self._heed([i for i, a in asked.items() if isinstance(a, Heed)])
             answers |= self._ask_admitted({i: a for i, a in asked.items() if isinstance(a, Ask | Try)})
             for i, answer in answers.items():
                 send(i, answer)
@@ -642,6 +664,19 @@ class Lockstep:
                 answers[i] = Status.BAD_GRADIENT
             elif not any(flat):
                 answers[i] = Status.NO_GRADIENT
+        return answers
+
+    def _heed(self, asked: Sequence[int]) -> dict[int, list[float] | None]:
+        """Attention; None if the query budget is used up."""
+        answers: dict[int, list[float] | None] = dict.fromkeys(asked)
+        able = [i for i in asked if self._left(i) != 0]
+        if able:
+            if not isinstance(self.model, Attends):
+                raise CaromError(f"model {self.model.name} shows no attention: rank by gradient or by scores instead.")
+            answers |= zip(able, self.model.attention([self.examples[i] for i in able]), strict=True)
+            for i in able:
+                self.cost["forward"][i] += 1
+                self.cost["queries"][i] += 1
         return answers
 
 

@@ -31,6 +31,11 @@ def greedy_gradient(top: int | None = None, until: float | None = None) -> Subst
     return Substitution(GreedySites("gradient", top=top, until=until))
 
 
+def greedy_attention(until: float | None = None) -> Substitution:
+    """Words ranked by how much the model's last layer attends to them."""
+    return Substitution(GreedySites("attention", until=until))
+
+
 def greedy_random(until: float | None = None) -> Substitution:
     """Words in random order: what ranking them is worth."""
     return Substitution(GreedySites("random", until=until))
@@ -94,6 +99,14 @@ ATTACKS: dict[str, AttackInfo] = {
             greedy_gradient,
             "1 backward, options queries",
             needs=Access.GRADIENT,
+        ),
+        _info(
+            "greedy-attention",
+            "WordNet synonyms, words ranked by the attention of the last layer",
+            "Hsieh et al. 2019, On the robustness of self-attentive models (their attention-based selection of words)",
+            greedy_attention,
+            "1 forward, options queries",
+            needs=Access.SCORE | Access.FEATURES,
         ),
         _info(
             "greedy-random",

@@ -20,10 +20,10 @@ from carom.common.substitution import (
     Chosen,
     Editable,
     Found,
-    Lean,
     Request,
     Search,
     Strategy,
+    Try,
     rows_of,
     some_of,
     spent,
@@ -54,8 +54,8 @@ class Metered:
                 request: Request = running.send(answer)
             except StopIteration as stop:
                 return stop.value
-            if isinstance(request, Lean):
-                raise CaromError("a search by labels asks for no gradient.")
+            if not isinstance(request, Ask | Try):
+                raise CaromError("only a search that asks for answers alone can be metered.")
             answer = yield some_of(request, range(min(left, len(rows_of(request)))))
             left -= len(answer.scores)
             answer = replace(answer, over=answer.over or left < 1)
@@ -132,7 +132,7 @@ def _noted(running: Search, log: dict[Row, bool]) -> Search:
         except StopIteration as stop:
             return stop.value
         answer = yield request
-        if not isinstance(request, Lean):
+        if isinstance(request, Ask | Try):
             log.update(zip(map(_row, rows_of(request)), answer.reached, strict=False))
 
 

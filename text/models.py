@@ -45,6 +45,7 @@ from carom.common.substitution import Chosen, Gains
 from carom.common.trees import TreeEnsemble
 from carom.common.zoo import load_body
 from carom.text import zoo
+from carom.text.attention import attends, recorded
 from carom.text.encoders import TfidfEncoder, tokens
 from carom.text.networks import Changes, Linear, TokenNetwork
 from carom.text.pair_models import PairTokens, check_pairs, on_pairs, reads_pairs
@@ -117,6 +118,8 @@ class TokenModel(TextModel):
         self.access = Access.LABEL | Access.SCORE
         if embedding is not None:
             self.access |= Access.GRADIENT
+        if attends(module) is not None:
+            self.access |= Access.FEATURES
         takes = inspect.signature(module.forward).parameters
         self._takes = next((style for style in ("attention_mask", "mask") if style in takes), "ids")
         self._freeze = FrozenModule(module)
@@ -234,6 +237,31 @@ class TokenModel(TextModel):
             return torch.zeros_like(answers[0], device="cpu")
         (grad,) = torch.autograd.grad(loss, answers[0], materialize_grads=True)
         return grad.cpu()
+
+    def attention(self, examples: Sequence[Sentence]) -> list[list[float]]:
+        """For each sentence, how much the last layer attends to the words of its sites, mean over heads and summed over
+        each word's tokens: from the first token, where it is the one that the answer is read from ([CLS]); else from
+        all tokens, on average. One forward row for each text."""
+        part = attends(self.module)
+        codes, tokens_of = self._encode([sentence.text for sentence in examples])
+        first = getattr(getattr(self.encoder, "tokenizer", None), "cls_token_id", None)
+        found: dict[int, list[float]] = {}
+        order = sorted(range(len(codes)), key=lambda i: -len(codes[i]))
+        while order:
+            count = max(1, min(ROWS, CELLS // len(codes[order[0]])))
+            now, order = order[:count], order[count:]
+            with self.frozen(), torch.inference_mode(), recorded(part or self.module) as maps:
+                self.read([codes[i] for i in now])
+            if not maps:
+                raise CaromError(
+                    f"model {self.name} shows no attention: choose greedy-gradient, or greedy-unk, which only asks it."
+                )
+            for i, of_heads in zip(now, maps[-1], strict=True):
+                table, length = of_heads.mean(0).float().cpu(), len(codes[i])
+                pooled = table[0] if codes[i][0] == first else table[:length].mean(0)
+                spans = [examples[i].word(site).span for site in range(len(examples[i].sites))]
+                found[i] = _per_word(pooled[:length, None], tokens_of[i], spans)[:, 0].tolist()
+        return [found[i] for i in range(len(codes))]
 
     def embed_words(self, words: Sequence[str]) -> Tensor:
         """float[n, d] on the CPU: each word's own embedding, the mean over its tokens; zero if it has none."""
