@@ -503,10 +503,13 @@ class Lockstep:
         rows: int = 128,
         cells: int = 16384,
         admits: Callable[[Sequence[int], Sequence[Any]], list[bool]] | None = None,
+        confidence: float | None = None,
     ) -> None:
         """`queries` is the budget of each example. `admits(owners, inputs)` says which edits are allowed as a whole:
         others are not asked about, cost nothing, and score -inf. At most `rows` rows, and about `cells` tokens, go
-        through the model at once; a GPU takes sixteen times as many."""
+        through the model at once; a GPU takes sixteen times as many. With `confidence`, an input has
+        reached the goal if the model is that sure of its answer, besides."""
+        self.confidence = confidence
         self.model, self.examples, self.goal, self.limit = model, examples, goal, queries
         self.admits = admits
         self._admitted: list[dict[Hashable, bool]] = [{} for _ in examples]
@@ -514,7 +517,8 @@ class Lockstep:
         self.rows, self.cells = rows * wide, cells * wide
         self.cost = {name: [0] * len(examples) for name in ("forward", "backward", "queries")}
         self.readers: list[Reader] = [reader_of(model, example) for example in examples]
-        self._known: list[dict[Hashable, tuple[float, bool]]] = [{} for _ in examples]
+        # (score, whether a search may take it for the goal, whether it is)
+        self._known: list[dict[Hashable, tuple[float, bool, bool]]] = [{} for _ in examples]
         self._tie = 0.0
 
     def run(self, searches: Sequence[Search]) -> list[Found]:
@@ -542,6 +546,11 @@ class Lockstep:
 
     def costs(self) -> Cost:
         return Cost(*(torch.tensor(self.cost[name]) for name in ("forward", "backward", "queries")))
+
+    def fooled(self, i: int, chosen: Chosen) -> bool:
+        """Whether an edit that was asked about reached the goal, however sure the model was."""
+        known = self._known[i].get(self.readers[i].key(chosen))
+        return known is not None and known[2]
 
     def _left(self, i: int) -> int | None:
         return None if self.limit is None else self.limit - self.cost["queries"][i]
@@ -641,9 +650,10 @@ class Lockstep:
         goal = self.goal.take(torch.tensor([i for i, _ in rows]))
         self._tie = min(ULPS * torch.finfo(logits.dtype).eps, 1e-3)
         logits = logits.double().cpu()
-        scores, reached = odds(logits, goal).tolist(), goal.achieved(logits).tolist()
-        for (i, key), score, hit in zip(rows, scores, reached, strict=True):
-            self._known[i][key] = (score, hit)
+        scores, reached = odds(logits, goal).tolist(), goal.achieved(logits)
+        sure = reached if self.confidence is None else reached & (logits.softmax(1).amax(1) >= self.confidence)
+        for (i, key), score, hit, held in zip(rows, scores, sure.tolist(), reached.tolist(), strict=True):
+            self._known[i][key] = (score, hit, held)
 
     def _lean(self, asked: Mapping[int, Lean]) -> dict[int, Gains | Status | None]:
         """Gains; None if the query budget is used up; a status if the gradient is of no use."""
@@ -720,10 +730,16 @@ class Substitution:
     """Solve problems whose threat edits inputs, by one strategy.
 
     Examples on which the goal is reached before anything is changed are skipped, unchanged. Where it is not reached,
-    the best edit that was found is kept: an example that fails on its source may still transfer.
+    the best edit that was found is kept: an example that fails on its source may still transfer. With `confidence`, the
+    searches' goal is an answer that the model gives at least that probability; success is the answer by itself.
     """
 
     strategy: Strategy
+    confidence: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.confidence is not None and not 0 < self.confidence < 1:
+            raise CaromError(f"confidence={self.confidence} is no probability to go on to: give one between 0 and 1.")
 
     def __call__(self, problem: Problem, batch: Batch, rng: Rng) -> Result:
         threat: Any = problem.threat
@@ -737,13 +753,15 @@ class Substitution:
             def admits(owners: Sequence[int], edited: Sequence[Any]) -> list[bool]:
                 return threat.admits([(x, batch.inputs[i]) for i, x in zip(owners, edited, strict=True)])
 
-        lockstep = Lockstep(problem.model, examples, goal, problem.budget.queries, admits=admits)
+        lockstep = Lockstep(
+            problem.model, examples, goal, problem.budget.queries, admits=admits, confidence=self.confidence
+        )
         searches = [self.strategy.search(e, streams[torch.tensor([i])]) for i, e in enumerate(examples)]
         with problem.model.frozen():
             found = lockstep.run(searches)
         return Result(
             [example.edit(f.chosen) for example, f in zip(examples, found, strict=True)],
-            torch.tensor([f.reached for f in found], dtype=torch.bool),
+            torch.tensor([f.reached or lockstep.fooled(i, f.chosen) for i, f in enumerate(found)], dtype=torch.bool),
             lockstep.costs(),
             torch.tensor([int(f.status) for f in found], dtype=torch.long),
         )
