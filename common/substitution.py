@@ -121,6 +121,14 @@ class Guides(Protocol):
         """What every option would add to the objective. One forward and one backward row for each example."""
 
 
+@runtime_checkable
+class Attends(Protocol):
+    """A model that shows how much it attends to the parts of an input."""
+
+    def attention(self, examples: Sequence[Any]) -> list[list[float]]:
+        """What every site of each clean example receives. One forward row for each."""
+
+
 @dataclass(frozen=True)
 class Ask:
     """A search wants the scores of these edits, of those that may not stand -inf. With `judged=False` it asks by
@@ -157,6 +165,11 @@ class Lean:
 
 
 @dataclass(frozen=True)
+class Heed:
+    """A search wants to know how much the model attends to each site of the clean input."""
+
+
+@dataclass(frozen=True)
 class Answer:
     """Scores of the rows that were asked for: fewer than asked if the query budget ran out, which `over` says.
 
@@ -188,7 +201,7 @@ class Found:
     score: float = -math.inf
 
 
-Request = Ask | Try | Stand | Lean
+Request = Ask | Try | Stand | Lean | Heed
 Search = Generator[Request, Any, Found]
 
 
@@ -291,7 +304,7 @@ def share(score: float) -> float:
 
 
 GUESSES = 4  # by gains, before `Leap` doubles and halves
-ORDERS = ("unk", "delete", "saliency", "gradient", "random")
+ORDERS = ("unk", "delete", "saliency", "gradient", "attention", "random")
 
 
 @dataclass(frozen=True)
@@ -300,7 +313,8 @@ class GreedySites:
 
     `order` ranks the sites: "unk" and "delete" by the score without the site (Li et al. 2016, Jin et al. 2020),
     "saliency" by that times the score of the site's best option (Ren et al. 2019), "gradient" by the first-order gain
-    of its best option (Ebrahimi et al. 2018), "random" not at all. `top` tries only that many options of each site,
+    of its best option (Ebrahimi et al. 2018), "attention" by what the last layer attends to (Hsieh et al. 2019),
+    "random" not at all. `top` tries only that many options of each site,
     those of the highest gain. The search stops at the goal or, with `until`, when no more than that probability is
     left to the label (to anything but the target); an attack that is to transfer goes on.
 
@@ -335,6 +349,13 @@ class GreedySites:
             order = [changeable[i] for i in steepest([max(gains[site]) for site in changeable])]
             if self.top is not None:
                 options = {site: sorted(steepest(gains[site], self.top)) for site in changeable}
+        elif self.order == "attention":
+            heeded = None if over else (yield Heed())
+            if heeded is None:
+                return Found({}, False)
+            if not all(map(math.isfinite, heeded)):
+                return Found({}, False, Status.BAD_GRADIENT)
+            order = steepest(heeded)
         else:
             order, over = yield from self._order(example, over, rng)
         chosen: dict[int, int] = {}
@@ -541,10 +562,13 @@ class Lockstep:
         rows: int = 128,
         cells: int = 16384,
         admits: Callable[[Sequence[int], Sequence[Any]], list[bool]] | None = None,
+        confidence: float | None = None,
     ) -> None:
         """`queries` is the budget of each example. `admits(owners, inputs)` says which edits are allowed as a whole:
         others are not asked about, cost nothing, and score -inf (but see `Ask.judged`). At most `rows` rows, and about
-        `cells` tokens, go through the model at once; a GPU takes sixteen times as many."""
+        `cells` tokens, go through the model at once; a GPU takes sixteen times as many. With `confidence`, an input has
+        reached the goal if the model is that sure of its answer, besides."""
+        self.confidence = confidence
         self.model, self.examples, self.goal, self.limit = model, examples, goal, queries
         self._moves, self._reads = isinstance(model, Moved), isinstance(model, Reads)
         self.admits = admits
@@ -553,7 +577,8 @@ class Lockstep:
         self.rows, self.cells = rows * wide, cells * wide
         self.cost = {name: [0] * len(examples) for name in ("forward", "backward", "queries")}
         self.readers: list[Reader] = [reader_of(model, example) for example in examples]
-        self._known: list[dict[Hashable, tuple[float, bool]]] = [{} for _ in examples]
+        # (score, whether a search may take it for the goal, whether it is)
+        self._known: list[dict[Hashable, tuple[float, bool, bool]]] = [{} for _ in examples]
         self._tie = 0.0
 
     def run(self, searches: Sequence[Search]) -> list[Found]:
@@ -576,6 +601,7 @@ class Lockstep:
             answers: dict[int, Any] = {}
             answers |= self._stand({i: a for i, a in asked.items() if isinstance(a, Stand)})
             answers |= self._lean({i: a for i, a in asked.items() if isinstance(a, Lean)})
+            answers |= self._heed([i for i, a in asked.items() if isinstance(a, Heed)])
             answers |= self._ask_admitted({i: a for i, a in asked.items() if isinstance(a, Ask | Try)})
             for i, answer in answers.items():
                 send(i, answer)
@@ -583,6 +609,11 @@ class Lockstep:
 
     def costs(self) -> Cost:
         return Cost(*(torch.tensor(self.cost[name]) for name in ("forward", "backward", "queries")))
+
+    def fooled(self, i: int, chosen: Chosen) -> bool:
+        """Whether an edit that was asked about reached the goal, however sure the model was."""
+        known = self._known[i].get(self.readers[i].key(chosen))
+        return known is not None and known[2]
 
     def _left(self, i: int) -> int | None:
         return None if self.limit is None else self.limit - self.cost["queries"][i]
@@ -690,9 +721,10 @@ class Lockstep:
         goal = self.goal.take(torch.tensor([i for i, _ in rows]))
         self._tie = min(ULPS * torch.finfo(logits.dtype).eps, 1e-3)
         logits = logits.double().cpu()
-        scores, reached = odds(logits, goal).tolist(), goal.achieved(logits).tolist()
-        for (i, key), score, hit in zip(rows, scores, reached, strict=True):
-            self._known[i][key] = (score, hit)
+        scores, reached = odds(logits, goal).tolist(), goal.achieved(logits)
+        sure = reached if self.confidence is None else reached & (logits.softmax(1).amax(1) >= self.confidence)
+        for (i, key), score, hit, held in zip(rows, scores, sure.tolist(), reached.tolist(), strict=True):
+            self._known[i][key] = (score, hit, held)
 
     def _lean(self, asked: Mapping[int, Lean]) -> dict[int, Gains | Status | None]:
         """Gains; None if the query budget is used up; a status if the gradient is of no use."""
@@ -713,6 +745,19 @@ class Lockstep:
                 answers[i] = Status.BAD_GRADIENT
             elif not any(flat):
                 answers[i] = Status.NO_GRADIENT
+        return answers
+
+    def _heed(self, asked: Sequence[int]) -> dict[int, list[float] | None]:
+        """Attention; None if the query budget is used up."""
+        answers: dict[int, list[float] | None] = dict.fromkeys(asked)
+        able = [i for i in asked if self._left(i) != 0]
+        if able:
+            if not isinstance(self.model, Attends):
+                raise CaromError(f"model {self.model.name} shows no attention: rank by gradient or by scores instead.")
+            answers |= zip(able, self.model.attention([self.examples[i] for i in able]), strict=True)
+            for i in able:
+                self.cost["forward"][i] += 1
+                self.cost["queries"][i] += 1
         return answers
 
 
@@ -756,10 +801,16 @@ class Substitution:
     """Solve problems whose threat edits inputs, by one strategy.
 
     Examples on which the goal is reached before anything is changed are skipped, unchanged. Where it is not reached,
-    the best edit that was found is kept: an example that fails on its source may still transfer.
+    the best edit that was found is kept: an example that fails on its source may still transfer. With `confidence`, the
+    searches' goal is an answer that the model gives at least that probability; success is the answer by itself.
     """
 
     strategy: Strategy
+    confidence: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.confidence is not None and not 0 < self.confidence < 1:
+            raise CaromError(f"confidence={self.confidence} is no probability to go on to: give one between 0 and 1.")
 
     def __call__(self, problem: Problem, batch: Batch, rng: Rng) -> Result:
         threat: Any = problem.threat
@@ -773,13 +824,15 @@ class Substitution:
             def admits(owners: Sequence[int], edited: Sequence[Any]) -> list[bool]:
                 return threat.admits([(x, batch.inputs[i]) for i, x in zip(owners, edited, strict=True)])
 
-        lockstep = Lockstep(problem.model, examples, goal, problem.budget.queries, admits=admits)
+        lockstep = Lockstep(
+            problem.model, examples, goal, problem.budget.queries, admits=admits, confidence=self.confidence
+        )
         searches = [self.strategy.search(e, streams[torch.tensor([i])]) for i, e in enumerate(examples)]
         with problem.model.frozen():
             found = lockstep.run(searches)
         return Result(
             [example.edit(f.chosen) for example, f in zip(examples, found, strict=True)],
-            torch.tensor([f.reached for f in found], dtype=torch.bool),
+            torch.tensor([f.reached or lockstep.fooled(i, f.chosen) for i, f in enumerate(found)], dtype=torch.bool),
             lockstep.costs(),
             torch.tensor([int(f.status) for f in found], dtype=torch.long),
         )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -21,6 +21,8 @@ from carom.common.oracle import Oracle
 from carom.common.problem import Access, Batch, Goal, Problem, Result, Status
 from carom.common.rng import Rng
 from carom.common.threats import Ball, column, confine
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -88,13 +90,13 @@ class Universal:
 
     def known(self, problem: Problem, others: Batch, target: int | None) -> tuple[Tensor, int, int]:
         """(the pattern, forward and backward passes that it took): learned now, or before on the same."""
-        state, key = _state(problem.model), (self, problem.threat, _content(others), target)
-        kept = LEARNED.setdefault(problem.model, {})
-        if key not in kept or state is None or kept[key][0] != state:
+
+        def learned() -> tuple[Tensor, int, int]:
             learner = self.learner(problem, others, target)
             pattern = self.learn(learner)
-            kept[key] = state, (pattern, int(learner.forward.sum()), int(learner.backward.sum()))
-        return kept[key][1]
+            return pattern, int(learner.forward.sum()), int(learner.backward.sum())
+
+        return once(problem.model, (self, problem.threat, content(others), target), learned)
 
     @staticmethod
     def learner(problem: Problem, others: Batch, target: int | None) -> Oracle:
@@ -131,8 +133,16 @@ class Universal:
             yield order[at * self.batch : (at + 1) * self.batch]
 
 
-LEARNED: WeakKeyDictionary[Model, dict[Any, tuple[Any, tuple[Tensor, int, int]]]] = WeakKeyDictionary()
-"""Model -> what was learned, on which others and for which goal -> (of which weights, the pattern and its cost)."""
+LEARNED: WeakKeyDictionary[Model, dict[Any, tuple[Any, Any]]] = WeakKeyDictionary()
+"""Model -> what was learned, on which others and for which goal -> (of which weights, what came of it)."""
+
+
+def once(model: Model, key: Any, learn: Callable[[], T]) -> T:
+    """What `learn` answers: asked now, or before under the same key with the same weights."""
+    state, kept = _state(model), LEARNED.setdefault(model, {})
+    if key not in kept or state is None or kept[key][0] != state:
+        kept[key] = state, learn()
+    return kept[key][1]
 
 
 def _state(model: Model) -> Any:
@@ -144,12 +154,13 @@ def _state(model: Model) -> Any:
     return None if not parts or None in parts else tuple(parts)
 
 
-def _content(others: Batch) -> str:
+def content(others: Batch) -> str:
     """sha256 of the examples."""
     digest = hashlib.sha256(repr((tuple(others.ids), others.labels.tolist())).encode())
-    assert isinstance(others.inputs, Tensor)
+    if not isinstance(others.inputs, Tensor):
+        digest.update(repr(list(others.inputs)).encode("utf-8", "surrogatepass"))
     for tensor in (others.inputs, others.lengths):
-        if tensor is not None:
+        if isinstance(tensor, Tensor):
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 

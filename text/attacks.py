@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from carom.common.modality import AttackInfo
 from carom.common.problem import Access
 from carom.common.substitution import BestEdits, GreedySites, Substitution
 from carom.common.threats import Threat
 from carom.text.candidates import CharacterEdits, Union
-from carom.text.recipes import RECIPES
+from carom.text.recipes import RECIPES, entry
 from carom.text.space import WordBudget
 
 THREATS = {"words": WordBudget}
@@ -29,6 +28,11 @@ def greedy_delete(until: float | None = None) -> Substitution:
 def greedy_gradient(top: int | None = None, until: float | None = None) -> Substitution:
     """Words ranked by the first-order gain of their best option; with `top`, only that many options are tried."""
     return Substitution(GreedySites("gradient", top=top, until=until))
+
+
+def greedy_attention(until: float | None = None) -> Substitution:
+    """Words ranked by how much the model's last layer attends to them."""
+    return Substitution(GreedySites("attention", until=until))
 
 
 def greedy_random(until: float | None = None) -> Substitution:
@@ -63,16 +67,12 @@ def bugged(threat: Threat) -> Threat:
     return replace(threat, candidates=Union((threat.candidates, CharacterEdits(("swap", "delete", "insert")))))
 
 
-def _info(name: str, summary: str, reference: str, build: Any, cost: str, **more: Any) -> AttackInfo:
-    return AttackInfo(name, summary, reference, more.pop("needs", Access.SCORE), ("words",), build, cost, **more)
-
-
 _RANKED = "words + options queries"
 
 ATTACKS: dict[str, AttackInfo] = {
     info.name: info
     for info in [
-        _info(
+        entry(
             "greedy-unk",
             "WordNet synonyms, words ranked by masking each",
             "Gao et al. 2018, Black-box generation of adversarial text sequences; search as in Morris et al. 2020, "
@@ -80,14 +80,14 @@ ATTACKS: dict[str, AttackInfo] = {
             greedy_unk,
             _RANKED,
         ),
-        _info(
+        entry(
             "greedy-delete",
             "WordNet synonyms, words ranked by leaving each out",
             "Jin et al. 2020, Is BERT really robust? (TextFooler's search, with WordNet's candidates)",
             greedy_delete,
             _RANKED,
         ),
-        _info(
+        entry(
             "greedy-gradient",
             "WordNet synonyms, words ranked by the gradient at their embeddings",
             "after Ebrahimi et al. 2018, HotFlip: white-box adversarial examples for text classification",
@@ -95,7 +95,15 @@ ATTACKS: dict[str, AttackInfo] = {
             "1 backward, options queries",
             needs=Access.GRADIENT,
         ),
-        _info(
+        entry(
+            "greedy-attention",
+            "WordNet synonyms, words ranked by the attention of the last layer",
+            "Hsieh et al. 2019, On the robustness of self-attentive models (their attention-based selection of words)",
+            greedy_attention,
+            "1 forward, options queries",
+            needs=Access.SCORE | Access.FEATURES,
+        ),
+        entry(
             "greedy-random",
             "WordNet synonyms, words in random order",
             "Yoo et al. 2020, Searching for a search method (baseline)",
@@ -103,7 +111,7 @@ ATTACKS: dict[str, AttackInfo] = {
             "options queries",
             random=True,
         ),
-        _info(
+        entry(
             "pwws",
             "WordNet synonyms, words ranked by saliency and best synonym",
             "Ren et al. 2019, Generating natural language adversarial examples through probability weighted word "
@@ -111,14 +119,14 @@ ATTACKS: dict[str, AttackInfo] = {
             pwws,
             "words + 2 * options queries",
         ),
-        _info(
+        entry(
             "beam",
             "WordNet synonyms, the best of all at each step",
             "Yoo et al. 2020, Searching for a search method (greedy and beam search)",
             beam,
             "width * options * words changed queries",
         ),
-        _info(
+        entry(
             "hotflip",
             "WordNet synonyms, the best at each step of those the gradient points to",
             "Ebrahimi et al. 2018, HotFlip: white-box adversarial examples for text classification",
@@ -126,7 +134,7 @@ ATTACKS: dict[str, AttackInfo] = {
             "width * words changed backward, top times as many queries",
             needs=Access.GRADIENT,
         ),
-        _info(
+        entry(
             "deepwordbug",
             "misspellings, words ranked by masking each",
             "Gao et al. 2018, Black-box generation of adversarial text sequences to evade deep learning classifiers "
@@ -135,7 +143,7 @@ ATTACKS: dict[str, AttackInfo] = {
             "words + 4 * words queries",
             threat=misspelled,
         ),
-        _info(
+        entry(
             "textbugger",
             "WordNet synonyms or misspellings, words ranked by leaving each out",
             "Li et al. 2019, TextBugger: generating adversarial text against real-world applications (synonyms for "

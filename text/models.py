@@ -41,11 +41,12 @@ from carom.common.loading import (
 from carom.common.models import FrozenModule, FunctionModel, Model, digest_of
 from carom.common.objectives import margin
 from carom.common.problem import Access, Family, Goal, Output
-from carom.common.specs import Spec, parse
+from carom.common.specs import Spec, number, parse
 from carom.common.substitution import Chosen, Gains
 from carom.common.trees import TreeEnsemble
 from carom.common.zoo import load_body
 from carom.text import zoo
+from carom.text.attention import attends, recorded
 from carom.text.encoders import TfidfEncoder, tokens
 from carom.text.networks import Changes, Linear, TokenNetwork
 from carom.text.pair_models import PairTokens, check_pairs, on_pairs, reads_pairs
@@ -54,7 +55,7 @@ from carom.text.slots import Slots, Splice, slots_of
 from carom.text.space import Sentence, Words
 from carom.text.words import Span
 
-KNOWN = ("name", "family", "classes", "tokenizer", "limit", "embedding", "answers", "trusted", "pairs")
+KNOWN = ("name", "family", "classes", "tokenizer", "limit", "embedding", "answers", "trusted", "pairs", "threshold")
 """The facts that a user may state, as keywords or as parameters of the spec."""
 
 TOKENIZER = Fact("tokenizer", "tokenizer", "tokenizer=... (a fast tokenizer, its folder, or an encoder)")
@@ -110,14 +111,18 @@ class TokenModel(TextModel):
         classes: Sequence[str],
         embedding: nn.Module | None = None,
         digest: str | None = None,
+        threshold: float | None = None,
     ) -> None:
-        digest = digest or digest_of(module, repr(module), encoder_facts(encoder))
+        own = () if threshold is None else (threshold,)
+        digest = digest or digest_of(module, repr(module), encoder_facts(encoder), *own)
         space = Words(pairs=getattr(encoder, "pairs", False))
         super().__init__(name, "text", family, space, classes, digest)
-        self.module, self.encoder, self.embedding = module, encoder, embedding
+        self.module, self.encoder, self.embedding, self.threshold = module, encoder, embedding, threshold
         self.access = Access.LABEL | Access.SCORE
         if embedding is not None:
             self.access |= Access.GRADIENT
+        if attends(module) is not None:
+            self.access |= Access.FEATURES
         takes = inspect.signature(module.forward).parameters
         self._takes = next((style for style in ("attention_mask", "mask") if style in takes), "ids")
         self._freeze = FrozenModule(module)
@@ -165,7 +170,10 @@ class TokenModel(TextModel):
             answer = self.module(input_ids=ids, attention_mask=mask.long(), **types)
         else:
             answer = self.module(ids, mask) if self._takes == "mask" else self.module(ids)
-        return getattr(answer, "logits", answer)
+        return self._logits(getattr(answer, "logits", answer))
+
+    def _logits(self, answer: Tensor) -> Tensor:
+        return answer if self.threshold is None else on_sides(answer, self.threshold, self.name)
 
     @property
     def moves_rows(self) -> bool:
@@ -182,7 +190,8 @@ class TokenModel(TextModel):
         table = [[i, start, stop, len(new), *new, *[0] * (most - len(new))] for i, (start, stop, new) in changes]
         rows, start, stop, count, *new = torch.tensor(table).T
         every = Changes(rows, start, stop, torch.stack(new, 1), count)
-        return torch.cat([self.module.moved(ids, part) for part in every.split(MOVED)])  # type: ignore[operator]
+        answers = [self.module.moved(ids, part) for part in every.split(MOVED)]  # type: ignore[operator]
+        return self._logits(torch.cat(answers))
 
     def _read_all(self, codes: Sequence[tuple[int, ...]]) -> Tensor:
         """Logits of any number of rows, of like length together."""
@@ -246,6 +255,36 @@ class TokenModel(TextModel):
             return torch.zeros_like(answers[0], device="cpu")
         (grad,) = torch.autograd.grad(loss, answers[0], materialize_grads=True)
         return grad.cpu()
+
+    def attention(self, examples: Sequence[Sentence]) -> list[list[float]]:
+        """For each sentence, how much the last layer attends to the words of its sites, mean over heads and summed over
+        each word's tokens: from the first token, where it is the one that the answer is read from ([CLS]); else from
+        all tokens, on average. One forward row for each text."""
+        part = attends(self.module)
+        if part is None:
+            raise self._no_attention()
+        codes, tokens_of = self._encode([sentence.text for sentence in examples])
+        first = getattr(getattr(self.encoder, "tokenizer", None), "cls_token_id", None)
+        found: dict[int, list[float]] = {}
+        order = sorted(range(len(codes)), key=lambda i: -len(codes[i]))
+        while order:
+            count = max(1, min(ROWS, CELLS // len(codes[order[0]])))
+            now, order = order[:count], order[count:]
+            with self.frozen(), torch.inference_mode(), recorded(part) as maps:
+                self.read([codes[i] for i in now])
+            if not maps:
+                raise self._no_attention()
+            for i, of_heads in zip(now, maps[-1], strict=True):
+                table, length = of_heads.mean(0).float().cpu(), len(codes[i])
+                pooled = table[0] if codes[i][0] == first else table[:length].mean(0)
+                spans = [examples[i].word(site).span for site in range(len(examples[i].sites))]
+                found[i] = _per_word(pooled[:length, None], tokens_of[i], spans)[:, 0].tolist()
+        return [found[i] for i in range(len(codes))]
+
+    def _no_attention(self) -> CaromError:
+        return CaromError(
+            f"model {self.name} shows no attention: choose greedy-gradient, or greedy-unk, which only asks it."
+        )
 
     def embed_words(self, words: Sequence[str]) -> Tensor:
         """float[n, d] on the CPU: each word's own embedding, the mean over its tokens; zero if it has none."""
@@ -321,6 +360,22 @@ class TokenModel(TextModel):
         ends = [0, *accumulate(sizes)]
         parts = iter([gains[a:b] for a, b in pairwise(ends)])
         return [list(islice(parts, len(sentence.sizes))) for sentence in sentences]
+
+
+BELOW_ABOVE = ("below", "above")
+"""The classes of models that answer a number, which is on one side of a threshold or on the other."""
+
+
+def on_sides(answer: Tensor, threshold: float, who: str) -> Tensor:
+    """Logits float[N, 2] of numbers float[N] or [N, 1]: the log-odds of the second class are how far a number lies above
+    the threshold, in its own units."""
+    if answer.dim() > 2 or (answer.dim() == 2 and answer.shape[1] != 1):
+        raise CaromError(
+            f"{who} answered with shape {list(answer.shape)}, and threshold= is for models that answer one number for "
+            "each text: leave it out."
+        )
+    above = (answer.reshape(-1) - threshold) / 2
+    return torch.stack([-above, above], 1)
 
 
 def _shared(read: Sequence[Span], words: Sequence[Span]) -> list[tuple[int, int]]:
@@ -445,7 +500,9 @@ def load_model(source: Any, **facts: Any) -> Model:
     the tokens, where it cannot be found. For functions from list[str], what they answer: `answers="probabilities"`
     (the default) or "logits". `name` and `family` override what Carom picks. `pairs`: whether it takes pairs of texts
     (`carom.text.pairs`); of models with a tokenizer, those do whose classes say so, such as entailment. Functions and
-    pipelines of pairs are called with (first, second) tuples.
+    pipelines of pairs are called with (first, second) tuples. `threshold`: the model answers one number for each text,
+    a score or a regression; its classes are the sides of that number, by default below and above, and an attack leads
+    over it (`on_sides`).
     """
     return dispatch(source, facts, _LOADERS, KNOWN, wrap)
 
@@ -491,7 +548,8 @@ def _sklearn(spec: Spec, facts: Mapping[str, Any]) -> Model:
 def _module(module: nn.Module, facts: Mapping[str, Any]) -> Model:
     who, config = _who(module, facts), getattr(module, "config", None)
     own = _own_classes(config)
-    stated = {**({"classes": own} if own else {}), **facts}
+    threshold = _threshold(facts, who)
+    stated = {**({"classes": own} if own and threshold is None else {}), **_side_names(facts), **facts}
     need(stated, [TOKENIZER, CLASSES], who)
     if config is not None and getattr(config, "pad_token_id", 0) is None:
         raise CaromError(
@@ -510,7 +568,22 @@ def _module(module: nn.Module, facts: Mapping[str, Any]) -> Model:
         family=_family(facts, module),
         classes=classes,
         embedding=_embedding(module, encoder, facts.get("embedding")),
+        threshold=threshold,
     )
+
+
+def _threshold(facts: Mapping[str, Any], who: str) -> float | None:
+    """The number that a fact names; with it, classes are two."""
+    if facts.get("threshold") is None:
+        return None
+    classes = class_names(facts.get("classes", BELOW_ABOVE))
+    if len(classes) != 2:
+        raise CaromError(f"{who} has a threshold with two sides, and {len(classes)} classes: name below and above.")
+    return number(facts["threshold"])
+
+
+def _side_names(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {} if facts.get("threshold") is None else {"classes": BELOW_ABOVE}
 
 
 def _own_classes(config: Any) -> list[str]:
@@ -602,14 +675,18 @@ def _estimator(estimator: Any, facts: Mapping[str, Any]) -> Model:
 
 def _function(function: Callable[[list[str]], Any], facts: Mapping[str, Any]) -> Model:
     who = _who(function, facts)
+    threshold, facts = _threshold(facts, who), {**_side_names(facts), **facts}
     need(facts, [CLASSES], who)
-    answers = facts.get("answers", "probabilities")
+    answers = facts.get("answers", "probabilities" if threshold is None else "logits")
     if answers not in ("logits", "probabilities"):
         raise UnknownName("kind of scores", answers, ("logits", "probabilities"))
     pairs, asked = bool(facts.get("pairs", False)), cast("Any", function)
-    digest = digest_of_object(function, answers, *(["pairs"] if pairs else []))
+    told = [*(["pairs"] if pairs else []), *([] if threshold is None else [f"threshold {threshold}"])]
+    digest = digest_of_object(function, answers, *told)
     if pairs:
         asked = partial(on_pairs, asked, who)
+    if threshold is not None:
+        asked, answers = partial(_beyond, asked, threshold, who), "logits"
     return FunctionModel(
         partial(_probabilities, asked, who) if answers == "probabilities" else asked,
         name=who,
@@ -620,6 +697,10 @@ def _function(function: Callable[[list[str]], Any], facts: Mapping[str, Any]) ->
         digest=digest,
         probabilities=answers == "probabilities",
     )
+
+
+def _beyond(function: Callable[[list[str]], Any], threshold: float, who: str, texts: list[str]) -> Tensor:
+    return on_sides(torch.as_tensor(function(texts), dtype=torch.float32), threshold, who)
 
 
 def _probabilities(function: Callable[[list[str]], Any], who: str, texts: list[str]) -> Tensor:

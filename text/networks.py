@@ -311,6 +311,13 @@ class EncoderBlock(nn.Module):
         x = x + self.dropout(self.mix(mixed.transpose(1, 2).flatten(2)))
         return x + self.dropout(self.forward_out(F.gelu(self.forward_in(self.norm_forward(x)))))
 
+    def attention(self, x: Tensor, mask: Tensor) -> Tensor:
+        """float[N, heads, L, L]: how much each token (third) reads of each (last), at the block's input x."""
+        split = self.qkv(self.norm_attention(x)).unflatten(2, (3, self.heads, -1))
+        query, key, _ = split.permute(2, 0, 3, 1, 4)
+        scores = query @ key.transpose(2, 3) / query.shape[-1] ** 0.5
+        return scores.masked_fill(~mask[:, None, None], -torch.inf).softmax(3)
+
 
 class Linear(nn.Module):
     """Logistic regression over the features of a `TfidfEncoder`: float[N, V] -> logits float[N, C]."""

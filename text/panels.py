@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from carom.common.modality import Panel, WordDiff
 from carom.common.spaces import Space
 from carom.text.pairs import sides
-from carom.text.space import changes
+from carom.text.space import changes, trim
 
+_PIECE = re.compile(r"\s+|\S+")
 CONTEXT = 120  # characters of an unchanged stretch that are shown at each end, where it is long
 
 
@@ -30,7 +32,7 @@ def runs(text0: str, text: str) -> Iterator[tuple[str, str]]:
     """("", same), ("del", removed) and ("ins", added) runs that lead from text0 to text."""
     found = changes(text, text0)
     if found is None:  # not a change of words alone
-        yield from [("del", text0), ("ins", text)]
+        yield from _middle(text0, text)
         return
     at = 0
     for _, old, new in found:
@@ -40,6 +42,21 @@ def runs(text0: str, text: str) -> Iterator[tuple[str, str]]:
         at = old.stop
     if at < len(text0):
         yield "", _shorten(text0[at:], at == 0, True)
+
+
+def _middle(text0: str, text: str) -> Iterator[tuple[str, str]]:
+    """Runs of texts that differ somewhere in between: words were added, left out or merged."""
+    old, new = (_PIECE.findall(x) for x in (text0, text))
+    gone, come = trim(old, new)
+    start = next((n for n, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
+    head, tail = "".join(old[:start]), "".join(old[start + len(gone) :])
+    if head:
+        yield "", _shorten(head, True, False)
+    for kind, part in (("del", "".join(gone)), ("ins", "".join(come))):
+        if part:
+            yield kind, part
+    if tail:
+        yield "", _shorten(tail, not head, True)
 
 
 def _shorten(text: str, first: bool, last: bool) -> str:

@@ -6,6 +6,9 @@ many words may be changed is always the threat's to say, so that attacks are com
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +24,9 @@ from carom.text.constraints import KeepNames, KeepNegations, Likely, NotAntonyms
 from carom.text.forms import Inflections, LeaveOut, Rewrites
 from carom.text.invariances import Invariances
 from carom.text.language import MaskedLm, named
+from carom.text.leaps import Leaps, Metered
 from carom.text.space import WordBudget
+from carom.text.triggers import trigger
 from carom.text.vectors import MINILM, Neighbours
 
 
@@ -42,7 +47,8 @@ class WordAttack(Substitution):
 
 def attack(strategy: Strategy, candidates: Candidates | None = None, *constraints: Any) -> WordAttack:
     """A recipe; constraints that are None are left out."""
-    return WordAttack(strategy, candidates, tuple(c for c in constraints if c is not None))
+    kept = tuple(c for c in constraints if c is not None)
+    return WordAttack(strategy, candidates=candidates, constraints=kept)
 
 
 def _similar(least: float) -> Similar | None:
@@ -156,6 +162,12 @@ def hqa(samples: int = 40) -> WordAttack:
     return attack(LabelsOnly(samples))
 
 
+def leap(queries: int = 200, samples: int = 40, draws: int = 8, vectors: str = MINILM) -> WordAttack:
+    """Labels only: as `hqa`, and on from there along directions that are estimated in the space of word vectors.
+    Departure: the threat's options with MiniLM's vectors (or a file's), for counter-fitted neighbours."""
+    return attack(Metered(Leaps(samples, draws, source=vectors), queries))
+
+
 def gbda(steps: int = 30, samples: int = 1, fluency: float = 0.1, until: float | None = None) -> WordAttack:
     """Gradient ascent on distributions over each word's options."""
     return attack(Relaxed(steps=steps, samples=samples, fluency=fluency, until=until))
@@ -181,13 +193,13 @@ def leave_out(until: float | None = None) -> WordAttack:
     return attack(BestEdits(until=until), LeaveOut())
 
 
-def rewritten(function: str | None = None) -> WordAttack:
+def rewritten(function: str | None = None, until: float | None = None) -> WordAttack:
     """The best of the texts that a function of the user's makes of the whole."""
     if not function:
         raise CaromError(
             "rewrite needs your function from a text to a list of texts: pass function=py:package.module:name."
         )
-    return attack(BestEdits(), Rewrites(function))
+    return attack(BestEdits(until=until), Rewrites(function))
 
 
 def deepwordbug_all(until: float | None = None) -> WordAttack:
@@ -195,22 +207,38 @@ def deepwordbug_all(until: float | None = None) -> WordAttack:
     return attack(BestEdits(until=until), CharacterEdits())
 
 
-def _info(name: str, summary: str, reference: str, build: Any, cost: str, **more: Any) -> AttackInfo:
-    return AttackInfo(name, summary, reference, more.pop("needs", Access.SCORE), ("words",), build, cost, **more)
+def confident(build: Callable[..., Substitution]) -> Callable[..., Substitution]:
+    """The same attack with one more parameter, `confidence` of `Substitution`."""
+    own = inspect.signature(build)
+    more = inspect.Parameter("confidence", inspect.Parameter.KEYWORD_ONLY, default=None, annotation="float | None")
+
+    @functools.wraps(build)
+    def made(*args: Any, confidence: float | None = None, **named: Any) -> Substitution:
+        return replace(build(*args, **named), confidence=confidence)
+
+    made.__signature__ = own.replace(parameters=[*own.parameters.values(), more])  # type: ignore[attr-defined]
+    return made
+
+
+def entry(name: str, summary: str, reference: str, build: Any, cost: str, **more: Any) -> AttackInfo:
+    """Of the registry. Searches that see scores may be asked to go on until the model is sure of the wrong answer."""
+    needs = more.pop("needs", Access.SCORE)
+    sees = not needs & (Access.LABEL | Access.EXAMPLES)
+    return AttackInfo(name, summary, reference, needs, ("words",), confident(build) if sees else build, cost, **more)
 
 
 _RANKED = "words + options queries"
 _EVERY = "options * words changed queries"
 
 RECIPES: list[AttackInfo] = [
-    _info(
+    entry(
         "textfooler",
         "neighbours of the same part of speech, words ranked by leaving each out, similar text",
         "Jin et al. 2020, Is BERT really robust? A strong baseline for natural language attack",
         textfooler,
         _RANKED,
     ),
-    _info(
+    entry(
         "fast",
         "WordNet synonyms, several words at once along the gradient; greedy-unk where that fails",
         "after Ebrahimi et al. 2018, HotFlip (first-order gains); several words at once are ours",
@@ -218,28 +246,28 @@ RECIPES: list[AttackInfo] = [
         "1 backward, a few queries; where they fail, words + options queries",
         needs=Access.GRADIENT,
     ),
-    _info(
+    entry(
         "bert-attack",
         "words that a masked language model (lm=...) would write, words ranked by masking each",
         "Li et al. 2020, BERT-Attack: adversarial attack against BERT using BERT",
         bert_attack,
         _RANKED,
     ),
-    _info(
+    entry(
         "bae",
         "words that a masked language model (lm=...) puts in masked places",
         "Garg and Ramakrishnan 2020, BAE: BERT-based adversarial examples for text classification",
         bae,
         _RANKED,
     ),
-    _info(
+    entry(
         "clare",
         "replace, insert and merge by a masked language model (lm=...)",
         "Li et al. 2021, Contextualized perturbation for textual adversarial attack (CLARE)",
         clare,
         _EVERY,
     ),
-    _info(
+    entry(
         "alzantot",
         "genetic search over neighbours",
         "Alzantot et al. 2018, Generating natural language adversarial examples",
@@ -247,7 +275,7 @@ RECIPES: list[AttackInfo] = [
         "samples * options * steps queries at most",
         random=True,
     ),
-    _info(
+    entry(
         "iga",
         "improved genetic search over neighbours",
         "Wang et al. 2019, Natural language adversarial attacks and defenses in word level (IGA)",
@@ -255,7 +283,7 @@ RECIPES: list[AttackInfo] = [
         "samples * options * steps queries at most",
         random=True,
     ),
-    _info(
+    entry(
         "pso",
         "particle swarm over WordNet synonyms of the same part of speech",
         "Zang et al. 2020, Word-level textual adversarial attacking as combinatorial optimization",
@@ -263,7 +291,7 @@ RECIPES: list[AttackInfo] = [
         "samples * options * steps queries at most",
         random=True,
     ),
-    _info(
+    entry(
         "hill-climbing",
         "WordNet synonyms, the best of a few random changes at each step",
         "Russell and Norvig 2010, Artificial intelligence: a modern approach (local search)",
@@ -271,14 +299,14 @@ RECIPES: list[AttackInfo] = [
         "samples * steps queries at most",
         random=True,
     ),
-    _info(
+    entry(
         "pruthi",
         "misspellings inside words, keyboard neighbours among them, the best of all at each step",
         "Pruthi et al. 2019, Combating adversarial misspellings with robust word recognition",
         pruthi,
         _EVERY,
     ),
-    _info(
+    entry(
         "a2t",
         "neighbours of the same part of speech, words ranked by the gradient, similar text",
         "Yoo and Qi 2021, Towards improving adversarial training of NLP models",
@@ -286,35 +314,35 @@ RECIPES: list[AttackInfo] = [
         "1 backward, options queries",
         needs=Access.GRADIENT,
     ),
-    _info(
+    entry(
         "kuleshov",
         "neighbours, the best of all at each step, similar text",
         "Kuleshov et al. 2018, Adversarial examples for natural language classification problems",
         kuleshov,
         _EVERY,
     ),
-    _info(
+    entry(
         "careful",
         "synonyms of the same part of speech, no antonyms; names and negations stay",
         "after Morris et al. 2020, Reevaluating adversarial examples in natural language (constraints)",
         careful,
         _RANKED,
     ),
-    _info(
+    entry(
         "checklist",
         "names, places, numbers, contractions and typos that should not matter",
         "Ribeiro et al. 2020, Beyond accuracy: behavioral testing of NLP models with CheckList (invariance tests)",
         checklist,
         _RANKED,
     ),
-    _info(
+    entry(
         "morpheus",
         "other inflections of the same words",
         "Tan et al. 2020, It's morphin' time! Combating linguistic discrimination with inflectional perturbations",
         morpheus,
         _RANKED,
     ),
-    _info(
+    entry(
         "hqa",
         "labels only: random synonyms, then as many taken back as possible",
         "Liu et al. 2023, HQA-Attack: toward high quality black-box hard-label adversarial attack on text "
@@ -324,7 +352,16 @@ RECIPES: list[AttackInfo] = [
         needs=Access.LABEL,
         random=True,
     ),
-    _info(
+    entry(
+        "leap",
+        "labels only: directions estimated in the space of word vectors, towards fewer and nearer words",
+        "Ye et al. 2022, LeapAttack: hard-label adversarial attack on text via gradient-based optimization",
+        leap,
+        "at most `queries`",
+        needs=Access.LABEL,
+        random=True,
+    ),
+    entry(
         "gbda",
         "gradient ascent on distributions over synonyms",
         "Guo et al. 2021, Gradient-based adversarial attacks against text transformers",
@@ -333,42 +370,53 @@ RECIPES: list[AttackInfo] = [
         needs=Access.GRADIENT,
         random=True,
     ),
-    _info(
+    entry(
+        "trigger",
+        "the same few words before every text of a class, learned on others",
+        "Wallace et al. 2019, Universal adversarial triggers for attacking and analyzing NLP (whole words; no lexicon "
+        "of sentiment unless one is given)",
+        trigger,
+        "steps * texts backward, steps * words * width * top * texts forward at most, learned once but charged to each "
+        "example; 1 forward",
+        needs=Access.GRADIENT | Access.EXAMPLES,
+        shared=True,
+    ),
+    entry(
         "bad-characters",
         "characters of no width, reordering, deletions, look-alikes, words ranked by masking each",
         "Boucher et al. 2022, Bad characters: imperceptible NLP attacks",
         bad_characters,
         "5 * words queries",
     ),
-    _info(
+    entry(
         "look-alikes",
         "letters of other alphabets that look the same",
         "after Li et al. 2019, TextBugger (sub-c), and Boucher et al. 2022, Bad characters (homoglyphs)",
         look_alikes,
         _RANKED,
     ),
-    _info(
+    entry(
         "emoji",
         "an emoji inside a word or behind it",
         "after Boucher et al. 2022, Bad characters (injected characters); emoji are visible",
         emoji,
         _RANKED,
     ),
-    _info(
+    entry(
         "leave-out",
         "words left out, the best at each step",
         "after Feng et al. 2018, Pathologies of neural models make interpretations difficult (word removal)",
         leave_out,
         "words * words changed queries",
     ),
-    _info(
+    entry(
         "misspell-all",
         "DeepWordBug's misspellings, the best of all words at each step",
         "after Gao et al. 2018, Black-box generation of adversarial text sequences (without its ranking)",
         deepwordbug_all,
         _EVERY,
     ),
-    _info(
+    entry(
         "rewrite",
         "the best of whole texts that your function (function=py:...) makes",
         "after Iyyer et al. 2018, Adversarial example generation with syntactically controlled paraphrase networks",

@@ -109,9 +109,11 @@ class Victim:
 
     access: Access
     models: tuple[str, ...] = ("any",)
+    only: Access | None = None  # what an attack has to need, to be run on it
 
     def suits(self, info: AttackInfo) -> bool:
-        return (info.needs & ~Access.EXAMPLES) in self.access and info.models in self.models
+        granted = (info.needs & ~Access.EXAMPLES) in self.access and info.models in self.models
+        return granted and (self.only is None or self.only in info.needs)
 
 
 @dataclass(frozen=True)
@@ -282,6 +284,21 @@ class Bag(nn.Module):
         return self.hidden(mean).tanh()
 
 
+class Attentive(Bag):
+    """The same behind a layer of attention."""
+
+    def __init__(self, words: int, dim: int = 12, width: int = 32) -> None:
+        super().__init__(words, dim, width)
+        from carom.text.networks import EncoderBlock
+
+        self.block = EncoderBlock(dim, 2, 0.5).double()
+
+    def features(self, ids: Tensor) -> Tensor:
+        inside = ids != 0
+        read = self.block(self.between(self.embedding(ids)), inside) * inside[:, :, None]
+        return self.hidden(read.sum(1) / inside.sum(1, keepdim=True)).tanh()
+
+
 def draw_texts(n: int, split: str) -> Batch:
     ids = [f"text-{split}-{i}" for i in range(n)]
     rng = Rng.of(4, ids)
@@ -313,7 +330,7 @@ def build_text(name: str) -> Model:
     meaning[:, 0] = 0
     meaning[words.index(MARK), 0] = 0.99
     torch.manual_seed(0)
-    net = Bag(len(words) + 2)
+    net = (Attentive if name == "attention" else Bag)(len(words) + 2)
     with torch.no_grad():
         net.embedding.weight.zero_()[2:] = meaning.double()
         encoder, train = WordEncoder(words), draw_texts(300, "train")
@@ -414,7 +431,10 @@ def worlds() -> dict[str, World]:
             eps={"words": 0.35},
             others={"words": (0.01, 0.15, 0.5, 1.0)},
             none={"words": 0.0},
-            victims={"mlp": Victim(Access.LABEL | Access.SCORE | Access.GRADIENT)},
+            victims={
+                "mlp": Victim(Access.LABEL | Access.SCORE | Access.GRADIENT),
+                "attention": Victim(GRADIENT, only=Access.FEATURES),
+            },
             draw=draw_texts,
             build=build_text,
         ),

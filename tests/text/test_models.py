@@ -15,7 +15,7 @@ from carom.common.problem import Access, Batch, Family, Goal
 from carom.common.substitution import BestEdits, GreedySites, Substitution
 from carom.text.encoders import WordEncoder
 from carom.text.models import TokenModel, load_model
-from carom.text.networks import WordCnn
+from carom.text.networks import EncoderBlock, WordCnn
 from carom.text.space import WordBudget
 from carom.text.words import split_words
 
@@ -204,6 +204,55 @@ def test_hugging_face_models_are_attacked_through_their_words(bert, sentences, a
     result = attack(bert, WordBudget(0.5), Substitution(strategy), sentences, labels)
     assert WordBudget(0.5).allows(result.inputs, sentences).all()
     assert result.success.any()
+
+
+def test_attention_is_that_of_the_first_token_in_the_last_layer(bert, tokenizer):
+    texts = ["film moving story", "good ."]
+    sentences = [WordBudget(1.0, keep_stop_words=False).editable(text) for text in texts]
+    assert Access.FEATURES in bert.access
+    with bert.frozen(), torch.no_grad():
+        ids = tokenizer(texts[0], return_tensors="pt")["input_ids"]
+        wanted = bert.module(input_ids=ids, output_attentions=True).attentions[-1].mean(1)[0, 0].tolist()
+    first, second = bert.attention(sentences)
+    # [CLS] film mov ##ing story [SEP]
+    assert first == pytest.approx([wanted[1], wanted[2] + wanted[3], wanted[4]], abs=1e-5)
+    assert bert.attention(sentences[1:])[0] == pytest.approx(second, abs=1e-5)
+    assert not bert.module._forward_hooks
+    assert not bert.module._forward_pre_hooks
+
+
+def test_attention_of_the_zoos_blocks_is_what_they_mix_by(networks):
+    block = EncoderBlock(8, 2, 0.0).eval()
+    torch.manual_seed(1)
+    x, mask = torch.randn(2, 5, 8), torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]]).bool()
+    weights = block.attention(x, mask)
+    assert torch.allclose(weights.sum(3), torch.ones(2, 2, 5))
+    assert not weights[1, :, :, 2:].any()
+    value = block.qkv(block.norm_attention(x)).unflatten(2, (3, 2, -1))[:, :, 2].transpose(1, 2)
+    y = x + block.mix((weights @ value).transpose(1, 2).flatten(2))
+    y = y + block.forward_out(nn.functional.gelu(block.forward_in(block.norm_forward(y))))
+    assert torch.allclose(block(x, mask), y, atol=1e-5)
+    assert Access.FEATURES in networks["transformer"].access
+    read = networks["transformer"].attention([WordBudget(1.0, keep_stop_words=False).editable("a good film")])[0]
+    assert sum(read) == pytest.approx(1, abs=1e-4)
+
+
+def test_models_without_attention_are_refused(networks, attack):
+    assert Access.FEATURES not in networks["cnn"].access
+    with pytest.raises(CaromError, match="cnn shows no attention: choose greedy-gradient"):
+        attack(networks["cnn"], WordBudget(1.0), Substitution(GreedySites("attention")), ["a good film"], [1])
+    function = load_model(lambda texts: np.full((len(texts), 2), 0.5), classes=CLASSES)
+    with pytest.raises(CaromError, match="shows no attention"):
+        attack(function, WordBudget(1.0), Substitution(GreedySites("attention")), ["a good film"], [0])
+
+
+def test_words_are_changed_in_the_order_of_attention(toy, monkeypatch):
+    world = toy({"good": 1.0, "film": 1.0, "bad": -9.0, "flop": -9.0}, ("good|bad", "film|flop"), share=0.5)
+    for weights, first in ([0.2, 0.8], "good flop"), ([0.8, 0.2], "bad film"):
+        monkeypatch.setattr(world.model, "attention", lambda examples, w=weights: [w] * len(examples))
+        result = world.run(Substitution(GreedySites("attention")), "good film")
+        assert result.inputs == [first]
+        assert result.cost.queries.tolist() == [1 + 1 + 1]
 
 
 def test_a_torch_module_says_what_it_needs():

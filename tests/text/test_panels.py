@@ -21,7 +21,11 @@ def test_words_that_were_exchanged_are_shown_in_their_context():
 
 def test_texts_that_are_the_same_or_split_otherwise():
     assert list(runs("a good film", "a good film")) == [("", "a good film")]
-    assert list(runs("a good film", "a good")) == [("del", "a good film"), ("ins", "a good")]
+    assert list(runs("a good film", "a good")) == [("", "a good"), ("del", " film")]
+    assert list(runs("a good film", "very dull a good film")) == [("ins", "very dull "), ("", "a good film")]
+    assert list(runs("a good film", "a good film .")) == [("", "a good film"), ("ins", " .")]
+    assert list(runs("a good film", "a not so good film")) == [("", "a "), ("ins", "not so "), ("", "good film")]
+    assert list(runs("a good film", "my")) == [("del", "a good film"), ("ins", "my")]
     assert list(runs("", "")) == []
 
 
