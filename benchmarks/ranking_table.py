@@ -1,0 +1,285 @@
+"""docs/ranking.md, from what carom.benchmarks.ranking measured and from the recorded study of the CIFAR-10 zoo."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from carom.common.modality import get_modality
+from carom.common.registry import paper
+from carom.common.report_values import interval, listing, rate
+from carom.common.specs import split_parameters
+from carom.common.stats import spearman
+
+BASELINES = {
+    "I-FGSM": ("bim?steps=50", "bim?steps=25", "bim?steps=10"),
+    "MI": ("mi-fgsm?steps=50", "mi-fgsm?steps=25", "mi-fgsm?steps=10"),
+    "DI-MI": ("di-fgsm?steps=50", "di-fgsm?steps=25", "di-fgsm?steps=10"),
+}
+"""What every attack is compared with at equal cost: the first of these that was measured at its allowance."""
+
+NAMES = {
+    "bim": "I-FGSM",
+    **{f"{name}-fgsm": name.upper() for name in ("mi", "ni", "emi", "vmi", "vni")},
+    "pregradient-fgsm": "PI (pre-gradient)",
+    **{"di-fgsm": "DI-MI", "ti-fgsm": "TI-MI", "di-ti-mi-fgsm": "DI-TI-MI", "si-ni-fgsm": "SI-NI"},
+    "si-ni-ti-di-fgsm": "SI-NI-TI-DI",
+    **{"admix": "Admix", "linbp": "LinBP", "ghost": "Ghost", "warp": "warp", "adaea": "AdaEA"},
+    "lgv": "one member a step (LGV's attack)",
+}
+"""How papers call them; the others are known by their own names in capitals."""
+
+TITLES = {"cnn": "From CNNs", "transformer": "From a transformer", "ensemble": "From an ensemble"}
+
+PUBLISHED = {
+    "bim?steps=50": ("I-FGSM", 10, 36.5, 7.5),
+    "mi-fgsm?steps=50": ("MI", 10, 57.9, 14.5),
+    "ni-fgsm?steps=50": ("NI", 10, 66.5, 15.4),
+    "di-fgsm?steps=50": ("DIM", 10, 71.0, 27.5),
+    "ti-fgsm?steps=50": ("TIM", 10, 57.9, 15.3),
+    "si-ni-fgsm?steps=10&samples=5": ("SIM", 50, 70.2, 24.5),
+    "fia?steps=20&samples=30": ("FIA", 40, 71.2, 12.6),
+    "sgm?steps=50": ("SGM", 10, 73.2, 18.9),
+    "linbp?steps=50": ("LinBP", 300, 87.7, 18.9),
+    "emi-fgsm?steps=11&samples=5": ("EMI", 110, 84.7, 25.2),
+    "admix?steps=10&mixes=1&samples=5": ("Admix", 150, 79.9, 32.5),
+    "vmi-fgsm?steps=10&samples=4": ("VMI", 210, 70.8, 31.9),
+    "ssa?steps=10&samples=5": ("SSM", 200, 88.8, 50.7),
+    "sia?steps=10&samples=5": ("SIA", 200, 94.3, 50.0),
+    "bsr?steps=10&samples=5": ("BSR", 200, 96.8, 54.3),
+    "pgn?steps=5&samples=5": ("PGN", 400, 88.7, 50.1),
+    "rap?steps=8&inner=7": ("RAP", 2800, 87.8, 23.8),
+}
+"""Ours -> TransferAttack's name for it, the gradients per image that its code spends by default, and the success that
+its README (revision 2663e4a) gives for ResNet-50 to VGG-16 and to ViT-B at 16/255 on 1,000 ImageNet images, in per
+cent."""
+
+HEAD = """# A ranking of transfer attacks at equal cost
+
+Made by `python -m carom.benchmarks.ranking --render > docs/ranking.md` from `benchmarks/results/ranking.json`, which
+`python -m carom.benchmarks.ranking --json` measures, and from
+`benchmarks/results/cifar.json`.
+
+{examples} test images of CIFAR-10 (`{data}`), {threat}, {seeds} seeds, {controls} control draws each; every attack on
+every source that it suits, measured on the other models of the zoo. Right when clean: {models}.
+
+* **Excess transfer** E is what an attack adds to random signs of the same size, over the images that source and target
+  both get right: 0 is no better than chance. The table gives the mean over pairs of models and seeds, and a 95 %
+  interval over images.
+* **Equal cost**: every attack spends as many gradient evaluations per image as every other, counted by its own result.
+  It makes as many steps as that pays for, of a tenth of the radius or longer (RAP, DEM, CWA and LGV have lengths of
+  their own). Attacks that average over copies are given five of them in ten steps, as TransferAttackEval gives
+  them, not the twenty of some papers; two of them once more with one copy in fifty steps.
+* **Differences** are paired: the same images, targets and seeds. ▲ and ▼ mark where the 95 % interval of the
+  difference to DI-MI lies above or below 0. The intervals are not adjusted for their number: of forty comparisons
+  without any difference, two are marked.
+"""
+
+
+def document(found: Mapping[str, Any], study: Mapping[str, Any]) -> str:
+    """The whole page."""
+    models = listing(f"{m['name'].removeprefix('image-cifar-')} {rate(m['clean_accuracy'])}" for m in found["models"])
+    facts = {name: found[name] for name in ("examples", "data", "threat", "seeds", "controls")}
+    parts = [HEAD.format(models=models, **facts), "## In words\n", *(f"* {line}" for line in words(found["attacks"]))]
+    for allowed, sources in settings(found["attacks"]):
+        rows = [r for r in found["attacks"] if (r["allowed"], r["sources"]) == (allowed, sources)]
+        parts += [f"\n## {TITLES[sources]}, {allowed} gradients\n", *table(rows)]
+    return "\n".join([*parts, published(found["cells"]), matrix(study)])
+
+
+def called(attack: str) -> str:
+    """The paper's name of an attack, and how it differs where it is in the tables twice.
+
+    >>> called("ssa?steps=50&samples=1")
+    'SSA in one copy'
+    """
+    head, given = split_parameters(attack)
+    name = NAMES.get(head, head.upper())
+    single = " in one copy" if given.get("samples") == 1 else ""
+    return name + (" in short steps" if "size" in given else single)
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Markdown, best against DI-MI first: some attacks suit only some of the sources."""
+    families = list(dict.fromkeys(family for row in rows for family in row["targets"]))
+    sources = max((row["models"] for row in rows), key=len)
+    heads = [
+        *("attack", "paper", "gradients, forward", "white-box"),
+        *(f"to {family}" for family in families),
+        "all",
+        *(f"all − {name}" for name in BASELINES),
+    ]
+    lines = [
+        f"Sources: {named(sources)}.\n",
+        f"| {' | '.join(heads)} |",
+        "|---" * len(heads) + "|",
+    ]
+    for row in sorted(rows, key=lambda r: -r["against"]["DI-MI"]["difference"]):
+        info = get_modality("image").attacks[split_parameters(row["attack"])[0]]
+        fewer = "" if row["models"] == sources else f", on {named(row['models'])}"
+        cells = [
+            f"{called(row['attack'])}: `{row['attack']}`{fewer}",
+            "; ".join(paper(part) for part in info.reference.split("; ")),
+            f"{row['backward']:.0f}, {row['forward']:.0f}",
+            rate(row["white_box"]),
+            *(estimated(row["targets"].get(family)) for family in families),
+            estimated(row),
+            *(differing(row["against"][name]) for name in BASELINES),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def named(models: Iterable[str]) -> str:
+    return listing(model.replace("image-cifar-", "") for model in models)
+
+
+def verdict(difference: Mapping[str, float | None] | None) -> str:
+    """▲ better, ▼ worse, nothing where the interval holds 0."""
+    if difference is None or difference["low"] is None or difference["high"] is None:
+        return ""
+    return "▲" if difference["low"] > 0 else "▼" if difference["high"] < 0 else ""
+
+
+def estimated(part: Mapping[str, Any] | None) -> str:
+    if part is None:
+        return rate(None)
+    mark = verdict(part["against"]["DI-MI"])
+    return f"{rate(part['excess'])} {interval(part['low'], part['high'])}{' ' + mark if mark else ''}"
+
+
+def differing(difference: Mapping[str, float | None] | None) -> str:
+    if difference is None:
+        return rate(None)
+    return f"{signed(difference['difference'])} {interval(difference['low'], difference['high'])}"
+
+
+def signed(value: float | None) -> str:
+    text = rate(value)
+    return f"+{text}" if value is not None and value > 0 and text != ".00" else text
+
+
+# In words.
+
+
+def words(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the tables show, at every allowance and of every kind of source, and what cost alone is worth."""
+    said = []
+    for allowed, sources in settings(rows):
+        of = [r for r in rows if (r["allowed"], r["sources"]) == (allowed, sources)]
+        rivals = [r for r in of if split_parameters(r["attack"])[0] not in ("bim", "mi-fgsm", "di-fgsm")]
+        better, same, worse = ([r for r in rivals if verdict(r["against"]["DI-MI"]) == mark] for mark in ("▲", "", "▼"))
+        weak = [r for r in rivals if verdict(r["against"]["I-FGSM"]) != "▲"]
+        lines = [
+            f"Better than DI-MI over all targets: {told(better, 'DI-MI')}." if better else "No attack beats DI-MI.",
+            f"Not to be told apart from it: {told(same, 'DI-MI')}." if same else "",
+            f"Worse: {told(worse, 'DI-MI')}." if worse else "",
+            f"Not better than I-FGSM in as many gradients: {told(weak, 'I-FGSM')}." if weak else "",
+        ]
+        said.append(f"**{TITLES[sources]}, {allowed} gradients.** {' '.join(filter(None, lines))}")
+    return [*said, *cost_alone(rows)]
+
+
+def settings(rows: Sequence[Mapping[str, Any]]) -> list[tuple[int, str]]:
+    """(allowance, kind of source), the largest allowance first."""
+    known = {(r["allowed"], r["sources"]) for r in rows}
+    return sorted(known, key=lambda pair: (-pair[0], list(TITLES).index(pair[1])))
+
+
+def told(rows: Sequence[Mapping[str, Any]], other: str) -> str:
+    """Their names with the mean difference, largest first."""
+    ordered = sorted(rows, key=lambda r: -r["against"][other]["difference"])
+    return listing(f"{called(r['attack'])} ({signed(r['against'][other]['difference'])})" for r in ordered)
+
+
+def cost_alone(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """E of the baselines at 10 gradients and at more."""
+    said = []
+    for sources in ("cnn", "transformer"):
+        found = {r["attack"]: r["excess"] for r in rows if r["sources"] == sources}
+        steps = [
+            f"{name} {rate(found[few])} to {rate(found[many])}"
+            for name, (many, _, few) in BASELINES.items()
+            if few in found and many in found
+        ]
+        if steps:
+            short = found.get("mi-fgsm?steps=50&size=0.02")
+            also = "" if short is None else f" (MI in fifty steps of a fiftieth: {rate(short)})"
+            said.append(f"{TITLES[sources]}, what five times the steps alone change: {listing(steps)}{also}.")
+    return said
+
+
+# Beside published numbers.
+
+BESIDE = """
+## Beside published numbers
+
+No published setting can be reproduced here: ImageNet's images and the weights trained on them do not ship. What can be
+compared is the order. TransferAttack's table (github.com/Trustworthy-AI-Group/TransferAttack, README at 2663e4a) has the
+same kinds of source and target, a residual network to a VGG and to a vision transformer, at 16/255; every attack there
+spends what its own defaults say, and clean errors count as success.
+
+Over the {count} attacks in both, Spearman's rho between its success and our excess transfer at equal cost is {ours_vgg}
+to VGG and {ours_vit} to ViT. Between its success and the gradients that each attack spends there it is {vgg} and {vit}.
+"""
+
+
+def published(cells: Sequence[Mapping[str, Any]]) -> str:
+    """Markdown: TransferAttack's table beside ours for the same pair of kinds of model, and the rank correlations."""
+    ours = {
+        (c["attack"], c["target"].removeprefix("image-cifar-")): c["excess"]
+        for c in cells
+        if c["source"] == "image-cifar-resnet" and c["attack"] in PUBLISHED and c["allowed"] > 10
+    }
+    known = [spec for spec in PUBLISHED if (spec, "vgg") in ours]
+    cost = [float(PUBLISHED[spec][1]) for spec in known]
+    columns = {
+        target: ([ours[spec, target] for spec in known], [PUBLISHED[spec][place] for spec in known])
+        for target, place in (("vgg", 2), ("vit", 3))
+    }
+    rho = {target: spearman(*both) for target, both in columns.items()}
+    bought = {target: spearman(cost, theirs) for target, (_, theirs) in columns.items()}
+    lines = [
+        BESIDE.format(
+            count=len(known),
+            **{f"ours_{t}": rate(v) for t, v in rho.items()},
+            **{t: rate(v) for t, v in bought.items()},
+        ),
+        "| attack | its gradients | ResNet-50 to VGG-16 | to ViT-B | our attack | E, ResNet to VGG | E to ViT |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for spec in sorted(known, key=lambda spec: -PUBLISHED[spec][3]):
+        name, gradients, vgg, vit = PUBLISHED[spec]
+        mine = " | ".join(rate(ours[spec, target]) for target in ("vgg", "vit"))
+        lines.append(f"| {name} | {gradients} | {vgg} % | {vit} % | `{spec}` | {mine} |")
+    return "\n".join(lines)
+
+
+# All against all.
+
+ALL = """
+## All against all
+
+`carom run benchmarks/studies/cifar.toml --json > benchmarks/results/cifar.json`: {examples} test images of CIFAR-10,
+{threat}; PGD in ten steps on the networks, and on the forest's relaxation. Excess transfer with its 95 % interval; on
+the diagonal, white-box.
+"""
+
+
+def matrix(study: Mapping[str, Any]) -> str:
+    """Markdown: the recorded study's excess transfer, every model against every other."""
+    part = study["modalities"]["image"]
+    models = part["models"]
+    cells = {(c["source"], c["target"]): c for c in part["cells"]}
+    short = {m["name"]: m["name"].removeprefix("image-cifar-") for m in models}
+    heads = [f"{short[m['name']]} ({m['family']}, clean {rate(m['clean_accuracy'])})" for m in models]
+    lines = [
+        ALL.format(examples=f"{part['examples']:,}", threat=part["threat"]),
+        f"| source, attack | {' | '.join(heads)} |",
+        "|---" * (len(heads) + 1) + "|",
+    ]
+    for source in (m["name"] for m in models):
+        of = [cells[source, m["name"]] for m in models]
+        values = [f"{rate(c['excess'])} {interval(c['excess_low'], c['excess_high'])}" for c in of]
+        lines.append(f"| {short[source]}, `{of[0]['attack']}` | {' | '.join(values)} |")
+    return "\n".join(lines)
