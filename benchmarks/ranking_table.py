@@ -64,9 +64,8 @@ PUBLISHED = {
 
 HEAD = """# A ranking of transfer attacks at equal cost
 
-Made by `python -m carom.benchmarks.ranking --render > docs/ranking.md` from `benchmarks/results/ranking.json`, which
-`python -m carom.benchmarks.ranking --json` measures, and from
-`benchmarks/results/cifar.json`.
+Made by `python -m carom.benchmarks.ranking --render > docs/ranking.md` from `benchmarks/results/ranking.json`,
+which `python -m carom.benchmarks.ranking --json` measures (an hour and more), and from `benchmarks/results/cifar.json`.
 
 {examples} test images of CIFAR-10 (`{data}`), {threat}, {seeds} seeds, {controls} control draws each; every attack on
 every source that it suits, measured on the other models of the zoo. Right when clean: {models}.
@@ -220,6 +219,8 @@ REASONS = """
   at that cost was not measured.
 * **SI-NI** ({si}) is NI on five darker copies, and fifty gradients are its paper's ten steps; NI alone in ten steps has
   {ni_10}.
+* **SVRE, CWA and AdaEA** stand without DI's views, as in their papers' plain form: on two members, the mean of logits
+  with them does better. What they do with DI's views was not measured.
 * **Nothing reaches the forest** from the networks: no interval of E to it begins above {tree}.
 """
 
