@@ -6,15 +6,14 @@
 Every attack gets as many gradient evaluations per image as every other: 10, or 50, counted by its own Result; for an
 ensemble, over its members. Steps are a tenth of the radius, or longer where ten do not fit, unless an attack's paper
 has a length of its own for it (RAP, DEM, CWA): more steps then pay for the way back and forth at the rim of the ball
-instead of for shorter ones. Attacks that average over copies or neighbours get one a step, in as many steps as that
-pays for, which serves them better than more of them in ten steps; SSA, BSR and SIA stand there in both ways, and
+instead of for shorter ones. Attacks that average over random copies or neighbours get one a step, in as many steps as
+that pays for, which serves them better than more of them in ten steps; SSA, BSR and SIA stand there in both ways, and
 MI-FGSM with shorter steps too.
 
-
-The images are the part of `builtin:cifar-10-sample` that is left when Admix has its own. Excess transfer, its control
-and its intervals are the evaluator's (carom.common.transfer). An attack whose outcome does not depend on the seed is
-crafted once and measured against the controls of every seed. What is finished lies in the store: the same command goes
-on where it was stopped.
+The images are a part of `builtin:cifar-10-sample`; Admix mixes in others of it. Excess transfer, its control and its
+intervals are the evaluator's (carom.common.transfer). An attack whose outcome does not depend on the seed is crafted
+once and measured against the controls of every seed. What is finished lies in the store: the same command goes on where
+it was stopped.
 """
 
 from __future__ import annotations

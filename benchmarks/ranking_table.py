@@ -75,8 +75,10 @@ every source that it suits, measured on the other models of the zoo. Right when 
   pairs of models and seeds, and a 95 % interval over images.
 * **Equal cost**: every attack spends as many gradient evaluations per image as every other, counted by its own result.
   It makes as many steps as that pays for, of a tenth of the radius or longer (RAP, DEM, CWA and LGV have lengths of
-  their own). Attacks that average over copies or neighbours get one a step; SSA, BSR and SIA stand there with five
-  copies in ten steps as well, and MI with shorter steps.
+  their own). Attacks that average over random copies or neighbours get one a step; SI-NI, Admix and EMI keep five, which
+  are their method. SSA, BSR and SIA stand there with five copies in ten steps as well, and MI with shorter steps. Both
+  rules were chosen after a look at the first seed from the residual network, on images of the same sample; the second
+  favours the attacks that average.
 * **Left out** are attacks that aim at a class (logit, Po-Trip, CFM), the universal perturbation, which is not made for
   an image, and LGV's networks, which take training data: its attack stands among the ensembles, on two members. SGM
   and Ghost want residual networks, PNA and TGR transformers, LinBP ReLUs in the later half.
