@@ -408,12 +408,17 @@ class Transfer:
 
     def rows(self) -> list[dict[str, Any]]:
         """One row a cell: source x attack x seed x target. Rates that are not defined are None."""
+        cells = [cell for cell, _ in self.resampled()]
+        _warn_of_masking(cells)
+        return cells
+
+    def resampled(self) -> list[tuple[dict[str, Any], Array]]:
+        """Each cell with its excess transfer in every resample of the examples, float64[B]. The resamples are the same
+        for all cells, so intervals of means and differences of cells are paired."""
         bootstrap = Bootstrap.of(len(self.plan.data))
         by_shard = [list(self.plan.crafts(shard)) for shard in self.plan.shards()]
         budget = {"matched": None, "threat": self.plan.threat_label, "eps": self.plan.eps}
-        cells = [cell for crafts in zip(*by_shard, strict=True) for cell in self._cells_of(crafts, bootstrap, budget)]
-        _warn_of_masking(cells)
-        return cells
+        return [cell for crafts in zip(*by_shard, strict=True) for cell in self._cells_of(crafts, bootstrap, budget)]
 
     def matched_rows(self) -> list[dict[str, Any]]:
         """The same at the budgets that bring each source to equal white-box success: `matched` says to which, `eps` and
@@ -426,7 +431,7 @@ class Transfer:
         for match in self.matches:
             budget = {"matched": match.level, "threat": match.budget.label, "eps": match.budget.eps}
             for crafts in part.plan.matched_crafts(match):
-                for row in part._cells_of(crafts, bootstrap, budget):
+                for row, _ in part._cells_of(crafts, bootstrap, budget):
                     at_level = row["white_box_low"] <= match.level <= row["white_box_high"]
                     why = None if at_level else match.why(row["white_box"], row["white_box_high"])
                     cells.append({**row, "at_level": at_level, "why": why})
@@ -441,13 +446,14 @@ class Transfer:
         bootstrap, cells = Bootstrap.of(len(part.plan.data)), []
         for amount, crafts in part.plan.curve_crafts():
             budget = {"matched": None, "threat": self.plan.threat_label, "eps": self.plan.eps}
-            cells += part._cells_of(crafts, bootstrap, {**budget, "unit": unit, "allowed": amount})
+            budget |= {"unit": unit, "allowed": amount}
+            cells += [row for row, _ in part._cells_of(crafts, bootstrap, budget)]
         return cells
 
     def _cells_of(
         self, crafts: Sequence[Craft], bootstrap: Bootstrap, budget: Mapping[str, Any]
-    ) -> list[dict[str, Any]]:
-        """The cells of one source, attack and seed, from its craft on every shard."""
+    ) -> list[tuple[dict[str, Any], Array]]:
+        """The cells of one source, attack and seed, from its craft on every shard; each with its resampled excess."""
         craft, plan = crafts[0], self.plan
         if not all(self.store.has(c.key) for c in crafts):
             return []
@@ -478,6 +484,7 @@ class Transfer:
             target_clean = self.clean(target)
             if target.digest not in judged or target_clean is None:
                 continue
+            rates, draws = measure.cell(target_clean, judged[target.digest])
             row: dict[str, Any] = {
                 "source": craft.source.name,
                 "target": target.name,
@@ -486,12 +493,12 @@ class Transfer:
                 "attack": craft.chosen.label,
                 **budget,
                 "seed": craft.seed,
-                **measure.cell(target_clean, judged[target.digest]),
+                **rates,
                 **cost,
                 "size": size,
             }
             row["warnings"] = self._warnings(row, craft, marks, notes)
-            rows.append(row)
+            rows.append((row, draws))
         return rows
 
     def _size(self, crafts: Sequence[Craft]) -> dict[str, Any] | None:
@@ -652,8 +659,10 @@ class _Measure:
         unknown = np.full(len(self.labels), np.nan)
         return np.mean([c.answer != self.labels for c in controls], axis=0) if controls else unknown
 
-    def cell(self, target_clean: Answers, judged: tuple[Answers, list[Answers], Answers]) -> dict[str, Any]:
-        """Rates over J, the examples that source and target both get right when clean."""
+    def cell(
+        self, target_clean: Answers, judged: tuple[Answers, list[Answers], Answers]
+    ) -> tuple[dict[str, Any], Array]:
+        """Rates over J, the examples that source and target both get right when clean; and E in every resample."""
         attacked, controls, swapped = judged
         on_source, source_controls, _ = self.source_judged or (None, [], None)
         unknown = np.full(len(self.labels), np.nan)
@@ -717,7 +726,7 @@ class _Measure:
             hit = (attacked.answer == self.goals).astype(np.float64)
             row["targeted"] = share(hit, among)
             row["targeted_control"] = share(np.mean([c.answer == self.goals for c in controls], axis=0), among)
-        return row
+        return row, draws_e
 
 
 def _warn_of_masking(cells: Sequence[dict[str, Any]]) -> None:
