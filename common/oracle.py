@@ -33,6 +33,9 @@ def within(threat: Threat, space: Space, x: Tensor, x0: Tensor) -> Tensor:
 MEMORY = 2**30
 """Bytes that a backward pass over stacked copies of a batch may keep of its forward pass."""
 
+CACHED = 2**26
+"""The same on a CPU, where stacking gains nothing beyond some tens of rows, and loses a fifth where caches overflow."""
+
 
 ROWS = 1024
 """Questions that go through the model together."""
@@ -159,7 +162,8 @@ class Oracle:
     def copies_at_once(self) -> int:
         """How many stacked copies of the batch one backward pass may hold: 1 until a first pass has been measured."""
         self._measures = self._kept is None
-        return 1 if self._kept is None else max(1, MEMORY // max(1, self._kept))
+        most = min(MEMORY, CACHED) if self.problem.model.device.type == "cpu" else MEMORY
+        return 1 if self._kept is None else max(1, most // max(1, self._kept))
 
     @contextlib.contextmanager
     def _measured(self) -> Iterator[None]:

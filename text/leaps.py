@@ -74,7 +74,7 @@ class Leaps:
     most, and ends when nothing is left that was not asked, or with the queries.
 
     Departures: the direction is fitted by least squares to all rows, where the paper averages the offsets of the last
-    ones by the sign of their answers (worse at the same queries, as tried here); options are the threat's, with the vectors
+    ones by the sign of their answers; options are the threat's, with the vectors
     that are given (MiniLM's pieces; a word that is none has a vector of zeros), where the paper takes counter-fitted
     neighbours; nearness is the cosine of words, not of sentences, and costs no encoder.
     """
