@@ -127,7 +127,7 @@ def _sizes(runs: Sequence[Row]) -> list[dict[str, Any]]:
     """For each source, attack, threat and seed: {metric: (median, mean)} over the examples that were changed."""
     return [
         {
-            **{name: r[name] for name in ("source", "attack", "threat", "seed")},
+            **{name: r[name] for name in ("source", "attack", "threat", "seed", "white_box")},
             "changed": r["size"]["changed"],
             "values": {name: (v["median"], v["mean"]) for name, v in r["size"].items() if isinstance(v, Mapping)},
         }

@@ -170,7 +170,7 @@ class Grammatical:
     language: str = "en-US"
 
     def holds(self, pairs: Pairs, slack: float = 0.0) -> list[bool]:
-        return [_errors(self.language, edited) <= _errors(self.language, clean) for edited, clean in pairs]
+        return [errors(self.language, edited) <= errors(self.language, clean) for edited, clean in pairs]
 
 
 @cache
@@ -190,7 +190,8 @@ def _language_tool(language: str) -> Any:
 
 
 @lru_cache(maxsize=1 << 14)
-def _errors(language: str, text: str) -> int:
+def errors(language: str, text: str) -> int:
+    """How many errors of grammar, style and spelling LanguageTool finds."""
     return len(_language_tool(language).check(text))
 
 
