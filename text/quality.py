@@ -49,7 +49,9 @@ def perplexity_ratio(texts: Sequence[str], clean: Sequence[str], lm: str | None 
 def more_errors(texts: Sequence[str], clean: Sequence[str]) -> Tensor:
     """float[N]: errors that LanguageTool finds in a text beyond those in the clean one; below 0 where it finds fewer."""
     pairs = zip(texts, clean, strict=True)
-    return torch.tensor([constraints.errors(LANGUAGE, one) - constraints.errors(LANGUAGE, other) for one, other in pairs])
+    return torch.tensor(
+        [constraints.errors(LANGUAGE, one) - constraints.errors(LANGUAGE, other) for one, other in pairs]
+    )
 
 
 def without_minilm() -> str | None:
