@@ -39,7 +39,7 @@ from carom.common.loading import (
 )
 from carom.common.models import FrozenModule, FunctionModel, Model, digest_of
 from carom.common.objectives import margin
-from carom.common.problem import Batch, Access, Family, Goal, Output
+from carom.common.problem import Access, Batch, Family, Goal, Output
 from carom.common.specs import Spec, parse
 from carom.common.substitution import Chosen, Gains
 from carom.common.trees import TreeEnsemble

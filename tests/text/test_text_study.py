@@ -24,9 +24,11 @@ def test_the_record_is_of_the_studies_as_they_are_written():
         part, text = RECORD[title], asked["modalities"]["text"]
         assert (part["data"], part["examples"], part["controls"]) == (text["data"], text["limit"], asked["controls"])
         assert part["threat"] == f"words {text['eps']}"
-        assert {run["attack"] for run in part["runs"]} == set(text["attacks"])
-        assert {f"zoo:{run['source']}" for run in part["runs"]} == set(text["sources"])
-        assert len(part["cells"]) == len(part["runs"]) * len(text.get("targets", text["sources"]))
+        wanted = {(source.removeprefix("zoo:"), attack) for source in text["sources"] for attack in text["attacks"]}
+        found = {(run["source"], run["attack"]) for run in part["runs"]}
+        assert found | {tuple(pair) for pair in part["absent"]} == wanted
+        assert found.isdisjoint(map(tuple, part["absent"]))
+        assert len(part["cells"]) == len(found) * len(text.get("targets", text["sources"]))
         assert part["failures"] == []
 
 
