@@ -140,7 +140,7 @@ def _study(title: str, part: Row) -> Iterable[str]:
     yield f"{part['examples']} texts, at most {float(part['threat'].split()[1]):.0%} of the words changed, {draws}."
     for metric in part["metrics"]:
         if metric["missing"] is not None:
-            yield f"\n{metric['label']} not measured: it {metric['missing']}."
+            yield f"\n“{metric['label']}” was not measured: it {metric['missing']}."
     if part["absent"]:
         lacking: dict[str, list[str]] = {}
         for source, attack in part["absent"]:
@@ -187,7 +187,21 @@ CONSTRAINED = {
 }
 """(with, without) -> what is asked of the one and not of the other."""
 
-_SUMMARY = (*("recipe", "success", "T", "N", "E", "noise", "words", "similarity", "perplexity", "errors", "queries"),)
+_SUMMARY = (
+    *(
+        "recipe",
+        "success",
+        "T",
+        "N",
+        "E",
+        "noise",
+        "words",
+        "similarity",
+        "perplexity ratio",
+        "errors added",
+        "queries",
+    ),
+)
 
 
 def _summary(part: Row, attack: str) -> Sequence[str]:
