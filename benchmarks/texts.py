@@ -188,6 +188,9 @@ CONSTRAINED = {
 """(with, without) -> what is asked of the one and not of the other."""
 
 _SUMMARY = (
+    *("recipe", "success", "T", "N", "E", "noise"),
+    *("words", "similarity", "perplexity ratio", "errors added", "queries"),
+)
     *(
         "recipe",
         "success",
