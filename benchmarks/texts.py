@@ -191,20 +191,6 @@ _SUMMARY = (
     *("recipe", "success", "T", "N", "E", "noise"),
     *("words", "similarity", "perplexity ratio", "errors added", "queries"),
 )
-    *(
-        "recipe",
-        "success",
-        "T",
-        "N",
-        "E",
-        "noise",
-        "words",
-        "similarity",
-        "perplexity ratio",
-        "errors added",
-        "queries",
-    ),
-)
 
 
 def _summary(part: Row, attack: str) -> Sequence[str]:
