@@ -22,7 +22,7 @@ from carom.common.console import rate
 
 RECORDED = Path(__file__).parent / "results" / "transfer-text.json"
 STUDIES = {"Sentences": "text.toml", "Documents": "text-documents.toml"}
-ACCURATE = 300
+ACCURATE = 200
 """Examples of the test part on which clean accuracy is measured: more than the attacks can afford."""
 
 RATES = ("transfer", "control", "excess")
@@ -36,7 +36,8 @@ Row = Mapping[str, Any]
 
 def study(name: str, store: str, device: str, held: bool) -> dict[str, Any]:
     """One study run, or continued: its facts, clean accuracies, one row a source and attack, one a cell. With `held`
-    nothing is computed; what the store does not hold is named under `absent`."""
+    nothing is computed; what the store does not hold is named: what was not crafted under `absent`, targets that
+    were not asked about all of it under `unasked`."""
     from carom.common.run import plan_of, resolve
     from carom.common.store import Store
     from carom.common.study import make_study, read_study
@@ -63,6 +64,7 @@ def study(name: str, store: str, device: str, held: bool) -> dict[str, Any]:
         **{name: summary[name] for name in ("data", "data_digest", "examples", "threat", "metrics", "failures")},
         "controls": plan.controls,
         "absent": [list(pair) for pair in wanted if pair not in runs],
+        "unasked": [m.name for m in plan.targets if sum(c["target"] == m.name for c in summary["cells"]) < len(runs)],
         "models": [
             {**{k: m[k] for k in ("name", "family", "role", "digest")}, **accuracy(summary["data"], model)}
             for m, model in zip(summary["models"], plan.models, strict=True)
@@ -147,6 +149,8 @@ def _study(title: str, part: Row) -> Iterable[str]:
             lacking.setdefault(source, []).append(f"`{attack}`")
         said = "; ".join(f"on {source} {', '.join(attacks)}" for source, attacks in lacking.items())
         yield f"\n**Not computed** in this recording: {said}. Means are over what is there."
+    if part["unasked"]:
+        yield f"\n**Not asked** about all of it in this recording: {', '.join(part['unasked'])}."
     for failure in part["failures"]:
         yield f"\n**Failed**: {failure['what']}: {failure['error']}"
     yield from _table(
