@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,8 @@ import torch
 
 from carom.common.console import rate
 
-RECORDED = Path(__file__).parent / "results" / "transfer-text.json"
+FOLDER = Path(__file__).parent
+RECORDED = FOLDER / "results" / "transfer-text.json"
 STUDIES = {"Sentences": "text.toml", "Documents": "text-documents.toml"}
 ACCURATE = 200
 """Examples of the test part on which clean accuracy is measured: more than the attacks can afford."""
@@ -43,8 +43,7 @@ def study(name: str, store: str, device: str, held: bool) -> dict[str, Any]:
     from carom.common.study import make_study, read_study
     from carom.common.transfer import evaluate, inline
 
-    path = Path(str(files("carom.benchmarks") / "studies" / name))
-    asked = resolve(make_study({**read_study(path, ["text"]), "device": device}, name))
+    asked = resolve(make_study({**read_study(FOLDER / "studies" / name, ["text"]), "device": device}, name))
     plan = plan_of(asked, "text")
     outcome = evaluate(
         plan,
@@ -160,6 +159,7 @@ def _study(title: str, part: Row) -> Iterable[str]:
     )
     attacks = list(dict.fromkeys(run["attack"] for run in part["runs"]))
     yield from _table("### Recipes", _SUMMARY, (_summary(part, attack) for attack in attacks))
+    yield f"\n{_said_of_noise(part, attacks)}"
     margins = [a for a in attacks if "until=" in a]
     pairs = [(first, margin) for margin in margins if (first := margin.partition("?")[0]) in attacks]
     if pairs:
@@ -215,6 +215,20 @@ def _summary(part: Row, attack: str) -> Sequence[str]:
         _number(quality("perplexity", "median"), "{:.2f}"),
         _number(quality("grammar", "mean"), "{:.1f}"),
         _number(mean(run["queries"] for run in runs), "{:.0f}"),
+    )
+
+
+def _said_of_noise(part: Row, attacks: Sequence[str]) -> str:
+    """How much of raw transfer between different models is noise, and of which recipe the least and the most."""
+    between = [cell for cell in part["cells"] if cell["source"] != cell["target"]]
+    of = {attack: noise([cell for cell in between if cell["attack"] == attack]) for attack in attacks}
+    known = {attack: value for attack, value in of.items() if value is not None}
+    if not known:
+        return "Nothing transfers."
+    least, most = min(known, key=lambda a: known[a]), max(known, key=lambda a: known[a])
+    return (
+        f"Of all raw transfer between different models, **{share(noise(between))} is noise**: from "
+        f"{share(known[least])} of that of `{least}` to {share(known[most])} of that of `{most}`."
     )
 
 
