@@ -376,11 +376,12 @@ def test_a_model_that_resizes_inside_is_named_among_the_warnings() -> None:
 def test_cautions_name_a_few_and_count_many() -> None:
     runs = [
         {"source": f"m{i}", "attack": "a", "white_box": i / 100, "white_box_control": i / 100, "flags": flags}
-        for i, flags in enumerate([["low success", "high control"]] * (NAMED + 1))
+        for i, flags in enumerate([["low success", "high control"]] * (views.NAMED + 1))
     ]
-    low, high = _cautions(runs, [])
+    low, high = views._cautions(runs, [])
     assert (
-        f"below .90 on {NAMED + 1} of {NAMED + 1} crafted sets, worst m0 (a, .00), m1 (a, .01) and m2 (a, .02)" in low
+        f"below .90 on {views.NAMED + 1} of {views.NAMED + 1} crafted sets, worst m0 (a, .00), m1 (a, .01) and m2 (a, .02)"
+        in low
     )
-    assert f"crafted sets, worst m{NAMED} (a, .08)" in high
-    assert "on m0 (a, .00) and m1 (a, .01):" in _cautions(runs[:2], [])[0]
+    assert f"crafted sets, worst m{views.NAMED} (a, .08)" in high
+    assert "on m0 (a, .00) and m1 (a, .01):" in views._cautions(runs[:2], [])[0]
