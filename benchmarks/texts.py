@@ -121,7 +121,8 @@ Adversarial texts are crafted on one model and shown, as text, to the others. Ov
 * **E**, excess transfer: (T − N) / (1 − N), what the attack adds to noise.
 * **noise**: N / T, the share of raw transfer that such noise makes without any attack. – where nothing transfers.
 
-In brackets are 95% intervals: Wilson for T and for accuracy, bootstrap over examples for N and E. Means are over the
+In brackets are 95% intervals: Wilson for T and for accuracy, bootstrap over examples for N and E; where no draw flips
+anything, the bootstrap of N says [.00,.00], which is no proof. Means are over the
 pairs of two different models; their intervals average the bounds of the pairs, which is at least as wide as an interval
 over examples, and does not cover the choice of models. Success is on the source itself, over what it gets right.
 
@@ -147,7 +148,7 @@ def _study(title: str, part: Row) -> Iterable[str]:
         for source, attack in part["absent"]:
             lacking.setdefault(source, []).append(f"`{attack}`")
         said = "; ".join(f"on {source} {', '.join(attacks)}" for source, attacks in lacking.items())
-        yield f"\n**Not computed** in this recording: {said}. Means are over what is there."
+        yield f"\n**Not computed** in this recording: {said}. Means are over the sources that all recipes ran on."
     if part["unasked"]:
         yield f"\n**Not asked** about all of it in this recording: {', '.join(part['unasked'])}."
     for failure in part["failures"]:
@@ -197,10 +198,16 @@ _SUMMARY = (
 )
 
 
+def complete(part: Row) -> set[str]:
+    """The sources that every recipe ran on: means of recipes compare over no others."""
+    return {run["source"] for run in part["runs"]} - {source for source, _ in part["absent"]}
+
+
 def _summary(part: Row, attack: str) -> Sequence[str]:
     """One row: a recipe's success, its transfer between different models, and the quality of its texts."""
-    runs = [run for run in part["runs"] if run["attack"] == attack]
-    cells = [cell for cell in part["cells"] if cell["attack"] == attack and cell["source"] != cell["target"]]
+    among = complete(part)
+    runs = [run for run in part["runs"] if run["attack"] == attack and run["source"] in among]
+    cells = [cell for cell in part["cells"] if cell["attack"] == attack and cell["source"] in among - {cell["target"]}]
 
     def quality(name: str, kind: str) -> float | None:
         return mean((run["size"] or {}).get(name, {}).get(kind) for run in runs)
@@ -220,7 +227,8 @@ def _summary(part: Row, attack: str) -> Sequence[str]:
 
 def _said_of_noise(part: Row, attacks: Sequence[str]) -> str:
     """How much of raw transfer between different models is noise, and of which recipe the least and the most."""
-    between = [cell for cell in part["cells"] if cell["source"] != cell["target"]]
+    among = complete(part)
+    between = [cell for cell in part["cells"] if cell["source"] in among - {cell["target"]}]
     of = {attack: noise([cell for cell in between if cell["attack"] == attack]) for attack in attacks}
     known = {attack: value for attack, value in of.items() if value is not None}
     if not known:
