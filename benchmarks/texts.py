@@ -121,10 +121,10 @@ Adversarial texts are crafted on one model and shown, as text, to the others. Ov
 * **E**, excess transfer: (T − N) / (1 − N), what the attack adds to noise.
 * **noise**: N / T, the share of raw transfer that such noise makes without any attack. – where nothing transfers.
 
-In brackets are 95% intervals: Wilson for T and for accuracy, bootstrap over examples for N and E; where no draw flips
-anything, the bootstrap of N says [.00,.00], which is no proof. Means are over the
-pairs of two different models; their intervals average the bounds of the pairs, which is at least as wide as an interval
-over examples, and does not cover the choice of models. Success is on the source itself, over what it gets right.
+In brackets are 95% intervals: Wilson for T and for accuracy, bootstrap over examples for N and E; where no draw of the
+control flips anything, the bootstrap of N says [.00,.00], which proves nothing. Means are over the pairs of two
+different models; their intervals average the bounds of the pairs, which is at least as wide as an interval over
+examples, and does not cover the choice of models. Success is on the source itself, over what it gets right.
 
 Quality is measured between clean and stored texts, over those that were changed: how many words, the cosine of
 MiniLM's sentence vectors, the perplexity by a three-word model of film reviews over that of the clean text (median),

@@ -45,4 +45,6 @@ def test_noise_is_the_share_of_all_transferred_examples_together():
 
 def test_what_is_written_reads_the_same():
     assert json.loads(written(RECORD)) == RECORD
-    assert written({"A": {"rows": [], "list": ["x"], "many": [{"a": 1}, {"a": 2}]}}).count("\n") == 8
+    rows = [{"a": 1.5, "b": None}, {"a": 2, "b": "x"}]
+    lines = written({"A": {"none": [], "plain": ["x"], "rows": rows}}).splitlines()
+    assert [json.loads(line.rstrip(",")) for line in lines if line.startswith("   {")] == rows
