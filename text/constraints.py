@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
 
-import torch
-
 from carom.common.errors import CaromError, UnknownName
 from carom.text.candidates import Merged
 from carom.text.wordnet import antonyms, lemmas, parts_of_speech
@@ -193,10 +191,3 @@ def _language_tool(language: str) -> Any:
 def errors(language: str, text: str) -> int:
     """How many errors of grammar, style and spelling LanguageTool finds."""
     return len(_language_tool(language).check(text))
-
-
-def similarity(texts: Sequence[str], clean: Sequence[str]) -> torch.Tensor:
-    """float32[N]: the cosine of MiniLM's vectors, for reports of what an attack keeps."""
-    from carom.text.language import sentence_vectors
-
-    return (sentence_vectors(texts) * sentence_vectors(clean)).sum(1)

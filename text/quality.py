@@ -21,7 +21,7 @@ from carom.common.errors import CaromError
 from carom.common.metrics import Metric, distance
 from carom.common.spaces import Space
 from carom.text import constraints
-from carom.text.language import perplexity
+from carom.text.language import perplexity, sentence_vector
 from carom.text.ngrams import of_reviews
 from carom.text.pairs import open_text
 
@@ -29,8 +29,12 @@ LANGUAGE = "en-US"
 
 
 def similarity(texts: Sequence[str], clean: Sequence[str]) -> Tensor:
-    """float[N]: the cosine of MiniLM's vectors of both whole texts; 1 is equal."""
-    return constraints.similarity(texts, clean).clamp(-1, 1)
+    """float[N]: the cosine of MiniLM's vectors of both whole texts; 1 is equal. Each text is read alone, so that what is
+    measured is the same in every batch and process."""
+    if not texts:
+        return torch.zeros(0)
+    one, other = (torch.stack([sentence_vector(text) for text in part]) for part in (texts, clean))
+    return (one * other).sum(1).clamp(-1, 1)
 
 
 def perplexity_ratio(texts: Sequence[str], clean: Sequence[str], lm: str | None = None) -> Tensor:

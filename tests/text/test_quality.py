@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from carom.text import MODALITY, constraints, quality
+from carom.text import MODALITY, constraints, language, quality
 from carom.text.ngrams import DISCOUNT, Trigrams
 from carom.text.pairs import join
 
@@ -47,7 +47,10 @@ def test_of_a_pair_the_side_that_may_change_is_measured():
 def test_the_measures_do_not_depend_on_what_else_is_measured():
     alone = [quality.perplexity_ratio([one], [other]).item() for one, other in zip(WORSE, TEXTS, strict=True)]
     assert quality.perplexity_ratio(WORSE, TEXTS).tolist() == alone
-    assert quality.perplexity_ratio([], []).tolist() == []
+    assert quality.perplexity_ratio([], []).tolist() == quality.similarity([], []).tolist() == []
+    together = quality.similarity(WORSE, TEXTS).tolist()
+    language.sentence_vector.cache_clear()
+    assert [quality.similarity([a], [b]).item() for a, b in zip(WORSE, TEXTS, strict=True)][::-1] == together[::-1]
 
 
 def test_three_words_in_a_row_as_kneser_and_ney_count_them():
