@@ -30,7 +30,8 @@ def main() -> NoReturn:
     """Entry point: every way to end has its exit code."""
     keep_freed_memory()
     keep_few_kernels()
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    # Not by SIGINT: a shell starts what is put behind (`carom run &`) with SIGINT ignored, and Python leaves it so.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         # Outside its standalone mode click hands back the code of an `Exit` instead of ending with it.
         code = cli.main(standalone_mode=False) or DONE

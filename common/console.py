@@ -70,6 +70,7 @@ def print_run(run: Any) -> None:
     for outcome in run.outcomes:
         summary = outcome.summary()
         print_matrix(console, outcome.plan.modality, summary)
+        print_sizes(console, summary)
         if summary["targeted"]:
             print_targeted(console, summary)
         if summary["curve"] is not None:
@@ -104,6 +105,31 @@ def print_matrix(console: Console, modality: str, summary: Mapping[str, Any]) ->
         return f" ({rate(cell['white_box'])}{' !' if cell['warnings'] else ''})"
 
     _print_cells(console, summary, "source, attack, white-box", title, excess)
+
+
+def print_sizes(console: Console, summary: Mapping[str, Any]) -> None:
+    """How large the perturbations of each attack on each source are, beside its success there."""
+    measured = {(c["source"], c["attack"], c["seed"]): c for c in summary["cells"] if c["size"]}
+    known = [m for m in summary["metrics"] if m["missing"] is None]
+    if not measured or not known:
+        return
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("size of the perturbations, median over changed examples")
+    for head in ("white-box", *(m["label"] for m in known)):
+        table.add_column(shown(head), justify="right")
+    several = len({seed for *_, seed in measured}) > 1
+    for (source, attack, seed), cell in measured.items():
+        title = f"{source} {attack}" + (f" seed {seed}" if several else "")
+        medians = ((cell["size"].get(m["name"]) or {}).get("median") for m in known)
+        table.add_row(shown(title), rate(cell["white_box"]), *(_amount(median) for median in medians))
+    console.print(table)
+    for metric in summary["metrics"]:
+        if metric["missing"] is not None:
+            console.print(Text("  ") + shown(f"{metric['label']} was not computed: it {metric['missing']}"))
+
+
+def _amount(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}"
 
 
 def print_targeted(console: Console, summary: Mapping[str, Any]) -> None:

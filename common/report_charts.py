@@ -18,6 +18,7 @@ WIDTH, HEIGHT = 620, 260  # of the plotting area with its axes, in pixels
 LEFT, RIGHT, TOP, BOTTOM = 52, 16, 12, 44
 ROW = 19  # a line of the legend
 STYLES = 8  # of lines, before they repeat
+LETTER, APART = 6.5, 8  # of an axis' numbers: the width of a digit and the least space between two
 MARKED = 24  # with more points than this, a line has no marks
 
 DASHES = ("", "6 3", "2 3", "9 3 2 3")
@@ -72,7 +73,7 @@ def line_chart(
     def y(value: float) -> float:
         return round(TOP + (HEIGHT - TOP - BOTTOM) * (high - value) / (high - low), 1)
 
-    parts = [_grid(x, y, ticks or _ticks(xs, log), _steps(low, high), x_label, y_label)]
+    parts = [_grid(x, y, _legible(ticks or _ticks(xs, log), x), _steps(low, high), x_label, y_label)]
     parts += [_line(number, one, x, y) for number, one in enumerate(series)]
     parts += [_entry(number, one) for number, one in enumerate(series)]
     whole = HEIGHT + ROW * len(series) + 4
@@ -98,6 +99,15 @@ def _ticks(xs: Sequence[float], log: bool) -> list[float]:
         powers = [10.0**k for k in range(10) if xs[0] <= 10.0**k <= xs[-1]]
         return powers if len(powers) > 1 else [xs[0], xs[-1]]
     return _steps(xs[0], xs[-1])
+
+
+def _legible(ticks: Sequence[float], x: Callable[[float], float]) -> list[float]:
+    """The marks without those whose numbers would stand in the next one's; the last is kept."""
+    kept: list[float] = []
+    for value in reversed(ticks):
+        if not kept or x(kept[-1]) - x(value) >= LETTER * (len(amount(value)) + len(amount(kept[-1]))) / 2 + APART:
+            kept.append(value)
+    return kept[::-1]
 
 
 def _steps(low: float, high: float) -> list[float]:

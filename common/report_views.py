@@ -127,7 +127,7 @@ def _sizes(runs: Sequence[Row]) -> list[dict[str, Any]]:
     """For each source, attack, threat and seed: {metric: (median, mean)} over the examples that were changed."""
     return [
         {
-            **{name: r[name] for name in ("source", "attack", "threat", "seed")},
+            **{name: r[name] for name in ("source", "attack", "threat", "seed", "white_box")},
             "changed": r["size"]["changed"],
             "values": {name: (v["median"], v["mean"]) for name, v in r["size"].items() if isinstance(v, Mapping)},
         }
@@ -136,11 +136,20 @@ def _sizes(runs: Sequence[Row]) -> list[dict[str, Any]]:
     ]
 
 
+NAMED = 8
+"""Sources and attacks that a caution names one by one; of more it gives the number and the worst."""
+
+
 def _cautions(runs: Sequence[Row], cells: Sequence[Row]) -> list[str]:
     """In plain words, what keeps the numbers from being taken at face value."""
 
-    def named(of: Sequence[Row], measure: str) -> str:
-        return listing(_distinct(f"{r['source']} ({r['attack']}, {rate(r[measure])})" for r in of))
+    def named(of: Sequence[Row], measure: str, high: bool = False) -> str:
+        names = _distinct(f"{r['source']} ({r['attack']}, {rate(r[measure])})" for r in of)
+        if len(names) <= NAMED:
+            return listing(names)
+        worst = sorted(of, key=lambda r: -r[measure] if high else r[measure])
+        few = _distinct(f"{r['source']} ({r['attack']}, {rate(r[measure])})" for r in worst)[:3]
+        return f"{len(of)} of {len(runs)} crafted sets, worst {listing(few)}"
 
     said = []
     if low := [r for r in runs if "low success" in r["flags"]]:
@@ -150,7 +159,7 @@ def _cautions(runs: Sequence[Row], cells: Sequence[Row]) -> list[str]:
         )
     if high := [r for r in runs if "high control" in r["flags"]]:
         said.append(
-            f"Random perturbations of the same budget already fool {named(high, 'white_box_control')}: "
+            f"Random perturbations of the same budget already fool {named(high, 'white_box_control', high=True)}: "
             "much of that success is owed to the budget, not to the attack."
         )
     if unknown := [r for r in runs if "not measured" in r["flags"]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from carom.common.metrics import distance
 from carom.common.modality import Defaults, Modality
 from carom.text.attacks import ATTACKS, THREATS
 from carom.text.augment import augment_file
@@ -11,6 +10,7 @@ from carom.text.data import BUILTIN, load_data
 from carom.text.logs import LOGS, load_log
 from carom.text.models import load_model
 from carom.text.panels import panels
+from carom.text.quality import METRICS
 from carom.text.zoo import RECIPES
 
 SOURCES = ("zoo:text-cnn", "zoo:text-bilstm", "zoo:text-transformer", "zoo:text-forest")
@@ -34,11 +34,7 @@ MODALITY = Modality(
     load_model=load_model,
     load_data=load_data,
     panels=panels,
-    metrics=(
-        distance("words", "Words", "words changed"),
-        distance("share", "Share", "of the words of the text"),
-        distance("characters", "Letters", "characters edited inside these words (Levenshtein)"),
-    ),
+    metrics=METRICS,
     augment=augment_file,
     attack_kinds=KINDS,
     load_log=load_log,

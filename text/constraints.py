@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
 
-import torch
-
 from carom.common.errors import CaromError, UnknownName
 from carom.text.candidates import Merged
 from carom.text.wordnet import antonyms, lemmas, parts_of_speech
@@ -170,7 +168,7 @@ class Grammatical:
     language: str = "en-US"
 
     def holds(self, pairs: Pairs, slack: float = 0.0) -> list[bool]:
-        return [_errors(self.language, edited) <= _errors(self.language, clean) for edited, clean in pairs]
+        return [errors(self.language, edited) <= errors(self.language, clean) for edited, clean in pairs]
 
 
 @cache
@@ -190,12 +188,6 @@ def _language_tool(language: str) -> Any:
 
 
 @lru_cache(maxsize=1 << 14)
-def _errors(language: str, text: str) -> int:
+def errors(language: str, text: str) -> int:
+    """How many errors of grammar, style and spelling LanguageTool finds."""
     return len(_language_tool(language).check(text))
-
-
-def similarity(texts: Sequence[str], clean: Sequence[str]) -> torch.Tensor:
-    """float32[N]: the cosine of MiniLM's vectors, for reports of what an attack keeps."""
-    from carom.text.language import sentence_vectors
-
-    return (sentence_vectors(texts) * sentence_vectors(clean)).sum(1)

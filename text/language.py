@@ -164,6 +164,12 @@ def sentence_vectors(texts: Sequence[str]) -> Tensor:
     return torch.stack(known) if known else torch.zeros(0, 384)
 
 
+@lru_cache(maxsize=1 << 14)
+def sentence_vector(text: str) -> Tensor:
+    """float32[384]: the same of one text, read alone: to the last digit what it is whatever else is asked."""
+    return _sentence_vectors([text])[0]
+
+
 def _sentence_vectors(texts: Sequence[str]) -> Tensor:
     """Texts of like length go through the model together: what is padded is computed too."""
     model, encoder = _minilm()

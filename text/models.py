@@ -40,7 +40,7 @@ from carom.common.loading import (
 )
 from carom.common.models import FrozenModule, FunctionModel, Model, digest_of
 from carom.common.objectives import margin
-from carom.common.problem import Access, Family, Goal, Output
+from carom.common.problem import Access, Batch, Family, Goal, Output
 from carom.common.specs import Spec, number, parse
 from carom.common.substitution import Chosen, Gains
 from carom.common.trees import TreeEnsemble
@@ -91,6 +91,11 @@ class TextModel(Model):
 
     def __call__(self, inputs: Sequence[str], lengths: Tensor | None = None) -> Output:
         return Output(self.read(self.codes(inputs)))
+
+    def predict(self, batch: Batch, size: int = 64) -> Tensor:
+        """As `Model.predict`; texts of like length are read together, so that little is padding."""
+        order = torch.tensor(sorted(range(len(batch)), key=lambda i: len(batch.inputs[i])), dtype=torch.long)
+        return super().predict(batch.take(order), size)[order.argsort()]
 
 
 class TokenModel(TextModel):

@@ -49,6 +49,17 @@ def test_every_command_has_help(command, carom):
     assert err == ""
 
 
+def test_what_a_shell_put_behind_ends_when_asked_to(carom, monkeypatch):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        monkeypatch.setattr(cli.cli, "main", lambda **_: signal.raise_signal(signal.SIGTERM))
+        code, _, err = carom("doctor")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert code == cli.INTERRUPTED
+    assert "interrupted" in err
+
+
 def test_version(carom):
     code, out, _ = carom("--version")
     assert code == 0

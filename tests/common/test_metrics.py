@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from carom.common.console import print_run, rate
 from carom.common.examples import choose_examples
 from carom.common.metrics import CHUNK, Metric, changed, distance, measured, summarised
 from carom.common.report import render
@@ -58,6 +59,8 @@ def test_cells_table_report_and_captions_tell_the_size(outcome):
     assert cell["size"]["linf"]["mean"] == pytest.approx(28 / 255, abs=1e-4)
     assert 0 < cell["size"]["ssim"]["median"] < 1
     assert text.rows()[0]["size"]["words"]["mean"] >= 1
+    assert 0 < text.rows()[0]["size"]["similarity"]["mean"] < 1
+    assert text.rows()[0]["size"]["perplexity"]["median"] > 0
     table = table_of([*image.rows(), *text.rows()])
     assert table["size_linf_mean"].to_pylist() == [cell["size"]["linf"]["mean"], None]
     assert "size" not in table.column_names
@@ -71,6 +74,18 @@ def test_cells_table_report_and_captions_tell_the_size(outcome):
     assert f"<bdi>{examples[0].size}</bdi>" in page
     if metrics["lpips"]["missing"]:
         assert "<bdi>LPIPS</bdi> was not computed: it <bdi>needs AlexNet" in page
+
+
+def test_the_console_tells_the_size_beside_the_success(outcome, capsys):
+    print_run(outcome)
+    shown = capsys.readouterr().out
+    cell = outcome.outcomes[1].rows()[0]
+    (row,) = [line for line in shown.splitlines() if line.strip().startswith("text-linear greedy-unk  ")]
+    assert row.split()[2:4] == [rate(cell["white_box"]), f"{cell['size']['words']['median']:.3g}"]
+    for part in outcome.summary()["modalities"].values():
+        for metric in part["metrics"]:
+            said = metric["label"] if metric["missing"] is None else f"{metric['label']} was not computed: it "
+            assert said in shown
 
 
 def test_a_metric_that_cannot_be_had_is_left_out_and_computed_once_it_can(outcome):

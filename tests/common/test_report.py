@@ -371,3 +371,17 @@ def test_a_model_that_resizes_inside_is_named_among_the_warnings() -> None:
     page = Page(render(study, [], "A study"))
     assert page.words.count(said) == 2, "in the summary and beside the models"
     assert f"image-resnet: V2 and {said}" in page.words
+
+
+def test_cautions_name_a_few_and_count_many() -> None:
+    runs = [
+        {"source": f"m{i}", "attack": "a", "white_box": i / 100, "white_box_control": i / 100, "flags": flags}
+        for i, flags in enumerate([["low success", "high control"]] * (views.NAMED + 1))
+    ]
+    low, high = views._cautions(runs, [])
+    assert (
+        f"below .90 on {views.NAMED + 1} of {views.NAMED + 1} crafted sets, worst m0 (a, .00), m1 (a, .01) and m2 (a, .02)"
+        in low
+    )
+    assert f"crafted sets, worst m{views.NAMED} (a, .08)" in high
+    assert "on m0 (a, .00) and m1 (a, .01):" in views._cautions(runs[:2], [])[0]

@@ -52,3 +52,10 @@ def test_nothing_defined_is_no_chart():
     assert line_chart([Series("a", [Point(1, None)])], title="", x_label="", y_label="") == ""
     one = line_chart([Series("a", [Point(5, 0.5)])], title="", x_label="", y_label="", log=True)
     assert len(places(ElementTree.fromstring(one).findall("g")[0])) == 1
+
+
+def test_numbers_of_an_axis_stand_apart_and_the_last_is_kept():
+    points = [Point(x, 0.5) for x in (1, 10, 179, 202, 211)]
+    svg = ElementTree.fromstring(line_chart([Series("a", points)], title="", x_label="", y_label="", log=True))
+    numbers = [t.text for t in svg.findall("text") if t.get("class") == "middle"]
+    assert [n for n in numbers if n] == ["1", "10", "211"]
