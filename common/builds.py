@@ -32,14 +32,16 @@ def builds_of(model: Model, batch: Batch) -> set[str]:
 
 def _of_network(model: TorchModel, batch: Batch) -> set[str]:
     assert isinstance(batch.inputs, Tensor)
-    x, found = batch.inputs.detach().requires_grad_(), set()
+    x, found, middle = batch.inputs.detach().requires_grad_(), set(), None
     with model.frozen(), torch.enable_grad(), plain_attention(), tapped(model) as tap:
         root = model(x, batch.lengths).logits.grad_fn
         with contextlib.suppress(CaromError):
-            found |= {"layers"} if tap.whole is not None else set()
+            middle = tap.whole.grad_fn
+            found.add("layers")
     if root is not None:
         graph = Graph(root)
         found |= {"residual"} if graph.joins() else set()
         found |= {"attention"} if graph.attentions() else set()
-        found |= {"relu"} if any(kind(node, *RELUS) for node in graph.depth) else set()
+        behind = graph.above(root, middle) if middle in graph.depth else []
+        found |= {"relu"} if any(kind(node, *RELUS) for node in behind) else set()
     return found

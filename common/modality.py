@@ -91,7 +91,7 @@ MODELS = {
     "any": "every model that grants the access",
     "layers": "networks with inner layers of the form [N, C, H, W] or [N, tokens, C]",
     "residual": "residual or densely connected networks",
-    "relu": "networks with ReLU modules",
+    "relu": "networks with ReLUs behind their middle layer",
     "attention": "vision transformers",
     "members": "ensembles",
     "trees": "decision trees and ensembles of them",

@@ -401,7 +401,7 @@ KINDS = {
     "zoo:image-vgg": {"layers", "relu"},
     "zoo:image-vit": {"layers", "residual", "attention"},
     "zoo:image-gru": {"layers"},
-    "zoo:image-mlp": {"relu"},
+    "zoo:image-mlp": set(),
     "zoo:image-tree": {"trees"},
 }
 
@@ -427,3 +427,10 @@ def test_studies_leave_out_what_does_not_suit_a_source_and_say_so():
     message = f"no chosen attack can run on image-vgg, which grants .*: sgm {why}"
     with pytest.raises(CaromError, match=message):
         transfer([vgg], [resnet], ["sgm"], data)
+
+
+def test_relus_before_the_middle_layer_are_none_that_linbp_passes():
+    """It starts behind that layer: a study leaves it out of such networks instead of ending there."""
+    assert "relu" not in builds_of(
+        load_model("zoo:image-cifar-vit"), Batch(torch.rand(1, 3, 32, 32), torch.zeros(1), ["a"])
+    )
