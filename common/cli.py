@@ -347,15 +347,20 @@ def run_command(
     wanted = make_study({**values, **settings, "modalities": parts}, str(study or "flags"))
     if dry_run:
         wanted = resolve(wanted)
-        counts = {}
-        for name in wanted.modalities:
-            plan, store = plan_of(wanted, name), Store(wanted.store)
+        counts, plans = {}, {name: plan_of(wanted, name) for name in wanted.modalities}
+        for name, plan in plans.items():
+            store = Store(wanted.store)
             keys = {unit.key for unit in [*plan.units(), *plan.curve_units()]}
             counts[name] = {"units": len(keys), "stored": sum(map(store.has, keys))}
         if as_json:
             _print_json(counts)
         for name, count in counts.items() if not as_json else ():
-            click.echo(f"{name}: {count['units']} units, {count['stored']} of them in {wanted.store}")
+            plan = plans[name]
+            asked = f"sources {len(plan.sources)}, attacks {len(plan.attacks)}, targets {len(plan.targets)}"
+            click.echo(
+                f"{name}: {count['units']} units of work ({asked}, examples {len(plan.data)}), "
+                f"{count['stored']} of them in {wanted.store}"
+            )
         return
     folder = Path(wanted.out or time.strftime("runs/%Y-%m-%d-%H%M%S"))
     with _progress(quiet) as progress:

@@ -95,7 +95,10 @@ def plan_of(study: Study, name: str) -> Plan:
     assert part.eps is not None
     if part.threat not in modality.threats:
         raise UnknownName(f"threat for {name}", part.threat, modality.threats)
-    threat = modality.threats[part.threat](number(part.eps))
+    try:
+        threat = modality.threats[part.threat](number(part.eps))
+    except CaromError as error:
+        raise CaromError(f"eps of {name}: {error}") from None
     chosen = tuple(choose_attack(modality, spec, part.threat) for spec in dict.fromkeys(part.attacks))
     matching = None
     if study.match:

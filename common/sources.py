@@ -84,12 +84,17 @@ def read_all(
     return [(sources[at], good[at]) for at in sorted(good)], tuple(str(error) for error in bad)
 
 
+LISTED = 10  # errors in one message; the first say what to look for
+SKIPPED = '--on-error skip, in a study or from Python on_error = "skip",'
+
+
 def raise_all(bad: Sequence[BadInput]) -> None:
-    """Raise the one error, or one that lists them all."""
+    """Raise the one error, or one that lists them."""
     if len(bad) == 1:
         raise bad[0]
-    listed = "\n  ".join(str(error) for error in bad)
-    raise CaromError(f'{len(bad)} inputs cannot be used (on_error="skip" leaves them out):\n  {listed}')
+    listed = [str(error) for error in bad[:LISTED]]
+    listed += [f"... and {len(bad) - LISTED} more"] if len(bad) > LISTED else []
+    raise CaromError("\n  ".join([f"{len(bad)} inputs cannot be used ({SKIPPED} leaves them out):", *listed]))
 
 
 def hub_dataset(rest: str, split: str) -> tuple[Any, str]:

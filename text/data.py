@@ -185,7 +185,10 @@ def _column(columns: Iterable[str], asked: str | None, usual: Sequence[str], wha
             if column.strip().lower() == name:
                 return column
     name = "second" if what == "second text" else what
-    raise CaromError(f"{where}: which column holds the {what}? Pass {name}= one of {', '.join(columns)}.")
+    raise CaromError(
+        f"{where}: which column holds the {what}? Pass {name}= one of {', '.join(columns)} "
+        f"({name} = in a study or from Python, ?{name}= behind the path in a spec)."
+    )
 
 
 def _labelled(

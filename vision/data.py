@@ -225,7 +225,7 @@ def _stack(images: Sequence[tuple[str, np.ndarray]], facts: Mapping[str, Any]) -
                 BadInput(
                     where,
                     f"has {h} x {w} pixels where others have {usual[0]} x {usual[1]}",
-                    f"Pass size=({usual[0]}, {usual[1]}) to resize all.",
+                    f"Resize all: size = [{usual[0]}, {usual[1]}] in a study or from Python, ?size={min(usual)} in a spec.",
                 )
                 for (h, w), where in sizes.items()
                 if (h, w) != usual

@@ -98,7 +98,7 @@ def test_one_number_keeps_the_aspect_and_cuts_out_the_middle(folder):
 
 def test_other_sizes_are_named_with_the_remedy(folder):
     Image.fromarray(picture((9, 6))).save(folder / "cat" / "tall.png")
-    with pytest.raises(BadInput, match=r"tall.png: has 9 x 6 pixels where others have 8 x 6.*size=\(8, 6\)"):
+    with pytest.raises(BadInput, match=r"tall.png: has 9 x 6 pixels where others have 8 x 6.*size = \[8, 6\]"):
         load_data(f"folder:{folder}")
 
 
