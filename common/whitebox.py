@@ -34,30 +34,38 @@ def deepfool(steps: int = 50, overshoot: float = 0.02, rivals: int = 9) -> Close
     return Closest(DeepFool(overshoot, rivals), steps, stop=True)
 
 
-def fab(steps: int = 100, restarts: int = 1, rivals: int = 9) -> Closest:
-    """FAB; restarts begin at random points."""
-    return Closest(Adaptive(rivals=rivals), steps, restarts, refine=3, roam=True)
+def fab(steps: int = 100, restarts: int = 1, rivals: int = 9, stop: bool = False) -> Closest:
+    """FAB; restarts begin at random points. `stop` ends at the first change within the budget, whatever its size."""
+    return Closest(Adaptive(rivals=rivals), steps, restarts, stop=stop, refine=0 if stop else 3, roam=True)
 
 
-def fab_t(steps: int = 100, restarts: int = 1, targets: int = 9) -> Closest:
-    """FAB across the boundary with one class at a time, the likeliest first."""
-    return Closest(Adaptive(rivals=1), steps, restarts, targets, refine=3, roam=True)
+def fab_t(steps: int = 100, restarts: int = 1, targets: int = 9, stop: bool = False) -> Closest:
+    """FAB across the boundary with one class at a time, the likeliest first; `stop` as in `fab`."""
+    return Closest(Adaptive(rivals=1), steps, restarts, targets, stop, refine=0 if stop else 3, roam=True)
 
 
-def ddn(steps: int = 100, gamma: float = 0.05, radius: float = 1.0) -> Closest:
-    """DDN; `radius` is that of the first sphere."""
-    return Closest(Decoupled(gamma=gamma, radius=radius), steps)
+def ddn(steps: int = 100, gamma: float = 0.05, radius: float = 1.0, stop: bool = False) -> Closest:
+    """DDN; `radius` is that of the first sphere. `stop` ends at the first change within the budget."""
+    return Closest(Decoupled(gamma=gamma, radius=radius), steps, stop=stop)
 
 
-def fmn(steps: int = 100, gamma: float = 0.05, size: float = 1.0) -> Closest:
-    """FMN; `size` is the Euclidean length of the first step."""
-    return Closest(FastMinimumNorm(gamma=gamma, size=size), steps)
+def fmn(steps: int = 100, gamma: float = 0.05, size: float = 1.0, stop: bool = False) -> Closest:
+    """FMN; `size` is the Euclidean length of the first step. `stop` ends at the first change within the budget."""
+    return Closest(FastMinimumNorm(gamma=gamma, size=size), steps, stop=stop)
 
 
-def cw(steps: int = 200, searches: int = 9, rate: float = 0.05, weight: float = 1e-3, kappa: float = 0.0) -> Closest:
+def cw(
+    steps: int = 200,
+    searches: int = 9,
+    rate: float = 0.05,
+    weight: float = 1e-3,
+    kappa: float = 0.0,
+    stop: bool = False,
+) -> Closest:
     """`searches` weights, `steps` steps for each; with one search, `weight` is the weight. The paper's steps are 10 000
-    at a rate of .01."""
-    return Closest(Penalised(searches=searches, rate=rate, weight=weight, kappa=kappa), steps * searches)
+    at a rate of .01. `stop` ends at the first change within the budget."""
+    move = Penalised(searches=searches, rate=rate, weight=weight, kappa=kappa)
+    return Closest(move, steps * searches, stop=stop, roam=True)
 
 
 def auto(square: Attack, steps: int, restarts: int, targets: int) -> Worst:
@@ -66,7 +74,7 @@ def auto(square: Attack, steps: int, restarts: int, targets: int) -> Worst:
     attacks = (
         ("apgd", apgd(steps, restarts)),
         ("apgd-t", AutoPGD(steps, restarts, dlr_or_margin, targets)),
-        ("fab-t", Closest(Adaptive(rivals=1), steps, restarts, targets, stop=True, roam=True)),
+        ("fab-t", fab_t(steps, restarts, targets, stop=True)),
         ("square", square),
     )
     return Worst(attacks, gradients=("apgd", "apgd-t", "fab-t"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -81,13 +82,16 @@ def test_the_smallest_change_of_a_linear_model(name, norm, shape, classes):
     assert (ratio < 1 + SLACK[name]).all()
 
 
-@pytest.mark.parametrize("name", ["deepfool", "fab", "fmn", "ddn"])
-def test_success_within_a_ball_is_whether_the_smallest_change_fits(name):
+@pytest.mark.parametrize("stop", [False, True])
+@pytest.mark.parametrize("name", ["deepfool", "fab", "fab-t", "fmn", "ddn", "cw"])
+def test_success_within_a_ball_is_whether_the_smallest_change_fits(name, stop):
+    """Whether or not the search ends at the first change that does."""
+    attack = replace(ATTACKS[name], stop=stop or ATTACKS[name].stop)
     module = Linear((40,), 2 if name == "ddn" else 3)
     problem, batch = problem_of(module, (40,), L2(1.0))
     least = smallest(module, batch, problem.threat)
     eps = least.median().item() * 1.1
-    result = ATTACKS[name](Problem(problem.model, problem.goal, L2(eps)), batch, Rng.of(0, IDS))
+    result = attack(Problem(problem.model, problem.goal, L2(eps)), batch, Rng.of(0, IDS))
     size = L2(1).norm(result.inputs - batch.inputs)
     assert (size <= eps * (1 + 1e-5)).all()
     assert result.success[least < eps * (1 - SLACK[name])].all()
@@ -150,6 +154,16 @@ def test_finished_examples_cost_nothing_more():
     assert result.cost.backward.eq(0).all()
     result = deepfool(steps=50)(problem, batch, Rng.of(0, IDS))
     assert (result.cost.backward <= 4 * 2).all()
+
+
+@pytest.mark.parametrize("build", [fab, fab_t, fmn, ddn, cw])
+def test_stopping_at_the_first_change_within_the_budget_costs_less(build):
+    problem, batch = problem_of(Linear((40,), 2), (40,), L2(math.inf))
+    roomy = Problem(problem.model, problem.goal, L2(2 * smallest(problem.model.module, batch, L2(1.0)).max().item()))
+    slow, fast = (build(steps=60, stop=stop)(roomy, batch, Rng.of(0, IDS)) for stop in (False, True))
+    assert fast.success.all()
+    assert slow.success.all()
+    assert (fast.cost.backward < slow.cost.backward).all()
 
 
 def test_attacks_that_spend_a_budget_refuse_an_infinite_one():
