@@ -83,12 +83,15 @@ class Ascent:
         objective takes before the first step; None if not one does.
 
         Steps that add up to a multiple of the radius still do: an attack of ten steps of a tenth becomes one of five
-        steps of a fifth.
+        steps of a fifth. But more steps get no shorter than a tenth of the radius (or than they are, if that is less)
+        and pay for the way back and forth at the rim of the ball: shorter ones just about reach it, and transfer less.
         """
         if not self.passes:
             return None
         steps = (gradients - getattr(self.objective, "passes", 0)) // (self.passes * self.restarts)
-        return replace(self, steps=steps, size=min(1.0, self.size * self.steps / steps)) if steps > 0 else None
+        if steps < 1:
+            return None
+        return replace(self, steps=steps, size=min(1.0, max(self.size * self.steps / steps, min(self.size, 0.1))))
 
     def asking(self, queries: int) -> Ascent:
         """The same climb with as many steps as a query budget pays for, each as long as before."""

@@ -290,7 +290,9 @@ def test_the_cost_of_an_attack_sets_its_steps():
     assert attack.costing(19) is None
     assert attack.costing(100).steps == 5
     assert attack.costing(100).size == pytest.approx(0.2)
-    assert attack.costing(400).size == pytest.approx(0.05)
+    assert attack.costing(400).size == pytest.approx(0.1)  # as before: shorter steps would only just reach the rim
+    assert replace(attack, size=1.0, steps=1).costing(400).size == pytest.approx(0.1)
+    assert replace(attack, size=0.02, steps=50).costing(2000).size == pytest.approx(0.02)
 
 
 def test_unknown_objectives_are_refused():
