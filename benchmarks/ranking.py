@@ -2,6 +2,7 @@
 
     python -m carom.benchmarks.ranking --json > benchmarks/results/ranking.json
     python -m carom.benchmarks.ranking --render > docs/ranking.md
+    python -m carom.benchmarks.ranking --draw > docs/ranking.svg
 
 Every attack gets as many gradient evaluations per image as every other: 10, or 50, counted by its own Result; for an
 ensemble, over its members. Steps are a tenth of the radius, or longer where ten do not fit, unless an attack's paper
@@ -31,6 +32,7 @@ import click
 import numpy as np
 import torch
 
+from carom.benchmarks.ranking_chart import chart
 from carom.benchmarks.ranking_table import BASELINES, document
 from carom.common.allocator import keep_freed_memory
 from carom.common.ascent import climb_of, with_climb
@@ -289,26 +291,35 @@ def written(outcome: Mapping[str, Any]) -> str:
     return "{\n" + ",\n".join(f"{json.dumps(name)}: {part(value)}" for name, value in outcome.items()) + "\n}"
 
 
+def recorded(name: str) -> dict[str, Any]:
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
 def rendered() -> str:
     """docs/ranking.md, from the recorded results."""
-    found, study = (json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8")) for name in ("ranking", "cifar"))
-    return document(found, study)
+    return document(recorded("ranking"), recorded("cifar"))
+
+
+def drawn() -> str:
+    """docs/ranking.svg, from the recorded results."""
+    return chart(recorded("ranking")["attacks"], max(ALLOCATED))
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Compute what the store lacks and print everything as JSON.")
 @click.option("--render", is_flag=True, help="Print docs/ranking.md from the recorded results.")
+@click.option("--draw", is_flag=True, help="Print docs/ranking.svg from the recorded results.")
 @click.option("--store", default=".carom/ranking", show_default=True, help="Where finished work is kept.")
 @click.option("--limit", default=72, show_default=True, help="Images under attack.")
 @click.option("--seeds", default=3, show_default=True)
 @click.option("--batch", default=72, show_default=True)
-def main(as_json: bool, render: bool, store: str, limit: int, seeds: int, batch: int) -> None:
+def main(as_json: bool, render: bool, draw: bool, store: str, limit: int, seeds: int, batch: int) -> None:
     """Rank transfer attacks at equal cost."""
-    if render:
-        click.echo(rendered())
+    if render or draw:
+        click.echo(rendered() if render else drawn(), nl=render)
         return
     if not as_json:
-        raise click.UsageError("Pass --json to measure, or --render to print the document.")
+        raise click.UsageError("Pass --json to measure, or --render or --draw to print the document or its picture.")
     keep_freed_memory()
     torch.set_num_threads(1)
     data = load_data(DATA, limit=limit)

@@ -88,6 +88,12 @@ every source that it suits, measured on the other models of the zoo. Right when 
   without any difference, two are marked.
 """
 
+PICTURE = """![Excess transfer of every attack at 50 gradients, with its interval](ranking.svg)
+
+{fewer} ran on the residual network alone, so their mean E is over fewer pairs than the others'; the marks
+compare on the pairs of both.
+"""
+
 
 def document(found: Mapping[str, Any], study: Mapping[str, Any]) -> str:
     """The whole page."""
@@ -95,7 +101,18 @@ def document(found: Mapping[str, Any], study: Mapping[str, Any]) -> str:
     facts = {name: found[name] for name in ("examples", "data", "threat", "seeds", "controls")}
     counts = [cell["n"] for cell in found["cells"]]
     facts |= {"models": models, "least": min(counts), "most": max(counts)}
-    parts = [HEAD.format(**facts), "## In words\n", *words(found["attacks"]), *reasons(found["attacks"])]
+    most = max(len(r["models"]) for r in found["attacks"])
+    fewer = dict.fromkeys(
+        called(r["attack"]) for r in found["attacks"] if r["sources"] == "cnn" and len(r["models"]) < most
+    )
+    facts["fewer"] = listing(fewer)
+    parts = [
+        HEAD.format(**facts),
+        PICTURE.format(**facts),
+        "## In words\n",
+        *words(found["attacks"]),
+        *reasons(found["attacks"]),
+    ]
     for allowed, sources in settings(found["attacks"]):
         rows = [r for r in found["attacks"] if (r["allowed"], r["sources"]) == (allowed, sources)]
         parts += [f"\n## {TITLES[sources]}, {allowed} gradients\n", *table(rows)]

@@ -282,7 +282,14 @@ def compare(row: Row, field: Field, repeats: int) -> dict[str, Any]:
 @click.option("--eps", default=8 / 255, help="Radius.  [default: 8/255]")
 @click.option("--only", default="", help="Only rows whose name or peer contains this.")
 def main(
-    as_json: bool, repeats: int, device: str, spec: str | None, limit: int, names: tuple[str, ...], eps: float, only: str
+    as_json: bool,
+    repeats: int,
+    device: str,
+    spec: str | None,
+    limit: int,
+    names: tuple[str, ...],
+    eps: float,
+    only: str,
 ) -> None:
     """Time image attacks beside their peers."""
     keep_freed_memory()  # as the command line does; both sides gain

@@ -15,6 +15,7 @@ from carom.benchmarks.ranking import (
     TOGETHER,
     Cell,
     allocated,
+    drawn,
     estimate,
     rendered,
     single,
@@ -121,6 +122,7 @@ def test_differences_are_of_the_same_cells():
 
 def test_the_document_is_the_record():
     assert DOCUMENT.read_text(encoding="utf-8").rstrip("\n") == rendered()
+    assert DOCUMENT.with_suffix(".svg").read_text(encoding="utf-8") == drawn()
 
 
 def test_the_record_is_of_these_attacks_at_this_cost():
