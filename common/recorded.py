@@ -23,7 +23,7 @@ from carom.common.registry import attacks_of, choose_attack
 from carom.common.rng import Rng
 from carom.common.spaces import Inputs
 from carom.common.specs import number, split_parameters
-from carom.common.store import write_atomically
+from carom.common.store import write_table
 from carom.common.threats import Threat
 from carom.common.transfer import Plan
 from carom.common.units import Chosen
@@ -66,10 +66,7 @@ class AdversarialSet:
             facts["dtype"] = str(self.stored.dtype).removeprefix("torch.")
         else:
             columns["input"] = list(self.stored)
-        table = pa.table(columns).replace_schema_metadata(facts)
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd")
-        write_atomically(Path(path), sink.getvalue().to_pybytes())
+        write_table(Path(path), pa.table(columns).replace_schema_metadata(facts))
 
     @classmethod
     def load(cls, path: Path | str, modality: str | None = None, **facts: Any) -> AdversarialSet:

@@ -13,8 +13,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from carom.common.curves import parse_curve
@@ -28,7 +26,7 @@ from carom.common.others import others_for
 from carom.common.recorded import AdversarialSet, known_source, reader_of, replay_plan
 from carom.common.registry import choose_attack
 from carom.common.specs import number, parse, split_parameters
-from carom.common.store import Store, write_atomically
+from carom.common.store import Store, write_atomically, write_table
 from carom.common.study import ModalityStudy, Named, Study, make_study
 from carom.common.transfer import Plan, Progress, Transfer, evaluate, table_of
 from carom.common.workers import helped
@@ -253,9 +251,7 @@ class Run:
             for name, part in summary["modalities"].items()
         ]
         if cells := [{"modality": name, **row} for name, rows in parts for row in rows]:
-            sink = pa.BufferOutputStream()
-            pq.write_table(table_of(cells), sink, compression="zstd")
-            write_atomically(self.folder / "cells.parquet", sink.getvalue().to_pybytes())
+            write_table(self.folder / "cells.parquet", table_of(cells))
         write_run_report(self.outcomes, self.folder / "report.html", {**summary, "manifest": manifest}, self.study)
 
 
