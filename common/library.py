@@ -19,7 +19,7 @@ from carom.common.modality import AttackInfo, Modality, get_modality, load_data_
 from carom.common.models import Model
 from carom.common.others import others_for
 from carom.common.problem import Access, Attack, Cost, describe
-from carom.common.recorded import COUNTS, AdversarialSet, known_source, reader_of, replay_plan
+from carom.common.recorded import AdversarialSet, known_source, reader_of, replay_plan
 from carom.common.registry import attacks_of, build_attack, choose_attack, find_attack, transformed
 from carom.common.registry import list_attacks as _list_attacks
 from carom.common.run import pick_device, with_transform
@@ -182,7 +182,7 @@ def attack(
         ids=data.ids,
         success=torch.cat([r.success for r in merged]),
         status=torch.cat([r.status for r in merged]),
-        cost=Cost(*(torch.cat([getattr(r.cost, n) for r in merged]) for n in COUNTS)),
+        cost=Cost.join([r.cost for r in merged]),
         clean=data,
         budget=chosen.threat(budget),
         notes={words: torch.cat([r.notes[words] for r in merged]) for words in merged[0].notes},

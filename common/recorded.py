@@ -18,7 +18,7 @@ from carom.common.data import Dataset, digest_inputs
 from carom.common.errors import CaromError
 from carom.common.modality import AttackInfo, Modality, get_modality, modality_names
 from carom.common.models import Model
-from carom.common.problem import Access, Batch, Cost, Family, Output, Problem, Result, take
+from carom.common.problem import COUNTS, Access, Batch, Cost, Family, Output, Problem, Result, take
 from carom.common.registry import attacks_of, choose_attack
 from carom.common.rng import Rng
 from carom.common.spaces import Inputs
@@ -27,8 +27,6 @@ from carom.common.store import write_table
 from carom.common.threats import Threat
 from carom.common.transfer import Plan
 from carom.common.units import Chosen
-
-COUNTS = ("forward", "backward", "queries")
 
 
 @dataclass(frozen=True)

@@ -100,10 +100,9 @@ def chunks(batch: Batch, size: int) -> list[Tensor]:
 
 def join(results: list[Result]) -> Result:
     """The results of consecutive parts of a batch as one."""
-    costs = [r.cost for r in results]
     return Result(
         torch.cat([r.inputs for r in results]),
         torch.cat([r.success for r in results]),
-        Cost(*(torch.cat([getattr(c, name) for c in costs]) for name in ("forward", "backward", "queries"))),
+        Cost.join([r.cost for r in results]),
         torch.cat([r.status for r in results]),
     )

@@ -22,7 +22,7 @@ from carom.common.matching import Budget, Match, Matching, Search, search, toget
 from carom.common.metrics import Metric, summarised
 from carom.common.modality import MODELS
 from carom.common.models import Model, check_shape
-from carom.common.problem import Access, Status
+from carom.common.problem import COUNTS, Access, Status
 from carom.common.stats import Array, Bootstrap, excess, interval, wilson
 from carom.common.store import Store
 from carom.common.threats import Ball, Threat
@@ -464,7 +464,7 @@ class Transfer:
             if all(a is not None for a in answers):
                 judged[model.digest] = (answers[0], answers[1:-1], answers[-1])  # type: ignore[assignment]
         table = pa.concat_tables([self.store.rows(c.key) for c in crafts])
-        cost = {name: float(np.mean(table[name].to_numpy())) for name in ("forward", "backward", "queries")}
+        cost = {name: float(np.mean(table[name].to_numpy())) for name in COUNTS}
         cost["seconds"] = sum(self.store.seconds(c.key) for c in crafts) / len(plan.data)
         marks = np.bincount(table["status"].to_numpy(), minlength=len(Status))
         size = self._size(crafts)
