@@ -10,6 +10,7 @@ from torch import Tensor
 from carom.common.oracle import Oracle
 from carom.common.problem import Batch, Cost, Problem, Result, Status
 from carom.common.rng import Rng
+from carom.common.threats import column
 
 
 class End(NamedTuple):
@@ -39,7 +40,7 @@ class End(NamedTuple):
         better = (other.reached & ~self.reached) | ((other.reached == self.reached) & (other.rank > self.rank))
         better &= other.finite
         return End(
-            torch.where(better.view(-1, *[1] * (self.x.dim() - 1)), other.x, self.x),
+            torch.where(column(better, self.x), other.x, self.x),
             self.reached | (other.reached & other.finite),
             torch.where(better, other.rank, self.rank),
             self.finite | other.finite,
