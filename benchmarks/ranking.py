@@ -36,14 +36,16 @@ from carom.common.allocator import keep_freed_memory
 from carom.common.ascent import climb_of, with_climb
 from carom.common.data import Dataset
 from carom.common.errors import CaromError
+from carom.common.executor import Failure, inline
 from carom.common.library import load_data, load_model
 from carom.common.modality import get_modality
 from carom.common.models import Model
 from carom.common.others import others_for
+from carom.common.plan import Plan
 from carom.common.registry import choose_attack
 from carom.common.stats import Array, interval
 from carom.common.store import Store
-from carom.common.transfer import Failure, Plan, Transfer, inline
+from carom.common.transfer import Transfer
 from carom.common.units import Chosen, Craft
 
 RESULTS = Path(__file__).parent / "results"

@@ -38,10 +38,11 @@ def study(name: str, store: str, device: str, held: bool) -> dict[str, Any]:
     """One study run, or continued: its facts, clean accuracies, one row a source and attack, one a cell. With `held`
     nothing is computed; what the store does not hold is named: what was not crafted under `absent`, targets that
     were not asked about all of it under `unasked`."""
+    from carom.common.executor import inline
     from carom.common.run import plan_of, resolve
     from carom.common.store import Store
     from carom.common.study import make_study, read_study
-    from carom.common.transfer import evaluate, inline
+    from carom.common.transfer import evaluate
 
     asked = resolve(make_study({**read_study(FOLDER / "studies" / name, ["text"]), "device": device}, name))
     plan = plan_of(asked, "text")

@@ -14,10 +14,12 @@ from carom.common.curves import parse_curve
 from carom.common.data import Dataset
 from carom.common.ensembles import Ensemble
 from carom.common.errors import CaromError, UnknownName
+from carom.common.executor import Executor, Progress, inline
 from carom.common.matching import Matching, scale_of
 from carom.common.modality import AttackInfo, Modality, get_modality, load_data_of, load_model_of, modality_names
 from carom.common.models import Model
 from carom.common.others import others_for
+from carom.common.plan import Plan
 from carom.common.problem import Access, Attack, Cost, describe
 from carom.common.recorded import AdversarialSet, known_source, reader_of, replay_plan
 from carom.common.registry import attacks_of, build_attack, choose_attack, find_attack, transformed
@@ -27,7 +29,7 @@ from carom.common.specs import number, parse, split_members, split_parameters
 from carom.common.store import Store
 from carom.common.surrogates import read_surrogate_card
 from carom.common.threats import Threat
-from carom.common.transfer import Executor, Plan, Progress, Transfer, evaluate, inline
+from carom.common.transfer import Transfer, evaluate
 from carom.common.units import Chosen
 
 ONLY_KIND = {"torchvision": "image", "torchaudio": "audio"}

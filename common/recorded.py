@@ -18,6 +18,7 @@ from carom.common.data import Dataset, digest_inputs
 from carom.common.errors import CaromError
 from carom.common.modality import AttackInfo, Modality, get_modality, modality_names
 from carom.common.models import Model
+from carom.common.plan import Plan
 from carom.common.problem import COUNTS, Access, Batch, Cost, Family, Output, Problem, Result, take
 from carom.common.registry import attacks_of, choose_attack
 from carom.common.rng import Rng
@@ -25,7 +26,6 @@ from carom.common.spaces import Inputs
 from carom.common.specs import number, split_parameters
 from carom.common.store import write_table
 from carom.common.threats import Threat
-from carom.common.transfer import Plan
 from carom.common.units import Chosen
 
 

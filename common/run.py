@@ -18,17 +18,19 @@ import torch
 from carom.common.curves import parse_curve
 from carom.common.data import Dataset
 from carom.common.errors import CaromError, UnknownName
+from carom.common.executor import Progress
 from carom.common.loading import OWN_CODE
 from carom.common.matching import Matching, scale_of
 from carom.common.modality import Modality, get_modality, load_data_of, load_model_of
 from carom.common.models import Model
 from carom.common.others import others_for
+from carom.common.plan import Plan
 from carom.common.recorded import AdversarialSet, known_source, reader_of, replay_plan
 from carom.common.registry import choose_attack
 from carom.common.specs import number, parse, split_parameters
 from carom.common.store import Store, write_atomically, write_table
 from carom.common.study import ModalityStudy, Named, Study, make_study
-from carom.common.transfer import Plan, Progress, Transfer, evaluate, table_of
+from carom.common.transfer import Transfer, evaluate, table_of
 from carom.common.workers import helped
 
 PACKAGES = ("carom", "torch", "torchvision", "torchaudio", "transformers", "numpy", "scikit-learn", "pyarrow")

@@ -8,18 +8,19 @@ import numpy as np
 import pytest
 import torch
 
-from carom.common import transfer as module
+from carom.common import plan as module
 from carom.common.data import Dataset
 from carom.common.errors import CaromError
 from carom.common.modality import AttackInfo
 from carom.common.models import FunctionModel
+from carom.common.plan import Plan
 from carom.common.problem import Access, Cost, Result, Status
 from carom.common.rng import Rng
 from carom.common.spaces import Box
 from carom.common.stats import wilson
 from carom.common.store import Store
 from carom.common.threats import Linf
-from carom.common.transfer import Plan, evaluate
+from carom.common.transfer import evaluate
 from carom.common.units import Chosen, Craft
 
 # An input is four small integers: whose it is, what was done to it (CLEAN ...), and a coin that each control draws.
