@@ -14,7 +14,7 @@ import torch
 
 from carom.common.data import Dataset
 from carom.common.errors import BadInput, CaromError, UnknownName
-from carom.common.loading import class_names, known_facts
+from carom.common.loading import known_facts, stated_classes
 from carom.common.sources import Source, class_folders, hub_dataset, read_all
 from carom.common.specs import existing, parse
 from carom.text import reviews
@@ -140,7 +140,7 @@ def _builtin(name: str, split: str, limit: int | None, on_error: str, facts: Map
 def _folder(path: str, split: str, limit: int | None, on_error: str, facts: Mapping[str, Any]) -> Dataset:
     known_facts(facts, FACTS, f"folder:{path}")
     found = existing(path, "file or folder")
-    names = class_names(facts["classes"]) if "classes" in facts else None
+    names = stated_classes(facts)
     file = next((t for ending in ENDINGS if (t := found / f"{split}{ending}").is_file()), None)
     file = file if found.is_dir() else found
     if file is None:
@@ -164,7 +164,7 @@ def _hub(rest: str, split: str, limit: int | None, on_error: str, facts: Mapping
     table, split = hub_dataset(rest, split)
     columns = Columns.of(table.column_names, facts, f"hf:{rest}")
     kind = table.features[columns.label]
-    names = class_names(facts["classes"]) if "classes" in facts else None
+    names = stated_classes(facts)
     if names is None and isinstance(kind, datasets.ClassLabel):
         names = tuple(kind.names)
     used = table.select_columns(columns.used)
