@@ -16,7 +16,7 @@ from torch import Tensor
 
 from carom.common.data import Dataset, digest_inputs
 from carom.common.errors import CaromError
-from carom.common.modality import AttackInfo, Modality, get_modality, modality_names
+from carom.common.modality import AttackInfo, Modality, get_modality, modalities
 from carom.common.models import Model
 from carom.common.plan import Plan
 from carom.common.problem import COUNTS, Access, Batch, Cost, Family, Output, Problem, Result, take
@@ -151,8 +151,7 @@ class AdversarialSet:
 
 def reader_of(path: Path, modality: str | None = None) -> Modality | None:
     """The modality that reads this kind of log; None if none does, as of saved sets."""
-    owners = [get_modality(name) for name in ([modality] if modality else modality_names())]
-    owners = [owner for owner in owners if path.suffix.lower() in owner.logs]
+    owners = [owner for owner in modalities(modality) if path.suffix.lower() in owner.logs]
     if len(owners) > 1:
         known = ", ".join(owner.name for owner in owners)
         raise CaromError(f"{path}: of which modality? Pass modality= (--modality), one of {known}.")
