@@ -32,6 +32,7 @@ import numpy as np
 import torch
 
 from carom.benchmarks.ranking_table import BASELINES, document
+from carom.benchmarks.records import rounded
 from carom.common.allocator import keep_freed_memory
 from carom.common.ascent import climb_of, with_climb
 from carom.common.data import Dataset
@@ -253,15 +254,6 @@ def mean(values: Iterable[float | None]) -> float | None:
 
 def compared(cells: Sequence[Cell], others: Mapping[str, Mapping[tuple[str, str, int], Cell]]) -> dict[str, Any]:
     return {**estimate(cells), "against": {name: against(cells, other) for name, other in others.items()}}
-
-
-def rounded(value: Any) -> Any:
-    """Four digits: far below any interval."""
-    if isinstance(value, Mapping):
-        return {name: rounded(part) for name, part in value.items()}
-    if isinstance(value, list):
-        return [rounded(part) for part in value]
-    return round(value, 4) if isinstance(value, float) else value
 
 
 def single(cells: Sequence[Cell]) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from typing import Any
 import click
 import torch
 
+from carom.benchmarks.records import rounded
 from carom.common.console import rate
 
 FOLDER = Path(__file__).parent
@@ -83,15 +84,6 @@ def accuracy(data: str, model: Any) -> dict[str, Any]:
     right = int((model.predict(texts.batch(), 16).argmax(1) == texts.labels).sum())
     low, high = wilson(right, len(texts))
     return {"clean": right / len(texts), "clean_low": low, "clean_high": high, "clean_n": len(texts)}
-
-
-def rounded(value: Any) -> Any:
-    """Every number to four digits behind the point."""
-    if isinstance(value, float):
-        return round(value, 4)
-    if isinstance(value, Mapping):
-        return {key: rounded(part) for key, part in value.items()}
-    return [rounded(part) for part in value] if isinstance(value, list) else value
 
 
 def written(record: Mapping[str, Any]) -> str:
