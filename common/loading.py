@@ -487,7 +487,7 @@ def digest_of_object(thing: Any, *facts: object) -> str:
     """sha256 that names an estimator (by its fitted state) or a function (by its source) in the store."""
     digest = hashlib.sha256(repr(facts).encode())
     if is_estimator(thing):
-        _feed(digest, thing)
+        feed(digest, thing)
         return digest.hexdigest()
     bound = thing.keywords if isinstance(thing, partial) else {}
     function = thing.func if isinstance(thing, partial) else thing
@@ -499,7 +499,7 @@ def digest_of_object(thing: Any, *facts: object) -> str:
     return digest.hexdigest()
 
 
-def _feed(digest: Any, thing: Any) -> None:
+def feed(digest: Any, thing: Any) -> None:
     """Hash an object's state: the same for an estimator and its copy read back from a file, unlike its pickle."""
     import numpy as np
 

@@ -238,7 +238,7 @@ class Run:
         manifest = {
             "command": list(command),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "versions": {name: _version(name) for name in PACKAGES},
+            "versions": {name: version_of(name) for name in PACKAGES},
             "python": platform.python_version(),
             "platform": platform.platform(),
             "device": str(pick_device(self.study.device)),
@@ -257,7 +257,8 @@ class Run:
         write_run_report(self.outcomes, self.folder / "report.html", {**summary, "manifest": manifest}, self.study)
 
 
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
+    """None where it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

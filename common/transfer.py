@@ -45,7 +45,8 @@ class Transfer:
     seconds: float = 0.0
     matches: list[Match] = field(default_factory=list)
 
-    def _answers(self, judges: Sequence[Judge]) -> Answers | None:
+    def answers(self, judges: Sequence[Judge]) -> Answers | None:
+        """What a model said, by its judges on every shard; None where one is not in the store."""
         if not all(self.store.has(j.key) for j in judges):
             return None
         tables = [self.store.rows(j.key) for j in judges]
@@ -54,7 +55,7 @@ class Transfer:
 
     def clean(self, model: Model) -> Answers | None:
         """The model's answers to the clean data."""
-        return self._answers([Judge(model, Clean(s), s, "") for s in self.plan.shards()])
+        return self.answers([Judge(model, Clean(s), s, "") for s in self.plan.shards()])
 
     def models(self) -> list[dict[str, Any]]:
         """One row a model: name, family, clean accuracy with its Wilson interval."""
@@ -136,7 +137,7 @@ class Transfer:
         judged: dict[str, tuple[Answers, list[Answers], Answers]] = {}
         for model in plan.judged(craft):
             attacked, controls, swapped = zip(*(plan.judges(c, model) for c in crafts), strict=True)
-            answers = [self._answers(a) for a in (attacked, *zip(*controls, strict=True), swapped)]
+            answers = [self.answers(a) for a in (attacked, *zip(*controls, strict=True), swapped)]
             if all(a is not None for a in answers):
                 judged[model.digest] = (answers[0], answers[1:-1], answers[-1])  # type: ignore[assignment]
         table = pa.concat_tables([self.store.rows(c.key) for c in crafts])

@@ -95,7 +95,7 @@ class Columns:
     def of(cls, names: Iterable[str], facts: Mapping[str, Any], where: str) -> Columns:
         names = list(names)
         texts = text_columns(names, facts, where)
-        return cls(*texts, _column(names, facts.get("label"), LABEL_COLUMNS, "label", where))
+        return cls(*texts, find_column(names, facts.get("label"), LABEL_COLUMNS, "label", where))
 
     @property
     def used(self) -> list[str]:
@@ -117,9 +117,9 @@ def text_columns(names: Iterable[str], facts: Mapping[str, Any], where: str) -> 
     if "text" not in facts and second is None and pair is not None:
         text, second = pair
     else:
-        text = _column(names, facts.get("text"), TEXT_COLUMNS, "text", where)
+        text = find_column(names, facts.get("text"), TEXT_COLUMNS, "text", where)
         if second is not None:
-            second = _column(names, second, (), "second text", where)
+            second = find_column(names, second, (), "second text", where)
     change = facts.get("change", "second")
     if second is None and "change" in facts:
         raise CaromError(f"{where}: change={change} is about pairs, and this is one text: name the other with second=.")
@@ -174,7 +174,8 @@ def _hub(rest: str, split: str, limit: int | None, on_error: str, facts: Mapping
     return _read(f"hf:{rest}", split, classes, sources, limit, on_error, columns)
 
 
-def _column(columns: Iterable[str], asked: str | None, usual: Sequence[str], what: str, where: str) -> str:
+def find_column(columns: Iterable[str], asked: str | None, usual: Sequence[str], what: str, where: str) -> str:
+    """The column asked for, or the first of the usual names that there is."""
     columns = list(columns)
     if asked is not None:
         if asked not in columns:
@@ -195,7 +196,7 @@ def _labelled(
     rows: Sequence[Row], stem: str, where: str, names: Sequence[str] | None, on_error: str
 ) -> tuple[tuple[str, ...], list[Source]]:
     """(classes, one Source a row). A label that cannot be understood is left to the reader of its row to refuse."""
-    given = [_plain(row.label) for row in rows]
+    given = [plain_label(row.label) for row in rows]
     if names is None:
         stated = [label for label in given if label is not None]
         numbers = [label for label in stated if isinstance(label, int)]
@@ -220,10 +221,10 @@ def _place(label: int | str | None, places: Mapping[str, int]) -> int | None:
 
 def label_number(label: Any, classes: Sequence[str]) -> int | None:
     """The class that a label names or numbers; None if it is none of them."""
-    return _place(_plain(label), {name: place for place, name in enumerate(classes)})
+    return _place(plain_label(label), {name: place for place, name in enumerate(classes)})
 
 
-def _plain(label: Any) -> int | str | None:
+def plain_label(label: Any) -> int | str | None:
     """A label as a class number or name; None if there is none."""
     if isinstance(label, bool | int):
         return int(label)
