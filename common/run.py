@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -219,7 +220,11 @@ class Run:
         return [f for outcome in self.outcomes for f in outcome.failures]
 
     def summary(self) -> dict[str, Any]:
-        """The one object that `--json` prints."""
+        """The one object that `--json` prints; the run's folder and the tables on stdout are made of it too."""
+        return self._summary
+
+    @cached_property
+    def _summary(self) -> dict[str, Any]:
         return {
             "version": version("carom"),
             "modalities": {o.plan.modality: o.summary() for o in self.outcomes},
