@@ -9,6 +9,7 @@ from math import ceil, log2
 import numpy as np
 import pytest
 import torch
+from stores import Counting
 
 from carom.common import plan as module
 from carom.common.data import Dataset
@@ -170,16 +171,6 @@ def plan(attack=Push(), levels=(0.5, 0.9), scale=SCALE, **changes):
         matching=Matching(levels, scale),
     )
     return replace(base, **changes)
-
-
-class Counting(Store):
-    def __init__(self, root):
-        super().__init__(root)
-        self.keys = []
-
-    def commit(self, key, *rest, **more):
-        super().commit(key, *rest, **more)
-        self.keys.append(key)
 
 
 def strip(rows):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
+from stores import Counting
 
 from carom.common import plan as module
 from carom.common.data import Dataset
@@ -353,18 +354,6 @@ def test_in_a_ball_the_control_is_held_to_a_fixed_share(tmp_path):
 
 
 # Running plans.
-
-
-class Counting(Store):
-    """Notes what is committed."""
-
-    def __init__(self, root):
-        super().__init__(root)
-        self.keys = []
-
-    def commit(self, key, *rest, **more):
-        super().commit(key, *rest, **more)
-        self.keys.append(key)
 
 
 def test_nothing_is_computed_twice(tmp_path):
