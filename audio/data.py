@@ -19,7 +19,7 @@ from carom.audio import keywords
 from carom.audio.space import Waveform
 from carom.common.data import Dataset
 from carom.common.errors import BadInput, CaromError, UnknownName
-from carom.common.loading import class_names, known_facts
+from carom.common.loading import known_facts, stated_classes
 from carom.common.sources import Source, class_folders, hub_dataset, hub_sources, raise_all, read_all
 from carom.common.specs import existing, parse
 
@@ -71,8 +71,7 @@ READING = ("sample_rate", "resample", "mono", "max_seconds", "classes")
 
 def _folder(path: str, split: str, limit: int | None, on_error: str, facts: Mapping[str, Any]) -> Dataset:
     known_facts(facts, READING, f"folder:{path}")
-    wanted = class_names(facts["classes"]) if "classes" in facts else None
-    classes, sources = class_folders(existing(path, "folder"), split, ENDINGS, wanted)
+    classes, sources = class_folders(existing(path, "folder"), split, ENDINGS, stated_classes(facts))
     return _read(f"folder:{path}", split, classes, sources, limit, on_error, facts)
 
 
@@ -82,8 +81,6 @@ def _hub(rest: str, split: str, limit: int | None, on_error: str, facts: Mapping
     known_facts(facts, (*READING, "audio", "label"), f"hf:{rest}")
     table, split = hub_dataset(rest, split)
     classes, sources = hub_sources(table, rest, Audio, facts, "audio")
-    if "classes" in facts:
-        classes = class_names(facts["classes"])
     return _read(f"hf:{rest}", split, classes, sources, limit, on_error, facts)
 
 

@@ -18,6 +18,7 @@ from carom.audio.space import Waveform
 from carom.audio.zoo import RECIPES
 from carom.common.errors import CaromError, UnknownName
 from carom.common.loading import (
+    ANSWERS,
     CLASSES,
     Fact,
     Load,
@@ -34,14 +35,14 @@ from carom.common.loading import (
     load_pretrained,
     load_processor,
     load_python,
-    load_safetensors,
-    load_skops,
     need,
+    own_loaders,
     scores_of,
+    stated_classes,
     tree_ensemble,
 )
 from carom.common.models import FunctionModel, Model, TorchModel, TreeModel, digest_of
-from carom.common.problem import Access, Family
+from carom.common.problem import Family
 from carom.common.specs import Spec, parse
 from carom.common.trees import TreeEnsemble
 from carom.common.zoo import load_body
@@ -54,7 +55,6 @@ KNOWN = (
 
 RATE = Fact("sample_rate", "sample rate", "sample_rate=16000")
 FEATURES = Fact("features", "features", "features=MODULE, from float[N, L] to float[N, D]")
-ANSWERS = Fact("answers", "kind of scores", 'answers="logits" or answers="probabilities"')
 
 
 def load_model(source: Any, **facts: Any) -> Model:
@@ -248,19 +248,6 @@ def check_extractor(front: nn.Module, extractor: Any) -> None:
         )
 
 
-def _checkpoint(spec: Spec, facts: Mapping[str, Any]) -> Model:
-    return wrap(load_safetensors(spec), facts)
-
-
-def _python(spec: Spec, facts: Mapping[str, Any]) -> Model:
-    return wrap(load_python(spec), facts)
-
-
-def _sklearn(spec: Spec, facts: Mapping[str, Any]) -> Model:
-    known_facts(spec.parameters, KNOWN, f"sklearn:{spec.rest}")
-    return wrap(load_skops(spec.rest, facts.get("trusted", ())), facts)
-
-
 def _module(module: nn.Module, facts: Mapping[str, Any]) -> Model:
     need(facts, [RATE, CLASSES], called(module, facts))
     low, high = bounds_fact(facts, (-1, 1))
@@ -314,7 +301,7 @@ def _estimator(estimator: Any, facts: Mapping[str, Any]) -> Model:
     features = facts["features"]
     if isinstance(features, str):
         features = load_python(parse(features, ("py",)))
-    classes = fitted_classes(estimator, class_names(facts["classes"]) if "classes" in facts else None, who)
+    classes = fitted_classes(estimator, stated_classes(facts), who)
     shared: dict[str, Any] = {"name": who, "modality": "audio", "space": _space(facts), "classes": classes}
     trees = tree_ensemble(estimator)
     if trees is not None and isinstance(features, nn.Module):
@@ -345,7 +332,7 @@ def _function(function: Callable[..., Any], facts: Mapping[str, Any]) -> Model:
     need(facts, [RATE, ANSWERS, CLASSES], called(function, facts))
     answers = choice(facts, "answers", ("logits", "probabilities"))
     low, high = bounds_fact(facts, (-1, 1))
-    model = FunctionModel(
+    return FunctionModel(
         function if (low, high) == (-1, 1) else lambda waves: function((waves + 1) * ((high - low) / 2) + low),
         name=called(function, facts),
         modality="audio",
@@ -355,15 +342,11 @@ def _function(function: Callable[..., Any], facts: Mapping[str, Any]) -> Model:
         digest=digest_of_object(function, low, high, answers),
         probabilities=answers == "probabilities",
     )
-    model.access = Access.LABEL | Access.SCORE
-    return model
 
 
 _LOADERS: dict[str, Load] = {
     "zoo": _zoo,
     "torchaudio": _torchaudio,
     "hf": _hub,
-    "safetensors": _checkpoint,
-    "sklearn": _sklearn,
-    "py": _python,
+    **own_loaders(wrap, KNOWN),
 }

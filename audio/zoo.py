@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from sklearn.ensemble import RandomForestClassifier
-from sklearn.tree import DecisionTreeClassifier
 from torch import Tensor, nn
 
 from carom.audio import keywords
@@ -84,7 +82,8 @@ def train_network(schedule: Schedule, recipe: Recipe, progress: Progress | None)
 
 
 @torch.inference_mode()
-def train_trees(grow: Callable[..., Any], recipe: Recipe, progress: Progress | None) -> Body:
+def train_trees(grow: Callable[[int], Any], recipe: Recipe, progress: Progress | None) -> Body:
+    """`grow(seed)` gives the unfitted scikit-learn classifier."""
     data, statistics = clips("train"), MfccStatistics()
     generator = torch.Generator().manual_seed(recipe.seed)
     indices = chosen(data, recipe.half)
@@ -95,7 +94,19 @@ def train_trees(grow: Callable[..., Any], recipe: Recipe, progress: Progress | N
         if progress is not None:
             progress(copy + 1, COPIES, 0.0)
     labels = data.labels[indices].repeat(len(features))
-    return TreeEnsemble.from_sklearn(grow(random_state=recipe.seed).fit(torch.cat(features), labels))
+    return TreeEnsemble.from_sklearn(grow(recipe.seed).fit(torch.cat(features), labels))
+
+
+def _forest(seed: int) -> Any:
+    from sklearn.ensemble import RandomForestClassifier
+
+    return RandomForestClassifier(60, min_samples_leaf=10, n_jobs=1, random_state=seed)
+
+
+def _tree(seed: int) -> Any:
+    from sklearn.tree import DecisionTreeClassifier
+
+    return DecisionTreeClassifier(min_samples_leaf=10, max_features=0.5, random_state=seed)
 
 
 @torch.inference_mode()
@@ -164,13 +175,13 @@ KINDS = {
         "tree",
         "random forest on MFCC statistics",
         TreeEnsemble.empty,
-        partial(train_trees, partial(RandomForestClassifier, n_estimators=60, min_samples_leaf=10, n_jobs=1)),
+        partial(train_trees, _forest),
     ),
     "tree": Kind(
         "tree",
         "one decision tree on MFCC statistics",
         TreeEnsemble.empty,
-        partial(train_trees, partial(DecisionTreeClassifier, min_samples_leaf=10, max_features=0.5)),
+        partial(train_trees, _tree),
     ),
 }
 

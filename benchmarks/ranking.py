@@ -34,18 +34,21 @@ import torch
 
 from carom.benchmarks.ranking_chart import chart
 from carom.benchmarks.ranking_table import BASELINES, document
+from carom.benchmarks.records import rounded
 from carom.common.allocator import keep_freed_memory
 from carom.common.ascent import climb_of, with_climb
 from carom.common.data import Dataset
 from carom.common.errors import CaromError
+from carom.common.executor import Failure, inline
 from carom.common.library import load_data, load_model
 from carom.common.modality import get_modality
 from carom.common.models import Model
 from carom.common.others import others_for
+from carom.common.plan import Plan
 from carom.common.registry import choose_attack
 from carom.common.stats import Array, interval
 from carom.common.store import Store
-from carom.common.transfer import Failure, Plan, Transfer, inline
+from carom.common.transfer import Transfer
 from carom.common.units import Chosen, Craft
 
 RESULTS = Path(__file__).parent / "results"
@@ -253,15 +256,6 @@ def mean(values: Iterable[float | None]) -> float | None:
 
 def compared(cells: Sequence[Cell], others: Mapping[str, Mapping[tuple[str, str, int], Cell]]) -> dict[str, Any]:
     return {**estimate(cells), "against": {name: against(cells, other) for name, other in others.items()}}
-
-
-def rounded(value: Any) -> Any:
-    """Four digits: far below any interval."""
-    if isinstance(value, Mapping):
-        return {name: rounded(part) for name, part in value.items()}
-    if isinstance(value, list):
-        return [rounded(part) for part in value]
-    return round(value, 4) if isinstance(value, float) else value
 
 
 def single(cells: Sequence[Cell]) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from typing import Any
 import click
 import torch
 
+from carom.benchmarks.records import rounded
 from carom.common.console import rate
 
 FOLDER = Path(__file__).parent
@@ -38,10 +39,11 @@ def study(name: str, store: str, device: str, held: bool) -> dict[str, Any]:
     """One study run, or continued: its facts, clean accuracies, one row a source and attack, one a cell. With `held`
     nothing is computed; what the store does not hold is named: what was not crafted under `absent`, targets that
     were not asked about all of it under `unasked`."""
+    from carom.common.executor import inline
     from carom.common.run import plan_of, resolve
     from carom.common.store import Store
     from carom.common.study import make_study, read_study
-    from carom.common.transfer import evaluate, inline
+    from carom.common.transfer import evaluate
 
     asked = resolve(make_study({**read_study(FOLDER / "studies" / name, ["text"]), "device": device}, name))
     plan = plan_of(asked, "text")
@@ -82,15 +84,6 @@ def accuracy(data: str, model: Any) -> dict[str, Any]:
     right = int((model.predict(texts.batch(), 16).argmax(1) == texts.labels).sum())
     low, high = wilson(right, len(texts))
     return {"clean": right / len(texts), "clean_low": low, "clean_high": high, "clean_n": len(texts)}
-
-
-def rounded(value: Any) -> Any:
-    """Every number to four digits behind the point."""
-    if isinstance(value, float):
-        return round(value, 4)
-    if isinstance(value, Mapping):
-        return {key: rounded(part) for key, part in value.items()}
-    return [rounded(part) for part in value] if isinstance(value, list) else value
 
 
 def written(record: Mapping[str, Any]) -> str:

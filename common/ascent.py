@@ -17,7 +17,7 @@ from carom.common.oracle import Oracle
 from carom.common.problem import Batch, Problem, Result, Status
 from carom.common.rng import Rng
 from carom.common.steps import Prepares, Step, Surgery, Transform, prepared
-from carom.common.threats import Ball, confine
+from carom.common.threats import Ball, column, confine
 from carom.common.updates import Chain
 
 
@@ -133,7 +133,7 @@ class Ascent:
         """The step before the first, with what objective, transform and surgery are for this batch."""
         x0, threat = oracle.batch.inputs, oracle.problem.threat
         assert isinstance(threat, Ball), "a climb needs a threat with steps and a projection"
-        length = (self.size * threat.stride(x0)).view(-1, *[1] * (x0.dim() - 1))
+        length = column(self.size * threat.stride(x0), x0)
         with contextlib.ExitStack() as stack:
             objective = stack.enter_context(prepared(self.objective, oracle, rng.fold("objective")))
             transform = stack.enter_context(prepared(self.transform, oracle, rng.fold("transform")))
@@ -151,12 +151,12 @@ class Ascent:
         return step.oracle.reached(x, step.oracle.logits(x, pays=False) if logits is None else logits)
 
     def _best_of_restarts(self, oracle: Oracle, rng: Rng, x: Tensor, status: Tensor) -> tuple[Tensor, Tensor]:
-        rank, shape = self._rank(oracle, x, status), (-1, *[1] * (x.dim() - 1))
+        rank = self._rank(oracle, x, status)
         for restart in range(1, self.restarts):
             other, other_status = self.climb(oracle, rng.fold("restart", restart))
             other_rank = self._rank(oracle, other, other_status)
             better = other_rank > rank
-            x = torch.where(better.view(shape), other, x)
+            x = torch.where(column(better, x), other, x)
             status, rank = torch.where(better, other_status, status), torch.where(better, other_rank, rank)
         return x, status
 

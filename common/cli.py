@@ -6,21 +6,42 @@ Exit codes: 0 done; 1 a bug; 2 usage or bad input; 3 finished, but some units fa
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from carom.common.allocator import keep_few_kernels, keep_freed_memory
+from carom.common.cli_augment import augment
+from carom.common.cli_parts import (
+    BAD_INPUT,
+    BUG,
+    DONE,
+    INTERRUPTED,
+    Group,
+    as_json,
+    device_option,
+    fail_above_option,
+    finish,
+    modality_option,
+    parse_gate,
+    print_json,
+    progress,
+    quiet,
+    run_folder,
+    say,
+    training,
+    workers_option,
+)
+from carom.common.cli_surrogates import surrogate
+from carom.common.cli_transfer import transfer
 from carom.common.errors import CaromError
 
-DONE, BUG, BAD_INPUT, FAILED_UNITS, GATE, INTERRUPTED = 0, 1, 2, 3, 4, 130
+if TYPE_CHECKING:
+    from carom.common.study import Study
 
 MODALITIES = ("image", "audio", "text")
 LISTS = ("attacks", "transforms", "metrics", "models", "data", "defences", "runs")
@@ -39,10 +60,10 @@ def main() -> NoReturn:
         error.show()
         code = BAD_INPUT
     except CaromError as error:
-        _say(f"carom: {error}")
+        say(f"carom: {error}")
         code = BAD_INPUT
     except (KeyboardInterrupt, click.Abort):
-        _say("carom: interrupted; what was computed is kept. The same command continues.")
+        say("carom: interrupted; what was computed is kept. The same command continues.")
         code = INTERRUPTED
     except BrokenPipeError:  # the reader of our output has gone, for example `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -50,33 +71,10 @@ def main() -> NoReturn:
     except Exception as error:
         if os.environ.get("CAROM_DEBUG"):
             raise
-        _say(f"carom: bug: {type(error).__name__}: {error}. Set CAROM_DEBUG=1 for the traceback, and please report it.")
+        say(f"carom: bug: {type(error).__name__}: {error}. Set CAROM_DEBUG=1 for the traceback, and please report it.")
         code = BUG
     sys.stdout.flush()
     sys.exit(code)
-
-
-def _say(text: str) -> None:
-    """One line on stderr, with nothing in it that a terminal would obey."""
-    shown = "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text)
-    click.echo(shown.replace("\n", " "), err=True)
-
-
-def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2, allow_nan=False))
-
-
-class Group(click.Group):
-    """A group that answers an unknown command with the nearest known one."""
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        import difflib
-
-        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
-            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
-            hint = f" Did you mean '{near[0]}'?" if near else f" Known: {', '.join(self.list_commands(ctx))}."
-            raise click.UsageError(f"No such command '{args[0]}'.{hint}")
-        return super().resolve_command(ctx, args)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -90,104 +88,6 @@ def cli() -> None:
     carom run --modality image --source zoo:image-resnet --target zoo:image-forest --attack pgd --eps 8/255
     carom init                              a study file for your own models and data
     """
-
-
-Option = Callable[[Callable[..., Any]], Callable[..., Any]]
-
-as_json: Option = click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON object on stdout instead of tables."
-)
-quiet: Option = click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
-device_option: Option = click.option(
-    "--device", default="auto", show_default=True, help="auto (a GPU when there is one), cpu, cuda, cuda:1."
-)
-workers_option: Option = click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    help="Processes that share the work and the cores; each loads every model.  [default: 1; demo: 2 where it has them]",
-)
-modality_option: Option = click.option(
-    "--modality", "-m", help="image, audio or text. A further modality installs under its own name."
-)
-
-
-@contextlib.contextmanager
-def _progress(quiet_too: bool) -> Iterator[Callable[[int, int, str], None] | None]:
-    """A bar on stderr when that is a terminal; a line at every quarter otherwise; nothing when quiet."""
-    if quiet_too:
-        yield None
-        return
-    if not sys.stderr.isatty():
-        last: list[Any] = [None]
-
-        def report(done: int, total: int, what: str) -> None:
-            mark = (what.split(":")[0], 4 * done // max(1, total))
-            if mark != last[0]:
-                last[0] = mark
-                _say(f"[{done}/{total}] {what}")
-
-        yield report
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("starting", total=None)
-
-        def advance(done: int, total: int, what: str) -> None:
-            bar.update(task, completed=done, total=total, description=what[:60])
-
-        yield advance
-
-
-def _finish(run: Any, json_too: bool, fail_above: Sequence[str]) -> None:
-    """Print the outcome of a run and end with its exit code."""
-    from carom.common.console import print_run
-
-    if json_too:
-        _print_json(run.summary())
-    else:
-        print_run(run)
-    for failure in run.failures:
-        _say(f"failed: {failure.what}: {failure.error}")
-    unmet = [line for gate in fail_above for line in _unmet(run, gate)]
-    for line in unmet:
-        _say(f"gate not met: {line}")
-    if run.failures:
-        raise click.exceptions.Exit(FAILED_UNITS)
-    if unmet:
-        raise click.exceptions.Exit(GATE)
-
-
-def _unmet(run: Any, gate: str) -> list[str]:
-    """The cells between different models that exceed a gate METRIC=X."""
-    metric, limit = _gate(gate)
-    return [
-        f"{row['source']} -> {row['target']} ({row['attack']}): {metric} {row[metric]:.3f} > {limit:g}"
-        for outcome in run.outcomes
-        for row in outcome.rows()
-        if row["source"] != row["target"] and row[metric] is not None and row[metric] > limit
-    ]
-
-
-def _gate(gate: str) -> tuple[str, float]:
-    """The metric and the limit of METRIC=X."""
-    from carom.common.specs import number
-    from carom.common.transfer import MEASURES
-
-    metric, equals, limit = gate.partition("=")
-    if not equals or metric not in MEASURES:
-        raise CaromError(f"--fail-above {gate}: write METRIC=X with a metric of {', '.join(MEASURES)}.")
-    return metric, number(limit)
-
-
-fail_above_option: Option = click.option(
-    "--fail-above",
-    multiple=True,
-    metavar="METRIC=X",
-    help="Exit with 4 when a cell between different models exceeds X, for example excess=0.3.",
-)
 
 
 @cli.command()
@@ -236,9 +136,9 @@ def demo(
         "store": str(out / "store"),
         "out": str(out),
     }
-    with _progress(quiet) as progress:
-        run = execute(make_study(values), progress, out, command_line())
-    _finish(run, as_json, ())
+    with progress(quiet) as advance:
+        run = execute(make_study(values), advance, out, command_line())
+    finish(run, as_json, ())
 
 
 @cli.command("run")
@@ -313,16 +213,13 @@ def run_command(
 
     The same command again continues where the last one stopped; nothing is computed twice.
     """
-    import time
-
     from carom.common.modality import modality_names
-    from carom.common.run import command_line, execute, plan_of, resolve
+    from carom.common.run import command_line, execute
     from carom.common.specs import number
-    from carom.common.store import Store
     from carom.common.study import make_study, read_study
 
     for gate in fail_above:
-        _gate(gate)  # before anything is computed
+        parse_gate(gate)  # before anything is computed
     values = read_study(study, modality_names()) if study is not None else {"modalities": {}}
     parts = values["modalities"]
     of_modality = {
@@ -346,26 +243,32 @@ def run_command(
         settings["seeds"] = list(seeds)
     wanted = make_study({**values, **settings, "modalities": parts}, str(study or "flags"))
     if dry_run:
-        wanted = resolve(wanted)
-        counts, plans = {}, {name: plan_of(wanted, name) for name in wanted.modalities}
-        for name, plan in plans.items():
-            store = Store(wanted.store)
-            keys = {unit.key for unit in [*plan.units(), *plan.curve_units()]}
-            counts[name] = {"units": len(keys), "stored": sum(map(store.has, keys))}
-        if as_json:
-            _print_json(counts)
-        for name, count in counts.items() if not as_json else ():
-            plan = plans[name]
+        _print_counts(wanted, as_json)
+        return
+    with progress(quiet) as advance:
+        run = execute(wanted, advance, run_folder(wanted.out), command_line())
+    finish(run, as_json, fail_above)
+
+
+def _print_counts(study: Study, as_json: bool) -> None:
+    """How much work a study is, and how much of it is in the store."""
+    from carom.common.run import plan_of, resolve
+    from carom.common.store import Store
+
+    study = resolve(study)
+    counts, store = {}, Store(study.store)
+    for plan in [plan_of(study, name) for name in study.modalities]:
+        name = plan.modality
+        keys = {unit.key for unit in [*plan.units(), *plan.curve_units()]}
+        counts[name] = {"units": len(keys), "stored": sum(map(store.has, keys))}
+        if not as_json:
             asked = f"sources {len(plan.sources)}, attacks {len(plan.attacks)}, targets {len(plan.targets)}"
             click.echo(
-                f"{name}: {count['units']} units of work ({asked}, examples {len(plan.data)}), "
-                f"{count['stored']} of them in {wanted.store}"
+                f"{name}: {counts[name]['units']} units of work ({asked}, examples {len(plan.data)}), "
+                f"{counts[name]['stored']} of them in {study.store}"
             )
-        return
-    folder = Path(wanted.out or time.strftime("runs/%Y-%m-%d-%H%M%S"))
-    with _progress(quiet) as progress:
-        run = execute(wanted, progress, folder, command_line())
-    _finish(run, as_json, fail_above)
+    if as_json:
+        print_json(counts)
 
 
 @cli.command("list")
@@ -379,7 +282,7 @@ def list_command(what: str, modality: str | None, as_json: bool) -> None:
 
     rows = getattr(listing, what)(modality)
     if as_json:
-        _print_json(rows)
+        print_json(rows)
     elif rows:
         print_table(listing.COLUMNS[what], rows)
     else:
@@ -402,7 +305,7 @@ def show(name: str, modality: str | None, as_json: bool) -> None:
     from carom.common.console import print_facts
 
     facts = listing.find(name, modality)
-    _print_json(facts) if as_json else print_facts(facts)
+    print_json(facts) if as_json else print_facts(facts)
 
 
 @cli.command()
@@ -415,11 +318,11 @@ def report(folder: Path, output: Path | None, quiet: bool, as_json: bool) -> Non
     from carom.common.run import execute, load_run, write_run_report
 
     study, manifest = load_run(folder)
-    with _progress(quiet) as progress:
-        run = execute(study, progress)
+    with progress(quiet) as advance:
+        run = execute(study, advance)
     path = output or folder / "report.html"
     write_run_report(run.outcomes, path, {**run.summary(), "manifest": manifest}, study)
-    _print_json({"report": str(path.resolve())}) if as_json else click.echo(path.resolve())
+    print_json({"report": str(path.resolve())}) if as_json else click.echo(path.resolve())
 
 
 @cli.command()
@@ -438,17 +341,12 @@ def train(spec: str, data: str | None, out: Path, quiet: bool, as_json: bool) ->
     from carom.common.zoo import read_card, train_and_save
 
     recipe = recipe_of(spec).reading(data)
-    with _progress(quiet) as advance:
-
-        def epoch(done: int, total: int, loss: float) -> None:
-            if advance is not None:
-                advance(done, total, f"{recipe.name}: epoch {done} of {total}, loss {loss:.3f}")
-
+    with training(quiet, recipe.name) as epoch:
         card = train_and_save(recipe, out, epoch)
     shipped = read_card(recipe) if recipe.card.exists() else {}
     card["equals_shipped"] = card["sha256"] == shipped.get("sha256")
     card["shipped_clean_accuracy"] = shipped.get("clean_accuracy")
-    _print_json(card) if as_json else print_facts(card)
+    print_json(card) if as_json else print_facts(card)
 
 
 @cli.command()
@@ -476,14 +374,10 @@ def doctor(as_json: bool) -> None:
     from carom.common.doctor import examine
 
     checks = examine()
-    _print_json(checks) if as_json else print_checks(checks)
+    print_json(checks) if as_json else print_checks(checks)
     if not all(c["ok"] for c in checks if c["needed"]):
         raise click.exceptions.Exit(BAD_INPUT)
 
-
-from carom.common.cli_augment import augment  # noqa: E402  (they take this module's options)
-from carom.common.cli_surrogates import surrogate  # noqa: E402
-from carom.common.cli_transfer import transfer  # noqa: E402
 
 cli.add_command(surrogate)
 cli.add_command(augment)

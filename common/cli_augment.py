@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from carom.common.cli import _print_json, _progress, as_json, quiet
+from carom.common.cli_parts import as_json, print_json, progress, quiet
 from carom.common.errors import CaromError
 
 COLUMNS = ("text", "second", "label", "change", "classes")
@@ -65,18 +65,18 @@ def augment(
         raise CaromError(f"{modality} has no recipes of augmentation.")
     facts = {name: value for name in COLUMNS if (value := options.pop(name)) is not None}
     share = None if eps is None else number(eps)
-    with _progress(quiet) as progress:
+    with progress(quiet) as advance:
         done = owner.augment(
             *(file, out, recipe),
             facts=facts,
             eps=share,
             model=source,
             originals=not only_copies,
-            progress=progress,
+            progress=advance,
             **options,
         )
     if as_json:
-        _print_json(done)
+        print_json(done)
         return
     click.echo(f"{done['out']}: {done['written']} rows, {done['copies']} of them copies of {done['rows']}")
     for line in done["skipped"]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from carom.common.cli import Group, _print_json, _progress, as_json, modality_option, quiet
+from carom.common.cli_parts import Group, as_json, modality_option, print_json, quiet, training
 
 
 @click.group(cls=Group)
@@ -111,13 +111,8 @@ def _make(
     owner = modality_of(spec, modality)
     name = data or owner.defaults.data
     examples, measured = (load_data(name, s, n, owner.name) for s, n in ((split, limit), (held_out, None)))
-    with _progress(quiet) as advance:
-
-        def epoch(done: int, total: int, loss: float) -> None:
-            if advance is not None:
-                advance(done, total, f"{spec}: epoch {done} of {total}, loss {loss:.3f}")
-
+    with training(quiet, spec) as epoch:
         more: dict[str, Any] = {"epochs": epochs, "seed": seed, "held_out": measured, "progress": epoch}
         model = make(owner.name, examples, more if lr is None else {**more, "lr": lr})
     card = save_surrogate(model, out)
-    _print_json(card) if as_json else print_facts(card)
+    print_json(card) if as_json else print_facts(card)

@@ -7,15 +7,16 @@ from typing import Any
 
 import click
 
-from carom.common.cli import (
-    _finish,
-    _gate,
-    _progress,
+from carom.common.cli_parts import (
     as_json,
     device_option,
     fail_above_option,
+    finish,
     modality_option,
+    parse_gate,
+    progress,
     quiet,
+    run_folder,
 )
 
 LOG_FACTS = ("original", "perturbed", "label", "classes", "noise")
@@ -87,8 +88,6 @@ def transfer(
     is random change of the same budget (of texts as many words, at random places and to random words); E is what T
     adds to that. An .npz holds the arrays clean, adversarial and labels.
     """
-    import time
-
     from carom.common.errors import CaromError
     from carom.common.recorded import AdversarialSet, reader_of
     from carom.common.run import command_line, execute
@@ -96,7 +95,7 @@ def transfer(
     from carom.common.study import make_study
 
     for gate in fail_above:
-        _gate(gate)
+        parse_gate(gate)
     existing(log, "log or adversarial set")
     reader = reader_of(log, modality)
     modality = AdversarialSet.load(log).modality if reader is None else reader.name
@@ -112,6 +111,6 @@ def transfer(
     }
     settings = {**flags, **({"seeds": list(seeds)} if seeds else {})}
     study = make_study({**settings, "modalities": {modality: {k: v for k, v in part.items() if v is not None}}})
-    with _progress(quiet) as progress:
-        run = execute(study, progress, out or Path(time.strftime("runs/%Y-%m-%d-%H%M%S")), command_line())
-    _finish(run, as_json, fail_above)
+    with progress(quiet) as advance:
+        run = execute(study, advance, run_folder(out), command_line())
+    finish(run, as_json, fail_above)

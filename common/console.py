@@ -67,9 +67,8 @@ def rate(value: float | None, low: float | None = None, high: float | None = Non
 def print_run(run: Any) -> None:
     """One matrix a modality, how to read it, warnings, and where the report is."""
     console = _console()
-    for outcome in run.outcomes:
-        summary = outcome.summary()
-        print_matrix(console, outcome.plan.modality, summary)
+    for modality, summary in run.summary()["modalities"].items():
+        print_matrix(console, modality, summary)
         print_sizes(console, summary)
         if summary["targeted"]:
             print_targeted(console, summary)

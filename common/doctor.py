@@ -12,7 +12,7 @@ from importlib.metadata import version
 from typing import Any
 
 from carom.common.modality import get_modality, modality_names
-from carom.common.run import PACKAGES, _version
+from carom.common.run import PACKAGES, version_of
 from carom.common.workers import cores
 
 
@@ -40,7 +40,7 @@ def examine() -> list[dict[str, Any]]:
 
 def _imported(package: str) -> str:
     importlib.import_module({"scikit-learn": "sklearn"}.get(package, package))
-    return _version(package) or "installed"
+    return version_of(package) or "installed"
 
 
 def _device() -> str:

@@ -64,7 +64,7 @@ def _kinds(outcome: Transfer, crafts: Sequence[Craft], target: Model) -> dict[st
     plan, source = outcome.plan, crafts[0].source
     kinds: dict[str, list[Found]] = {kind: [] for kind in OUTCOMES}
     clean_source, clean_target = outcome.clean(source), outcome.clean(target)
-    by_source, by_target = (outcome._answers([plan.judges(c, m)[0] for c in crafts]) for m in (source, target))
+    by_source, by_target = (outcome.answers([plan.judges(c, m)[0] for c in crafts]) for m in (source, target))
     if target.digest == source.digest or clean_target is None or by_target is None:
         return kinds
     if (clean_source is None or by_source is None) and not source.silent:

@@ -20,6 +20,7 @@ from carom.common.oracle import Oracle
 from carom.common.problem import Goal
 from carom.common.rng import Rng
 from carom.common.taps import Tap, tapped
+from carom.common.threats import column
 
 
 def along(tap: Tap, direction: Tensor) -> Objective:
@@ -35,8 +36,7 @@ def along(tap: Tap, direction: Tensor) -> Objective:
 
 def unit(x: Tensor) -> Tensor:
     """Each example over its norm."""
-    norm = x.flatten(1).norm(dim=1).clamp_min(1e-30)
-    return x / norm.view(-1, *[1] * (x.dim() - 1))
+    return x / column(x.flatten(1).norm(dim=1).clamp_min(1e-30), x)
 
 
 def mean_gradient(

@@ -17,7 +17,7 @@ class Leaves:
     """All K leaves of an ensemble, each with the interval that its path leaves to every feature on it.
 
     low < feature <= high. Paths are padded to P features with feature -1 and an interval that holds everything;
-    `_extended` gives inputs the extra column that -1 points to.
+    what reads them gives inputs an extra column that -1 points to.
     """
 
     tree: Tensor  # int64[K]

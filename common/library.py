@@ -14,12 +14,23 @@ from carom.common.curves import parse_curve
 from carom.common.data import Dataset
 from carom.common.ensembles import Ensemble
 from carom.common.errors import CaromError, UnknownName
+from carom.common.executor import Executor, Progress, inline
 from carom.common.matching import Matching, scale_of
-from carom.common.modality import AttackInfo, Modality, get_modality, load_data_of, load_model_of, modality_names
+from carom.common.modality import (
+    AttackInfo,
+    Modality,
+    get_modality,
+    load_data_of,
+    load_model_of,
+    modalities,
+    modality_names,
+    zoo_recipe,
+)
 from carom.common.models import Model
 from carom.common.others import others_for
+from carom.common.plan import Plan
 from carom.common.problem import Access, Attack, Cost, describe
-from carom.common.recorded import COUNTS, AdversarialSet, known_source, reader_of, replay_plan
+from carom.common.recorded import AdversarialSet, known_source, reader_of, replay_plan
 from carom.common.registry import attacks_of, build_attack, choose_attack, find_attack, transformed
 from carom.common.registry import list_attacks as _list_attacks
 from carom.common.run import pick_device, with_transform
@@ -27,7 +38,7 @@ from carom.common.specs import number, parse, split_members, split_parameters
 from carom.common.store import Store
 from carom.common.surrogates import read_surrogate_card
 from carom.common.threats import Threat
-from carom.common.transfer import Executor, Plan, Progress, Transfer, evaluate, inline
+from carom.common.transfer import Transfer, evaluate
 from carom.common.units import Chosen
 
 ONLY_KIND = {"torchvision": "image", "torchaudio": "audio"}
@@ -46,10 +57,7 @@ def modality_of(source: Any, modality: str | None = None) -> Modality:
         if spec.kind in ONLY_KIND:
             return get_modality(ONLY_KIND[spec.kind])
         if spec.kind == "zoo":
-            known = {name: m for m in modality_names() for name in get_modality(m).recipes}
-            if spec.rest not in known:
-                raise UnknownName("model in the zoo", spec.rest, known)
-            return get_modality(known[spec.rest])
+            return get_modality(zoo_recipe(spec.rest).modality)
     what = repr(source) if isinstance(source, str) else type(source).__name__
     raise _ask_modality(what)
 
@@ -93,11 +101,11 @@ def load_data(
     """
     if modality is None:
         parsed = parse(spec)
-        owners = [m for m in modality_names() if parsed.kind == "builtin" and parsed.rest in get_modality(m).data]
+        owners = [m.name for m in modalities() if parsed.kind == "builtin" and parsed.rest in m.data]
         owners = owners or ([ONLY_KIND[parsed.kind]] if parsed.kind in ONLY_KIND else [])
         if not owners:
             if parsed.kind == "builtin":
-                known = [name for m in modality_names() for name in get_modality(m).data]
+                known = [name for m in modalities() for name in m.data]
                 raise UnknownName("built-in data set", parsed.rest, known)
             raise _ask_modality(repr(spec))
         modality = owners[0]
@@ -109,9 +117,8 @@ def get_attack(name: str, modality: str | None = None, **parameters: Any) -> Att
     are their modality's: `get_attack("mi-fgsm", "image", transform="di,ti")`."""
     head, given = split_parameters(name)
     given |= parameters
-    owners = [get_modality(owner) for owner in ([modality] if modality else modality_names())]
     kind, colon, _ = head.partition(":")
-    owners = [owner for owner in owners if head in attacks_of(owner) or (colon and kind in owner.attack_kinds)]
+    owners = [o for o in modalities(modality) if head in attacks_of(o) or (colon and kind in o.attack_kinds)]
     if "transform" in given:  # of modalities that share the attack, one that has transforms
         owners.sort(key=lambda owner: not owner.transforms)
     for owner in owners:
@@ -182,7 +189,7 @@ def attack(
         ids=data.ids,
         success=torch.cat([r.success for r in merged]),
         status=torch.cat([r.status for r in merged]),
-        cost=Cost(*(torch.cat([getattr(r.cost, n) for r in merged]) for n in COUNTS)),
+        cost=Cost.join([r.cost for r in merged]),
         clean=data,
         budget=chosen.threat(budget),
         notes={words: torch.cat([r.notes[words] for r in merged]) for words in merged[0].notes},

@@ -7,7 +7,7 @@ from typing import Any
 
 from carom.common.errors import UnknownName
 from carom.common.library import load_model
-from carom.common.modality import get_modality, modality_names
+from carom.common.modality import modalities, zoo_recipe
 from carom.common.models import Model
 from carom.common.registry import describe_attack, find_attack, list_attacks
 from carom.common.run import load_run
@@ -43,14 +43,14 @@ def transforms(modality: str | None = None) -> list[dict[str, Any]]:
     return [
         {
             "name": info.name,
-            "modality": owner,
+            "modality": owner.name,
             "summary": info.summary,
             "reference": info.reference,
             "needs": info.needs.words(),
             "use": f"--transform {info.name}, or in an attack: mi-fgsm?transform={info.name}",
         }
-        for owner in ([modality] if modality else modality_names())
-        for info in get_modality(owner).transforms.values()
+        for owner in modalities(modality)
+        for info in owner.transforms.values()
     ]
 
 
@@ -59,25 +59,25 @@ def metrics(modality: str | None = None) -> list[dict[str, Any]]:
     return [
         {
             "name": metric.name,
-            "modality": owner,
+            "modality": owner.name,
             "summary": metric.summary,
             "reference": metric.reference,
             "missing": metric.missing(),
         }
-        for owner in ([modality] if modality else modality_names())
-        for metric in get_modality(owner).metrics
+        for owner in modalities(modality)
+        for metric in owner.metrics
     ]
 
 
 def models(modality: str | None = None) -> list[dict[str, Any]]:
     rows = []
-    for owner in [modality] if modality else modality_names():
-        for recipe in get_modality(owner).recipes.values():
+    for owner in modalities(modality):
+        for recipe in owner.recipes.values():
             card = read_card(recipe) if recipe.card.exists() else {}
             rows.append(
                 {
                     "name": f"zoo:{recipe.name}",
-                    "modality": owner,
+                    "modality": owner.name,
                     "family": recipe.family,
                     "clean_accuracy": card.get("clean_accuracy"),
                     "summary": recipe.summary,
@@ -89,11 +89,10 @@ def models(modality: str | None = None) -> list[dict[str, Any]]:
 
 
 def data(modality: str | None = None) -> list[dict[str, Any]]:
-    owners = [modality] if modality else modality_names()
     return [
-        {"name": f"builtin:{name}", "modality": owner, "summary": summary}
-        for owner in owners
-        for name, summary in get_modality(owner).data.items()
+        {"name": f"builtin:{name}", "modality": owner.name, "summary": summary}
+        for owner in modalities(modality)
+        for name, summary in owner.data.items()
     ]
 
 
@@ -132,11 +131,7 @@ def described(model: Model) -> dict[str, Any]:
 
 def recipe_of(spec: str) -> Recipe:
     """The recipe of zoo:NAME."""
-    name = parse(spec, ("zoo",)).rest if ":" in spec else spec
-    known = {n: recipe for m in modality_names() for n, recipe in get_modality(m).recipes.items()}
-    if name not in known:
-        raise UnknownName("model in the zoo", name, known)
-    return known[name]
+    return zoo_recipe(parse(spec, ("zoo",)).rest if ":" in spec else spec)
 
 
 def find(name: str, modality: str | None = None) -> dict[str, Any]:
@@ -147,9 +142,9 @@ def find(name: str, modality: str | None = None) -> dict[str, Any]:
         return load_run(Path(name))[1]
     if name.partition(":")[0] in MODEL_KINDS:
         return described(load_model(name, modality))
-    for owner in modality_names() if modality is None else [modality]:
-        if name.partition(":")[0] in get_modality(owner).attack_kinds:
-            return describe_attack(owner, find_attack(get_modality(owner), name))
+    for owner in modalities(modality):
+        if name.partition(":")[0] in owner.attack_kinds:
+            return describe_attack(owner.name, find_attack(owner, name))
     bare = name.split(":", 1)[-1]
     for rows in ([] if name.startswith("transform:") else [attacks()]) + [transforms()]:
         if found := [row for row in rows if row["name"] == bare]:

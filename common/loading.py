@@ -41,6 +41,7 @@ class Fact:
 
 
 CLASSES = Fact("classes", "classes", 'classes=["first", "second", ...] in the order of its outputs')
+ANSWERS = Fact("answers", "kind of scores", 'answers="logits" or answers="probabilities"')
 
 
 def need(facts: Mapping[str, Any], wanted: Iterable[Fact], who: str) -> None:
@@ -82,12 +83,30 @@ Load = Callable[[Spec, Mapping[str, Any]], Model]
 """(spec, facts) -> model"""
 
 
+Wrap = Callable[[Any, Mapping[str, Any]], Model]
+"""(object, facts) -> a model around it"""
+
+
+def own_loaders(wrap: Wrap, known: Iterable[str]) -> dict[str, Load]:
+    """Loaders of what the user made: weights of a factory, an estimator, code. What they load is wrapped."""
+
+    def sklearn(spec: Spec, facts: Mapping[str, Any]) -> Model:
+        known_facts(spec.parameters, known, f"sklearn:{spec.rest}")
+        return wrap(load_skops(spec.rest, facts.get("trusted", ())), facts)
+
+    return {
+        "safetensors": lambda spec, facts: wrap(load_safetensors(spec), facts),
+        "sklearn": sklearn,
+        "py": lambda spec, facts: wrap(load_python(spec), facts),
+    }
+
+
 def dispatch(
     source: Any,
     facts: Mapping[str, Any],
     loaders: Mapping[str, Load],
     known: Iterable[str],
-    wrap: Callable[[Any, Mapping[str, Any]], Model],
+    wrap: Wrap,
 ) -> Model:
     """The model of a spec by the loader of its kind, or of an object by `wrap`; facts unknown to both are refused."""
     if isinstance(source, Model):
@@ -151,6 +170,11 @@ def class_names(value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
         return tuple(part.strip() for part in value.split(","))
     return tuple(str(name) for name in value)
+
+
+def stated_classes(facts: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The fact `classes`; None where the user leaves them to the data or the model."""
+    return class_names(facts["classes"]) if "classes" in facts else None
 
 
 def refuse_pickle(path: str | Path, remedy: str = "Save the weights with safetensors.torch.save_file.") -> None:
@@ -463,7 +487,7 @@ def digest_of_object(thing: Any, *facts: object) -> str:
     """sha256 that names an estimator (by its fitted state) or a function (by its source) in the store."""
     digest = hashlib.sha256(repr(facts).encode())
     if is_estimator(thing):
-        _feed(digest, thing)
+        feed(digest, thing)
         return digest.hexdigest()
     bound = thing.keywords if isinstance(thing, partial) else {}
     function = thing.func if isinstance(thing, partial) else thing
@@ -475,7 +499,7 @@ def digest_of_object(thing: Any, *facts: object) -> str:
     return digest.hexdigest()
 
 
-def _feed(digest: Any, thing: Any) -> None:
+def feed(digest: Any, thing: Any) -> None:
     """Hash an object's state: the same for an estimator and its copy read back from a file, unlike its pickle."""
     import numpy as np
 

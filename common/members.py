@@ -19,10 +19,10 @@ from carom.common.errors import CaromError
 from carom.common.estimators import Estimate
 from carom.common.modality import AttackInfo
 from carom.common.models import Model
-from carom.common.neighbours import levelled
 from carom.common.problem import Access
 from carom.common.steps import Step
 from carom.common.threats import L2, confine
+from carom.common.updates import levelled
 
 
 def ensemble_of(step: Step) -> Ensemble:

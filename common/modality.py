@@ -168,6 +168,19 @@ def get_modality(name: str) -> Modality:
     raise UnknownName("modality", name, modality_names())
 
 
+def modalities(name: str | None = None) -> list[Modality]:
+    """The one of that name, or all that are installed."""
+    return [get_modality(one) for one in ([name] if name else modality_names())]
+
+
+def zoo_recipe(name: str) -> Recipe:
+    """The recipe of zoo:NAME, whichever modality ships it."""
+    known = {recipe.name: recipe for owner in modalities() for recipe in owner.recipes.values()}
+    if name not in known:
+        raise UnknownName("model in the zoo", name, known)
+    return known[name]
+
+
 def _added(group: str, spec: Any) -> Callable[..., Any] | None:
     """What another installed package answers this spec with: its entry point of the spec's kind."""
     kind = spec.partition(":")[0] if isinstance(spec, str) else None

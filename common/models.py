@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from carom.common.errors import CaromError
-from carom.common.folding import folded, state_of, watched
+from carom.common.folding import Parts, folded
 from carom.common.objectives import Objective
 from carom.common.problem import Access, Batch, Family, Goal, Output
 from carom.common.spaces import Inputs, Space
@@ -164,7 +164,8 @@ class TorchModel(Model):
         self.takes_lengths = takes_lengths
         self._freeze = FrozenModule(module)
         self._frozen = 0  # how many contexts deep
-        self._folded: tuple[Hashable, nn.Module | None] | None = None  # of which weights
+        self._parts: Parts | None = None
+        self._folded: tuple[Parts, nn.Module | None] | None = None  # of which parts
 
     def __call__(self, inputs: Tensor, lengths: Tensor | None = None) -> Output:
         check_shape(self, inputs)
@@ -178,13 +179,17 @@ class TorchModel(Model):
 
     def network(self, given: Sequence[Tensor | None]) -> nn.Module:
         """What computes the answers: while the model is frozen and nobody watches its modules, the folded network."""
-        if not self._frozen or not len(given[0]) or watched(self.module):  # type: ignore[arg-type]
+        if not self._frozen or not len(given[0]):  # type: ignore[arg-type]
             return self.module
-        if self._folded is None or self._folded[0] != state_of(self.module):
+        if self._parts is None or self._parts.stale(self.module):
+            self._parts = Parts(self.module)
+        if self._parts.watched():
+            return self.module
+        if self._folded is None or self._folded[0] is not self._parts:
             # Whoever asks first, the network has to serve backward passes later.
             with torch.inference_mode(False), torch.no_grad():
                 first = [None if part is None else part[:ROWS_TOGETHER].detach().clone() for part in given]
-                self._folded = state_of(self.module), folded(self.module, first)
+                self._folded = self._parts, folded(self.module, first)
         return self._folded[1] or self.module
 
     def to(self, device: torch.device | str) -> TorchModel:

@@ -16,12 +16,7 @@ from carom.common.estimators import Backprop, Estimate, Estimator
 from carom.common.rng import Rng
 from carom.common.steps import Step
 from carom.common.threats import confine
-
-
-def levelled(grad: Tensor) -> Tensor:
-    """[..., N, D1, ...] over each example's mean absolute value: what released codes write for g / |g|_1."""
-    each = grad.flatten(1)
-    return (each / each.abs().mean(1, keepdim=True).clamp_min(1e-30)).view_as(grad)
+from carom.common.updates import levelled
 
 
 def scattered(step: Step, samples: int, radius: float) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 from carom.common.objectives import Objective
 from carom.common.problem import Batch, Cost, Goal, Problem, Result, Status
 from carom.common.spaces import Inputs, Space
-from carom.common.threats import Threat
+from carom.common.threats import Threat, column
 
 if TYPE_CHECKING:
     from carom.common.models import Model
@@ -26,8 +26,7 @@ def within(threat: Threat, space: Space, x: Tensor, x0: Tensor) -> Tensor:
     fits = threat.allows(nearest, x0)
     if bool(fits.all()):
         return nearest
-    fits = fits.view(-1, *[1] * (x.dim() - 1))
-    return torch.where(fits, nearest, space.round(x, toward=x0))
+    return torch.where(column(fits, x), nearest, space.round(x, toward=x0))
 
 
 MEMORY = 2**30
@@ -205,7 +204,7 @@ class Oracle:
         """
         x0 = self.batch.inputs
         unchanged = (status == Status.BAD_GRADIENT) | (status == Status.NO_GRADIENT) | (status == Status.INFEASIBLE)
-        x = torch.where(unchanged.view(-1, *[1] * (x.dim() - 1)), x0, x)
+        x = torch.where(column(unchanged, x), x0, x)
         stored = self.store(x)
         logits = self.logits(stored, pays=False)
         return Result(stored, self.problem.goal.achieved(logits).cpu(), self.cost(), status.cpu())

@@ -1,4 +1,4 @@
-"""Substitution searches that keep many edits at once, that climb at random, or that see labels only.
+"""Substitution searches that keep many edits at once, that climb at random or along gradients, or that see labels only.
 
 Each is a generator for one example, as in `carom.common.substitution`, and draws from that example's own stream.
 """

@@ -153,6 +153,15 @@ class Cost:
     backward: Tensor
     queries: Tensor
 
+    @classmethod
+    def join(cls, costs: Sequence[Cost]) -> Cost:
+        """Of consecutive examples."""
+        return cls(*(torch.cat([getattr(cost, name) for cost in costs]) for name in COUNTS))
+
+
+COUNTS = ("forward", "backward", "queries")
+"""The columns that a cost is stored as."""
+
 
 @dataclass(frozen=True)
 class Result:

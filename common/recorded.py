@@ -16,19 +16,17 @@ from torch import Tensor
 
 from carom.common.data import Dataset, digest_inputs
 from carom.common.errors import CaromError
-from carom.common.modality import AttackInfo, Modality, get_modality, modality_names
+from carom.common.modality import AttackInfo, Modality, get_modality, modalities
 from carom.common.models import Model
-from carom.common.problem import Access, Batch, Cost, Family, Output, Problem, Result, take
+from carom.common.plan import Plan
+from carom.common.problem import COUNTS, Access, Batch, Cost, Family, Output, Problem, Result, take
 from carom.common.registry import attacks_of, choose_attack
 from carom.common.rng import Rng
 from carom.common.spaces import Inputs
 from carom.common.specs import number, split_parameters
-from carom.common.store import write_atomically
+from carom.common.store import write_table
 from carom.common.threats import Threat
-from carom.common.transfer import Plan
 from carom.common.units import Chosen
-
-COUNTS = ("forward", "backward", "queries")
 
 
 @dataclass(frozen=True)
@@ -66,10 +64,7 @@ class AdversarialSet:
             facts["dtype"] = str(self.stored.dtype).removeprefix("torch.")
         else:
             columns["input"] = list(self.stored)
-        table = pa.table(columns).replace_schema_metadata(facts)
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd")
-        write_atomically(Path(path), sink.getvalue().to_pybytes())
+        write_table(Path(path), pa.table(columns).replace_schema_metadata(facts))
 
     @classmethod
     def load(cls, path: Path | str, modality: str | None = None, **facts: Any) -> AdversarialSet:
@@ -156,8 +151,7 @@ class AdversarialSet:
 
 def reader_of(path: Path, modality: str | None = None) -> Modality | None:
     """The modality that reads this kind of log; None if none does, as of saved sets."""
-    owners = [get_modality(name) for name in ([modality] if modality else modality_names())]
-    owners = [owner for owner in owners if path.suffix.lower() in owner.logs]
+    owners = [owner for owner in modalities(modality) if path.suffix.lower() in owner.logs]
     if len(owners) > 1:
         known = ", ".join(owner.name for owner in owners)
         raise CaromError(f"{path}: of which modality? Pass modality= (--modality), one of {known}.")

@@ -11,7 +11,7 @@ from typing import Any
 
 from carom.common.ascent import climb_of, with_climb
 from carom.common.errors import CaromError, UnknownName
-from carom.common.modality import AttackInfo, Modality, TransformInfo, get_modality, modality_names
+from carom.common.modality import AttackInfo, Modality, TransformInfo, modalities
 from carom.common.problem import Access, Attack
 from carom.common.specs import call_with, split_parameters
 from carom.common.units import Chosen
@@ -92,8 +92,7 @@ def chosen_transforms(modality: Modality, names: str | Iterable[str]) -> list[Tr
 
 def list_attacks(modality: str | None = None) -> list[tuple[str, AttackInfo]]:
     """(modality, entry) of every registered attack."""
-    names = [modality] if modality else modality_names()
-    return [(name, info) for name in names for info in attacks_of(get_modality(name)).values()]
+    return [(owner.name, info) for owner in modalities(modality) for info in attacks_of(owner).values()]
 
 
 def paper(reference: str) -> str:

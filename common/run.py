@@ -9,28 +9,29 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from carom.common.curves import parse_curve
 from carom.common.data import Dataset
 from carom.common.errors import CaromError, UnknownName
+from carom.common.executor import Progress
 from carom.common.loading import OWN_CODE
 from carom.common.matching import Matching, scale_of
 from carom.common.modality import Modality, get_modality, load_data_of, load_model_of
 from carom.common.models import Model
 from carom.common.others import others_for
+from carom.common.plan import Plan
 from carom.common.recorded import AdversarialSet, known_source, reader_of, replay_plan
 from carom.common.registry import choose_attack
 from carom.common.specs import number, parse, split_parameters
-from carom.common.store import Store, write_atomically
+from carom.common.store import Store, write_atomically, write_table
 from carom.common.study import ModalityStudy, Named, Study, make_study
-from carom.common.transfer import Plan, Progress, Transfer, evaluate, table_of
+from carom.common.transfer import Transfer, evaluate, table_of
 from carom.common.workers import helped
 
 PACKAGES = ("carom", "torch", "torchvision", "torchaudio", "transformers", "numpy", "scikit-learn", "pyarrow")
@@ -219,7 +220,11 @@ class Run:
         return [f for outcome in self.outcomes for f in outcome.failures]
 
     def summary(self) -> dict[str, Any]:
-        """The one object that `--json` prints."""
+        """The one object that `--json` prints; the run's folder and the tables on stdout are made of it too."""
+        return self._summary
+
+    @cached_property
+    def _summary(self) -> dict[str, Any]:
         return {
             "version": version("carom"),
             "modalities": {o.plan.modality: o.summary() for o in self.outcomes},
@@ -238,7 +243,7 @@ class Run:
         manifest = {
             "command": list(command),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "versions": {name: _version(name) for name in PACKAGES},
+            "versions": {name: version_of(name) for name in PACKAGES},
             "python": platform.python_version(),
             "platform": platform.platform(),
             "device": str(pick_device(self.study.device)),
@@ -253,13 +258,12 @@ class Run:
             for name, part in summary["modalities"].items()
         ]
         if cells := [{"modality": name, **row} for name, rows in parts for row in rows]:
-            sink = pa.BufferOutputStream()
-            pq.write_table(table_of(cells), sink, compression="zstd")
-            write_atomically(self.folder / "cells.parquet", sink.getvalue().to_pybytes())
+            write_table(self.folder / "cells.parquet", table_of(cells))
         write_run_report(self.outcomes, self.folder / "report.html", {**summary, "manifest": manifest}, self.study)
 
 
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
+    """None where it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -10,6 +10,7 @@ from torch import Tensor
 from carom.common.oracle import Oracle
 from carom.common.problem import Batch, Cost, Problem, Result, Status
 from carom.common.rng import Rng
+from carom.common.threats import column
 
 
 class End(NamedTuple):
@@ -39,7 +40,7 @@ class End(NamedTuple):
         better = (other.reached & ~self.reached) | ((other.reached == self.reached) & (other.rank > self.rank))
         better &= other.finite
         return End(
-            torch.where(better.view(-1, *[1] * (self.x.dim() - 1)), other.x, self.x),
+            torch.where(column(better, self.x), other.x, self.x),
             self.reached | (other.reached & other.finite),
             torch.where(better, other.rank, self.rank),
             self.finite | other.finite,
@@ -100,10 +101,9 @@ def chunks(batch: Batch, size: int) -> list[Tensor]:
 
 def join(results: list[Result]) -> Result:
     """The results of consecutive parts of a batch as one."""
-    costs = [r.cost for r in results]
     return Result(
         torch.cat([r.inputs for r in results]),
         torch.cat([r.success for r in results]),
-        Cost(*(torch.cat([getattr(c, name) for c in costs]) for name in ("forward", "backward", "queries"))),
+        Cost.join([r.cost for r in results]),
         torch.cat([r.status for r in results]),
     )

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from carom.common.data import sampling_order
 from carom.common.errors import BadInput, CaromError, UnknownName
+from carom.common.loading import stated_classes
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,8 @@ def hub_sources(
 ) -> tuple[tuple[str, ...], list[Source]]:
     """(classes, one Source a row) of a table with one column of `kind` and one of class labels.
 
-    The facts `media` (image, audio) and label name the columns where there are several.
+    The facts `media` (image, audio) and label name the columns where there are several; the fact `classes` names the
+    classes otherwise than the table does.
     """
     import datasets
 
@@ -188,7 +190,8 @@ def hub_sources(
     if not isinstance(table.features[label], datasets.ClassLabel):
         values = [names.index(str(v)) for v in values]
     stem = name.partition(":")[0].rstrip("/").rpartition("/")[2]
-    return tuple(names), [
+    stated = stated_classes(facts)
+    return tuple(names) if stated is None else stated, [
         Source(f"{stem}-{row:06d}", int(value), f"{name} row {row}", partial(_cell, table, column, row))
         for row, value in enumerate(values)
     ]

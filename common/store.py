@@ -53,6 +53,13 @@ def write_atomically(path: Path, data: bytes) -> None:
         raise
 
 
+def write_table(path: Path, rows: pa.Table) -> None:
+    """A Parquet file of all rows, or nothing."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(rows, sink, compression="zstd")
+    write_atomically(path, sink.getvalue().to_pybytes())
+
+
 class Store:
     """A folder of finished units."""
 
@@ -95,9 +102,7 @@ class Store:
             write_atomically(self.path(key, "safetensors"), data)
         # Apart from the rows, which are the same bytes whenever the same work is done again.
         write_atomically(self.path(key, "json"), json.dumps({"seconds": round(seconds, 4)}).encode())
-        sink = pa.BufferOutputStream()
-        pq.write_table(rows, sink, compression="zstd")
-        write_atomically(self.path(key, "parquet"), sink.getvalue().to_pybytes())
+        write_table(self.path(key, "parquet"), rows)
 
     def rows(self, key: str) -> pa.Table:
         return pq.read_table(self.path(key, "parquet"), partitioning=None)

@@ -13,6 +13,7 @@ from torch import Tensor
 from carom.common.oracle import Oracle
 from carom.common.rng import Rng
 from carom.common.steps import Transform, prepared
+from carom.common.threats import column
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Scales:
     copies: int = 5
 
     def __call__(self, x: Tensor, rng: Rng, copy: Tensor) -> Tensor:
-        return x * (0.5**copy).to(x.dtype).view(-1, *[1] * (x.dim() - 1))
+        return x * column((0.5**copy).to(x.dtype), x)
 
 
 @dataclass(frozen=True)

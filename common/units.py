@@ -22,7 +22,7 @@ from carom.common.metrics import Metric, changed, measured
 from carom.common.modality import AttackInfo
 from carom.common.models import Model
 from carom.common.oracle import within
-from carom.common.problem import Access, Attack, Goal, Problem, Result, describe
+from carom.common.problem import COUNTS, Access, Attack, Goal, Problem, Result, describe
 from carom.common.rng import Rng
 from carom.common.spaces import Inputs
 from carom.common.store import Store, key_of
@@ -142,10 +142,7 @@ class Craft:
             "label": self.data.labels.tolist(),
             "success": [s for r in results for s in r.success.tolist()],
             "status": [s for r in results for s in r.status.tolist()],
-            **{
-                name: [c for r in results for c in getattr(r.cost, name).tolist()]
-                for name in ("forward", "backward", "queries")
-            },
+            **{name: [c for r in results for c in getattr(r.cost, name).tolist()] for name in COUNTS},
         }
         for words in results[0].notes if results else ():
             columns[NOTE + words] = [n for r in results for n in r.notes[words].tolist()]

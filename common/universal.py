@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from carom.common.attacks import BALLS, objective
+from carom.common.data import digest_inputs
 from carom.common.errors import CaromError
 from carom.common.folding import state_of, watched
 from carom.common.modality import AttackInfo
@@ -154,15 +154,10 @@ def _state(model: Model) -> Any:
     return None if not parts or None in parts else tuple(parts)
 
 
-def content(others: Batch) -> str:
-    """sha256 of the examples."""
-    digest = hashlib.sha256(repr((tuple(others.ids), others.labels.tolist())).encode())
-    if not isinstance(others.inputs, Tensor):
-        digest.update(repr(list(others.inputs)).encode("utf-8", "surrogatepass"))
-    for tensor in (others.inputs, others.lengths):
-        if isinstance(tensor, Tensor):
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+def content(others: Batch) -> tuple[str, ...]:
+    """What tells these examples from others."""
+    parts = [list(others.ids), others.labels, others.inputs, *([] if others.lengths is None else [others.lengths])]
+    return tuple(map(digest_inputs, parts))
 
 
 def _outcome(pattern: Tensor) -> Status:

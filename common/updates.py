@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from carom.common.threats import column
+
 
 class Update(Protocol):
     """One transformation of the gradient along the steps of an attack."""
@@ -47,6 +49,11 @@ def chain(*updates: Update) -> Chain:
     return Chain(updates)
 
 
+def levelled(grad: Tensor) -> Tensor:
+    """[N, ...] over each example's mean absolute value: what released codes write for g / |g|_1."""
+    return grad / column(grad.flatten(1).abs().mean(1).clamp_min(1e-30), grad)
+
+
 @dataclass(frozen=True)
 class L1Normalise:
     """Divide each example's gradient by its mean absolute value, as MI-FGSM's released code does.
@@ -59,8 +66,7 @@ class L1Normalise:
         return None
 
     def apply(self, grad: Tensor, state: None) -> tuple[Tensor, None]:
-        mean = grad.flatten(1).abs().mean(1).clamp_min(1e-30)
-        return grad / mean.view(-1, *[1] * (grad.dim() - 1)), None
+        return levelled(grad), None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from carom.common.objectives import margin
 from carom.common.oracle import Oracle
-from carom.common.problem import Attack, Batch, Cost, Problem, Result, Status
+from carom.common.problem import COUNTS, Attack, Batch, Problem, Result, Status
 from carom.common.rng import Rng
 from carom.common.runs import End
 
@@ -78,17 +78,14 @@ class Worst:
     @staticmethod
     def _end(oracle: Oracle, rows: Tensor, found: Result) -> End:
         """One attack's result, its cost added to that of the others."""
-        for counter, spent in zip((oracle.forward, oracle.backward, oracle.queries), _parts(found.cost), strict=True):
-            counter.index_add_(0, rows, spent.to(counter))
+        for name in COUNTS:
+            counter = getattr(oracle, name)
+            counter.index_add_(0, rows, getattr(found.cost, name).to(counter))
         part = oracle.take(rows)
         logits = part.logits(found.inputs, pays=False)
         gap = margin(logits, part.goal())
         every = torch.ones_like(gap, dtype=torch.bool)
         return End(found.inputs, part.goal().achieved(logits), gap.nan_to_num(-torch.inf), every, every)
-
-
-def _parts(cost: Cost) -> tuple[Tensor, Tensor, Tensor]:
-    return cost.forward, cost.backward, cost.queries
 
 
 def answer_notes(clean: Tensor, again: Tensor) -> dict[str, Tensor]:

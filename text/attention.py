@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
+from carom.common.surroundings import quiet
 from carom.text.networks import EncoderBlock
 
 
@@ -44,20 +44,9 @@ def recorded(part: nn.Module) -> Iterator[list[Tensor]]:
     else:
         handles = [part.register_forward_pre_hook(ask, with_kwargs=True), part.register_forward_hook(answered)]
     try:
-        with _quiet():
+        # It says at every first time that fused attention cannot show its weights and others are used.
+        with quiet("transformers"):
             yield found
     finally:
         for handle in handles:
             handle.remove()
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """transformers says at every first time that fused attention cannot show its weights and others are used."""
-    logger = logging.getLogger("transformers")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

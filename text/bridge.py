@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from carom.common.errors import CaromError, UnknownName
-from carom.common.loading import _feed
+from carom.common.loading import feed
 from carom.common.modality import AttackInfo
 from carom.common.models import Model
 from carom.common.oracle import Oracle
@@ -328,7 +328,7 @@ def _identity(attack: Any, named: str) -> str:
     if not named:  # a recipe is what its name says; an object, what it holds
         for part in (attack.transformation, *attack.constraints, *attack.pre_transformation_constraints):
             digest.update(f"<{type(part).__module__}.{type(part).__qualname__}".encode())
-            _feed(digest, {k: v for k, v in sorted(vars(part).items()) if "cache" not in k})
+            feed(digest, {k: v for k, v in sorted(vars(part).items()) if "cache" not in k})
     return digest.hexdigest()
 
 

@@ -14,7 +14,7 @@ import torch
 
 from carom.common.data import Dataset
 from carom.common.errors import BadInput, CaromError, UnknownName
-from carom.common.loading import class_names, known_facts
+from carom.common.loading import known_facts, stated_classes
 from carom.common.sources import Source, class_folders, hub_dataset, read_all
 from carom.common.specs import existing, parse
 from carom.text import reviews
@@ -95,7 +95,7 @@ class Columns:
     def of(cls, names: Iterable[str], facts: Mapping[str, Any], where: str) -> Columns:
         names = list(names)
         texts = text_columns(names, facts, where)
-        return cls(*texts, _column(names, facts.get("label"), LABEL_COLUMNS, "label", where))
+        return cls(*texts, find_column(names, facts.get("label"), LABEL_COLUMNS, "label", where))
 
     @property
     def used(self) -> list[str]:
@@ -117,9 +117,9 @@ def text_columns(names: Iterable[str], facts: Mapping[str, Any], where: str) -> 
     if "text" not in facts and second is None and pair is not None:
         text, second = pair
     else:
-        text = _column(names, facts.get("text"), TEXT_COLUMNS, "text", where)
+        text = find_column(names, facts.get("text"), TEXT_COLUMNS, "text", where)
         if second is not None:
-            second = _column(names, second, (), "second text", where)
+            second = find_column(names, second, (), "second text", where)
     change = facts.get("change", "second")
     if second is None and "change" in facts:
         raise CaromError(f"{where}: change={change} is about pairs, and this is one text: name the other with second=.")
@@ -140,7 +140,7 @@ def _builtin(name: str, split: str, limit: int | None, on_error: str, facts: Map
 def _folder(path: str, split: str, limit: int | None, on_error: str, facts: Mapping[str, Any]) -> Dataset:
     known_facts(facts, FACTS, f"folder:{path}")
     found = existing(path, "file or folder")
-    names = class_names(facts["classes"]) if "classes" in facts else None
+    names = stated_classes(facts)
     file = next((t for ending in ENDINGS if (t := found / f"{split}{ending}").is_file()), None)
     file = file if found.is_dir() else found
     if file is None:
@@ -164,7 +164,7 @@ def _hub(rest: str, split: str, limit: int | None, on_error: str, facts: Mapping
     table, split = hub_dataset(rest, split)
     columns = Columns.of(table.column_names, facts, f"hf:{rest}")
     kind = table.features[columns.label]
-    names = class_names(facts["classes"]) if "classes" in facts else None
+    names = stated_classes(facts)
     if names is None and isinstance(kind, datasets.ClassLabel):
         names = tuple(kind.names)
     used = table.select_columns(columns.used)
@@ -174,7 +174,8 @@ def _hub(rest: str, split: str, limit: int | None, on_error: str, facts: Mapping
     return _read(f"hf:{rest}", split, classes, sources, limit, on_error, columns)
 
 
-def _column(columns: Iterable[str], asked: str | None, usual: Sequence[str], what: str, where: str) -> str:
+def find_column(columns: Iterable[str], asked: str | None, usual: Sequence[str], what: str, where: str) -> str:
+    """The column asked for, or the first of the usual names that there is."""
     columns = list(columns)
     if asked is not None:
         if asked not in columns:
@@ -195,7 +196,7 @@ def _labelled(
     rows: Sequence[Row], stem: str, where: str, names: Sequence[str] | None, on_error: str
 ) -> tuple[tuple[str, ...], list[Source]]:
     """(classes, one Source a row). A label that cannot be understood is left to the reader of its row to refuse."""
-    given = [_plain(row.label) for row in rows]
+    given = [plain_label(row.label) for row in rows]
     if names is None:
         stated = [label for label in given if label is not None]
         numbers = [label for label in stated if isinstance(label, int)]
@@ -220,10 +221,10 @@ def _place(label: int | str | None, places: Mapping[str, int]) -> int | None:
 
 def label_number(label: Any, classes: Sequence[str]) -> int | None:
     """The class that a label names or numbers; None if it is none of them."""
-    return _place(_plain(label), {name: place for place, name in enumerate(classes)})
+    return _place(plain_label(label), {name: place for place, name in enumerate(classes)})
 
 
-def _plain(label: Any) -> int | str | None:
+def plain_label(label: Any) -> int | str | None:
     """A label as a class number or name; None if there is none."""
     if isinstance(label, bool | int):
         return int(label)

@@ -68,7 +68,7 @@ class WordEncoder:
         """
         read = [list(islice(tokens(text), self.limit)) or [("", (0, 0))] for text in texts]
         rows = [[self._ids.get(token, UNKNOWN) for token, _ in found] for found in read]
-        return _pad(rows, PAD), [[span for _, span in found] for found in read]
+        return pad(rows, PAD), [[span for _, span in found] for found in read]
 
 
 class WordPieceEncoder:
@@ -103,7 +103,7 @@ class WordPieceEncoder:
     def encode(self, texts: Sequence[str]) -> tuple[Tensor, list[list[Span]]]:
         """ids int64[N, L], padded on the right, and the span of every piece; [CLS] and [SEP] have no width."""
         encoded = self._tokenizer.encode_batch(list(texts))
-        return _pad([e.ids for e in encoded], self.pad_id), [e.offsets for e in encoded]
+        return pad([e.ids for e in encoded], self.pad_id), [e.offsets for e in encoded]
 
 
 class TfidfEncoder:
@@ -132,8 +132,9 @@ class TfidfEncoder:
         return torch.from_numpy(weighted / np.where(norms == 0, 1, norms))
 
 
-def _pad(rows: list[list[int]], pad: int) -> Tensor:
-    ids = torch.full((len(rows), max(map(len, rows), default=1)), pad, dtype=torch.long)
+def pad(rows: Sequence[Sequence[int]], number: int) -> Tensor:
+    """int64[N, L]: rows of ids, shorter ones filled with a number on the right."""
+    ids = torch.full((len(rows), max(map(len, rows), default=1)), number, dtype=torch.long)
     for row, numbers in enumerate(rows):
         ids[row, : len(numbers)] = torch.tensor(numbers)
     return ids

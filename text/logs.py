@@ -29,7 +29,7 @@ from carom.common.recorded import AdversarialSet
 from carom.common.sources import Source, read_all
 from carom.common.specs import existing
 from carom.text.candidates import Candidates, CharacterEdits, Union, WordNet, options_of
-from carom.text.data import MAX_CLASSES, _column, _plain, read_text
+from carom.text.data import MAX_CLASSES, find_column, plain_label, read_text
 from carom.text.space import AnyWords, Words, changes, edits
 from carom.text.tables import Table, read_text_file
 from carom.text.vectors import Neighbours
@@ -142,9 +142,9 @@ def _pairs(path: Path, columns: Mapping[str, str | None]) -> Iterator[tuple[str,
             yield where, _textattack(row, columns["label"], where)
         else:
             usual = {"original": ("original_text", "origin"), "perturbed": ("perturbed_text", "attack", "adversarial")}
-            clean, changed = (row[_column(row, columns[what], usual[what], what, str(path))] for what in usual)
+            clean, changed = (row[find_column(row, columns[what], usual[what], what, str(path))] for what in usual)
             named = columns["label"] or next((c for c in ("label", "ground_truth_output") if c in row), None)
-            tag = None if named is None else row[_column(row, named, (), "label", str(path))]
+            tag = None if named is None else row[find_column(row, named, (), "label", str(path))]
             yield where, Pair(clean, changed or None, tag)
 
 
@@ -174,7 +174,7 @@ def _textattack(row: Mapping[str, Any], label: str | None, where: str) -> Pair:
     clean, changed = (plain(text) if isinstance(text, str) else text for text in (clean, changed))
     said = (row.get("original_output"), row.get("perturbed_output"))
     named = label or "ground_truth_output"
-    tag = row[_column(row, named, (), "label", where)] if named in row or label else None
+    tag = row[find_column(row, named, (), "label", where)] if named in row or label else None
     return Pair(clean, changed, tag, said if None not in said else None, None, row.get("num_queries"))
 
 
@@ -193,7 +193,7 @@ def _number(value: Any) -> int | str | None:
     """A class number or name; TextAttack's logs of 2020 write 1 as 1.0."""
     if isinstance(value, str) and re.fullmatch(r"-?\d+\.0+", value.strip()):
         value = float(value)
-    return _plain(value)
+    return plain_label(value)
 
 
 def _classes(given: Any, data: Dataset | None, pairs: Sequence[Pair]) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from unittest.mock import patch
 
 from carom.common.errors import CaromError
 from carom.common.store import write_atomically
+from carom.common.surroundings import cache_folder, quiet
 from carom.text.wordnet import synsets
 from carom.text.words import STOP_WORDS
 
@@ -97,7 +98,7 @@ def offline() -> Iterator[Guard]:
     with contextlib.ExitStack() as stack:
         for owner, name, value in swaps:
             stack.enter_context(patch.object(owner, name, value))
-        stack.enter_context(_quiet())
+        stack.enter_context(quiet("textattack.shared.utils.install"))  # its remarks on models that it does not know
         yield guard
 
 
@@ -113,18 +114,6 @@ def _at_hand(index: int) -> Callable[..., str]:
         return str(path)
 
     return find
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without TextAttack's remarks on models that it does not know."""
-    logger = logging.getLogger("textattack.shared.utils.install")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _loaded() -> bool:
@@ -182,7 +171,7 @@ def _find_stop_words() -> None:
     try:
         nltk.corpus.stopwords.words("english")
     except LookupError:
-        folder = Path(os.environ.get("CAROM_CACHE", Path.home() / ".cache" / "carom")).expanduser() / "nltk"
+        folder = cache_folder() / "nltk"
         path = folder / "corpora" / "stopwords" / "english"
         if not path.exists():
             write_atomically(path, "\n".join(sorted(STOP_WORDS)).encode())

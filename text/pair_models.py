@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from carom.common.errors import CaromError
+from carom.text.encoders import pad
 from carom.text.pairs import is_pair, sides
 from carom.text.words import Span
 
@@ -77,10 +77,7 @@ class PairTokens:
             shifts = [len(first) + 1 if of == 1 else 0 for of in encoded.sequence_ids(row)]
             own = encoded["offset_mapping"][row]
             spans.append([(a + shift, b + shift) for (a, b), shift in zip(own, shifts, strict=True)])
-        ids = torch.full((len(rows), max(map(len, rows), default=1)), self.pad_id)
-        for row, numbers in enumerate(rows):
-            ids[row, : len(numbers)] = torch.tensor(numbers)
-        return ids, spans
+        return pad(rows, self.pad_id), spans
 
     def split(self, ids: Tensor) -> tuple[Tensor, Tensor | None]:
         """(ids, token types or None), int64[N, L] each."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from carom.common.errors import BadInput, CaromError
 from carom.common.specs import existing
+from carom.common.surroundings import cache_folder
 from carom.text.candidates import match_case
 
 MINILM = "minilm"
@@ -74,7 +75,7 @@ def _indexed(path: Path) -> tuple[list[str], NDArray[np.float32]]:
     """The file's words and vectors, read from its index if there is one."""
     stat = path.stat()
     name = f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}".encode("utf-8", "surrogateescape")
-    folder = Path(os.environ.get("CAROM_CACHE", Path.home() / ".cache" / "carom")).expanduser()
+    folder = cache_folder()
     index = folder / f"vectors-{hashlib.sha256(name).hexdigest()[:16]}.npz"
     if index.is_file():
         with np.load(index, allow_pickle=False) as stored:

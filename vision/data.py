@@ -18,7 +18,7 @@ from torch import Tensor
 
 from carom.common.data import Dataset, sampling_order
 from carom.common.errors import BadInput, CaromError, UnknownName
-from carom.common.loading import Fact, class_names, known_facts, need
+from carom.common.loading import Fact, class_names, known_facts, need, stated_classes
 from carom.common.sources import Source, class_folders, hub_dataset, hub_sources, raise_all, read_all
 from carom.common.specs import existing, parse
 from carom.vision import cifar, fashion
@@ -68,8 +68,7 @@ def _builtin(name: str, split: str, limit: int | None, on_error: str, facts: Map
 
 def _folder(path: str, split: str, limit: int | None, on_error: str, facts: Mapping[str, Any]) -> Dataset:
     known_facts(facts, ("channels", "size", "resize", "max_pixels", "classes"), f"folder:{path}")
-    wanted = class_names(facts["classes"]) if "classes" in facts else None
-    classes, sources = class_folders(existing(path, "folder"), split, ENDINGS, wanted)
+    classes, sources = class_folders(existing(path, "folder"), split, ENDINGS, stated_classes(facts))
     return _read(f"folder:{path}", split, classes, sources, limit, on_error, facts)
 
 
@@ -79,8 +78,6 @@ def _hub(rest: str, split: str, limit: int | None, on_error: str, facts: Mapping
     known_facts(facts, ("channels", "size", "resize", "max_pixels", "classes", "image", "label"), f"hf:{rest}")
     table, split = hub_dataset(rest, split)
     classes, sources = hub_sources(table, rest, Image, facts, "image")
-    if "classes" in facts:
-        classes = class_names(facts["classes"])
     return _read(f"hf:{rest}", split, classes, sources, limit, on_error, facts)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from carom.common.errors import CaromError, UnknownName
 from carom.common.loading import (
+    ANSWERS,
     CLASSES,
     Fact,
     Load,
@@ -31,16 +32,15 @@ from carom.common.loading import (
     known_facts,
     load_pretrained,
     load_processor,
-    load_python,
-    load_safetensors,
-    load_skops,
     need,
     numbers,
+    own_loaders,
     scores_of,
+    stated_classes,
     tree_ensemble,
 )
 from carom.common.models import FunctionModel, Model, TorchModel, TreeModel
-from carom.common.problem import Access, Family
+from carom.common.problem import Family
 from carom.common.specs import Spec
 from carom.common.trees import TreeEnsemble
 from carom.common.zoo import load_body
@@ -58,7 +58,6 @@ NORMALISE = Fact("normalise", "normalisation", "normalise=(mean, std) or normali
 BOUNDS = Fact("bounds", "pixel bounds", "bounds=(0, 1) or bounds=(0, 255)")
 SHAPE_OF = Fact("shape", "input shape", "shape=(channels, height, width)")
 LAYOUT = Fact("layout", "order of its features", 'layout="chw" or layout="hwc"')
-ANSWERS = Fact("answers", "kind of scores", 'answers="logits" or answers="probabilities"')
 
 
 def load_model(source: Any, **facts: Any) -> Model:
@@ -136,19 +135,6 @@ def _pretrained(found: Pretrained, core: nn.Module, facts: Mapping[str, Any]) ->
     return model
 
 
-def _checkpoint(spec: Spec, facts: Mapping[str, Any]) -> Model:
-    return wrap(load_safetensors(spec), facts)
-
-
-def _python(spec: Spec, facts: Mapping[str, Any]) -> Model:
-    return wrap(load_python(spec), facts)
-
-
-def _sklearn(spec: Spec, facts: Mapping[str, Any]) -> Model:
-    known_facts(spec.parameters, KNOWN, f"sklearn:{spec.rest}")
-    return wrap(load_skops(spec.rest, facts.get("trusted", ())), facts)
-
-
 def _module(module: nn.Module, facts: Mapping[str, Any]) -> Model:
     need(facts, [NORMALISE, CLASSES], called(module, facts))
     low, high = bounds_fact(facts, (0, 1))
@@ -218,7 +204,7 @@ def _estimator(estimator: Any, facts: Mapping[str, Any]) -> Model:
             f"{who} was fitted on {estimator.n_features_in_} features, an image of shape "
             f"{'x'.join(map(str, sizes))} has {size}. Correct shape=."
         )
-    classes = fitted_classes(estimator, class_names(facts["classes"]) if "classes" in facts else None, who)
+    classes = fitted_classes(estimator, stated_classes(facts), who)
     shared: dict[str, Any] = {"name": called(estimator, facts), "modality": "image", "space": PIXELS}
     order = torch.arange(size).view(sizes)
     order = order.permute(1, 2, 0).flatten() if layout == "hwc" else order.flatten()  # where each feature's pixel lies
@@ -263,7 +249,7 @@ def _function(function: Callable[..., Any], facts: Mapping[str, Any]) -> Model:
     need(facts, [ANSWERS, CLASSES], called(function, facts))
     answers = choice(facts, "answers", ("logits", "probabilities"))
     low, high = bounds_fact(facts, (0, 1))
-    model = FunctionModel(
+    return FunctionModel(
         function if (low, high) == (0, 1) else lambda images: function(images * (high - low) + low),
         name=called(function, facts),
         modality="image",
@@ -273,8 +259,6 @@ def _function(function: Callable[..., Any], facts: Mapping[str, Any]) -> Model:
         digest=digest_of_object(function, low, high, answers),
         probabilities=answers == "probabilities",
     )
-    model.access = Access.LABEL | Access.SCORE
-    return model
 
 
 def _normalise(value: Any) -> tuple[Tensor, Tensor] | None:
@@ -311,7 +295,5 @@ _LOADERS: dict[str, Load] = {
     "zoo": _zoo,
     "torchvision": _torchvision,
     "hf": _hub,
-    "safetensors": _checkpoint,
-    "sklearn": _sklearn,
-    "py": _python,
+    **own_loaders(wrap, KNOWN),
 }

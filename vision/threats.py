@@ -48,6 +48,11 @@ class Pixels(Ball):
         return ((rank + 1 <= count[:, None]) & (size > 0)).view(len(change), 1, *change.shape[2:])
 
 
+def corner(shape: torch.Size, side: int, rng: Rng) -> tuple[Tensor, Tensor]:
+    """int64[N] each: topmost row and leftmost column of a square of that side; all places are as likely."""
+    return rng.fold("top").integers(shape[2] - side + 1), rng.fold("left").integers(shape[3] - side + 1)
+
+
 def inside(shape: torch.Size, side: int, top: Tensor, left: Tensor) -> Tensor:
     """bool[N, 1, H, W]: the squares of that side with these corners int64[N]."""
     rows, columns = (torch.arange(size, device=top.device) for size in shape[2:])
@@ -66,9 +71,8 @@ class Patch(Ball):
         return min(int((self.eps * (1 + 1e-6) * height * width) ** 0.5), height, width)
 
     def corner(self, shape: torch.Size, rng: Rng) -> tuple[Tensor, Tensor]:
-        """int64[N] each: topmost row and leftmost column of a square; all places are as likely."""
-        side = self.side(shape)
-        return rng.fold("top").integers(shape[2] - side + 1), rng.fold("left").integers(shape[3] - side + 1)
+        """Of the largest square."""
+        return corner(shape, self.side(shape), rng)
 
     def stride(self, x0: Tensor) -> Tensor:
         return torch.ones_like(self.bounded(x0))

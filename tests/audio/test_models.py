@@ -232,8 +232,8 @@ def test_rates_and_extractors_that_do_not_fit(hub):
 
 def test_a_study_refuses_data_at_another_rate():
     from carom.common.data import Dataset
+    from carom.common.plan import Plan
     from carom.common.threats import Linf
-    from carom.common.transfer import Plan
 
     model = load_model(Energy(), sample_rate=8000, classes=["a", "b"])
     stored = WAVEFORM.encode(sounds(1))

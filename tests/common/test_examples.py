@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from carom.common import transfer as module
+from carom.common import plan as module
 from carom.common.examples import choose_examples
 from carom.common.library import load_data, load_model, transfer
 

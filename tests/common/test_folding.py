@@ -104,6 +104,25 @@ def test_other_weights_are_folded_anew():
         assert target._folded[1] is not first
 
 
+def test_parts_exchanged_and_hooks_added_between_two_answers_are_seen():
+    target = model(nn.Sequential(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Flatten(), nn.Linear(216, 4)))
+    seen = []
+    with target.frozen():
+        for place, part in ((4, nn.Linear(216, 4)), (2, nn.Tanh()), (1, nn.BatchNorm2d(6).eval())):
+            before = target(X).logits
+            target.module[place] = part
+            assert torch.allclose(target(X).logits, target.module(X), atol=1e-5)
+            assert place == 1 or not torch.allclose(before, target.module(X), atol=1e-2)
+        handle = target.module[1].register_forward_hook(lambda *_: seen.append(1))
+        target(X)
+        assert seen == [1], "the new part is watched"
+        handle.remove()
+        target(X)
+        assert seen == [1]
+        target.module = net()
+        assert torch.allclose(target(X).logits, target.module(X), atol=1e-5)
+
+
 def test_the_network_itself_stays_as_it_was():
     module = net().train()
     before, state = copy.deepcopy(module), state_of(module)

@@ -9,20 +9,22 @@ from math import ceil, log2
 import numpy as np
 import pytest
 import torch
+from stores import Counting
 
-from carom.common import transfer as module
+from carom.common import plan as module
 from carom.common.data import Dataset
 from carom.common.errors import CaromError
 from carom.common.library import transfer
 from carom.common.matching import Budget, Matching, bisect, scale_of, settle
 from carom.common.modality import AttackInfo, get_modality
 from carom.common.models import FunctionModel
+from carom.common.plan import Plan
 from carom.common.problem import Access, Cost, Result
 from carom.common.spaces import Box
 from carom.common.stats import wilson
 from carom.common.store import Store
 from carom.common.threats import Linf
-from carom.common.transfer import Plan, Transfer, evaluate
+from carom.common.transfer import Transfer, evaluate
 from carom.common.units import Chosen
 
 # The search alone: examples fall at thresholds that are written down.
@@ -169,16 +171,6 @@ def plan(attack=Push(), levels=(0.5, 0.9), scale=SCALE, **changes):
         matching=Matching(levels, scale),
     )
     return replace(base, **changes)
-
-
-class Counting(Store):
-    def __init__(self, root):
-        super().__init__(root)
-        self.keys = []
-
-    def commit(self, key, *rest, **more):
-        super().commit(key, *rest, **more)
-        self.keys.append(key)
 
 
 def strip(rows):

@@ -8,14 +8,13 @@ import hashlib
 import json
 import math
 import re
-import runpy
 import unicodedata
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
+import report_study as made
 
 from carom.common import report
 from carom.common import report_values as values
@@ -23,7 +22,6 @@ from carom.common import report_views as views
 from carom.common.modality import WordDiff
 from carom.common.report import Example, render, write_report
 
-made = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("report_study.py"))))
 VOID = {"meta", "img", "input", "br", "hr", "link", "wbr"}
 
 

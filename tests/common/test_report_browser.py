@@ -6,16 +6,15 @@ import fcntl
 import json
 import os
 import re
-import runpy
 import select
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import report_study as made
 
 from carom.common import report
 from carom.common.report_values import plain, rate
@@ -23,7 +22,6 @@ from carom.common.report_values import plain, rate
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")]
 
-made = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("report_study.py"))))
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update "
     "--disable-sync --disable-dev-shm-usage --remote-debugging-pipe"

@@ -7,19 +7,21 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
+from stores import Counting
 
-from carom.common import transfer as module
+from carom.common import plan as module
 from carom.common.data import Dataset
 from carom.common.errors import CaromError
 from carom.common.modality import AttackInfo
 from carom.common.models import FunctionModel
+from carom.common.plan import Plan
 from carom.common.problem import Access, Cost, Result, Status
 from carom.common.rng import Rng
 from carom.common.spaces import Box
 from carom.common.stats import wilson
 from carom.common.store import Store
 from carom.common.threats import Linf
-from carom.common.transfer import Plan, evaluate
+from carom.common.transfer import evaluate
 from carom.common.units import Chosen, Craft
 
 # An input is four small integers: whose it is, what was done to it (CLEAN ...), and a coin that each control draws.
@@ -352,18 +354,6 @@ def test_in_a_ball_the_control_is_held_to_a_fixed_share(tmp_path):
 
 
 # Running plans.
-
-
-class Counting(Store):
-    """Notes what is committed."""
-
-    def __init__(self, root):
-        super().__init__(root)
-        self.keys = []
-
-    def commit(self, key, *rest, **more):
-        super().commit(key, *rest, **more)
-        self.keys.append(key)
 
 
 def test_nothing_is_computed_twice(tmp_path):

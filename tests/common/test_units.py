@@ -16,12 +16,12 @@ from carom.common.errors import CaromError
 from carom.common.modality import AttackInfo
 from carom.common.models import FunctionModel
 from carom.common.objectives import margin
+from carom.common.plan import Plan
 from carom.common.problem import Access, Cost, Result, describe
 from carom.common.rng import Rng
 from carom.common.spaces import Box
 from carom.common.store import Store
 from carom.common.threats import L2, Linf
-from carom.common.transfer import Plan
 from carom.common.units import Chosen, Clean, Control, Craft, Judge, Swapped
 
 PIXELS = Box("pixels", 0.0, 1.0, 1 / 255, torch.uint8)

@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any
 
 import pytest
+import tiny_hub
 import torch
 from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
 from sklearn.tree import DecisionTreeClassifier
@@ -341,21 +342,10 @@ def build_text(name: str) -> Model:
 @cache
 def masked_lm() -> str:
     """A tiny masked language model of random weights over the toy words, on disk."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
-    from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
-
     words = ["[PAD]", "[UNK]", "[MASK]", ".", *(word for own in SAYS.values() for word in own), *OTHERS]
-    tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     folder = tempfile.mkdtemp(prefix="masked-lm-")
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]", mask_token="[MASK]", model_max_length=64
-    )
-    fast.save_pretrained(folder)
-    torch.manual_seed(0)
-    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    BertForMaskedLM(BertConfig(vocab_size=len(words), max_position_embeddings=64, **size)).save_pretrained(folder)
+    for part in tiny_hub.masked_lm(words, 64, lower=True):
+        part.save_pretrained(folder)
     return f"hf:{folder}"
 
 

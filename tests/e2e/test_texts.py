@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tiny_hub import bert, pieces_of, word_pieces
 
 from carom.common.library import load_model
 from carom.text.pairs import join
@@ -58,37 +59,9 @@ def news():
 
 def _bert(folder: Path, texts: list[str], names: tuple[str, ...]) -> None:
     """A tiny random BERT and its tokenizer, saved as the hub has them."""
-    import torch
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
-
-    words = sorted({word.lower() for text in texts for word in text.split()})
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    pieces = dict.fromkeys(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *words, *letters, *(f"##{c}" for c in letters)])
-    tokenizer = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    special = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep")}
-    inputs = ["input_ids", "token_type_ids", "attention_mask"]
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, model_max_length=64, model_input_names=inputs, **special
-    ).save_pretrained(folder)
-    torch.manual_seed(1)
-    config = BertConfig(
-        vocab_size=len(pieces),
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=64,
-        initializer_range=0.5,
-        id2label=dict(enumerate(names)),
-        label2id={name: i for i, name in enumerate(names)},
-    )
-    BertForSequenceClassification(config).save_pretrained(folder)
+    pieces = pieces_of(texts)
+    word_pieces(pieces, 64).save_pretrained(folder)
+    bert(len(pieces), names, layers=1, seed=1).save_pretrained(folder)
 
 
 def _hub(folder: Path, split: str, columns: dict[str, list[Any]], names: tuple[str, ...]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from tiny_hub import masked_lm
 
 from carom.common.errors import CaromError
 from carom.common.problem import Batch
@@ -162,19 +163,10 @@ def test_constraints_on_whole_texts_hold_of_the_text_that_is_handed_back(toy):
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     """Tiny language models of random weights: a masked and a causal one."""
-    from tokenizers import Tokenizer, pre_tokenizers
-    from tokenizers import models as kinds
-    from transformers import BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+    from transformers import GPT2Config, GPT2LMHeadModel
 
     words = ["[PAD]", "[UNK]", "[MASK]", "a", "good", "fine", "film", "movie", "ship", "of"]
-    tokenizer = Tokenizer(kinds.WordLevel({word: n for n, word in enumerate(words)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]", mask_token="[MASK]", model_max_length=32
-    )
-    torch.manual_seed(0)
-    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    masked = BertForMaskedLM(BertConfig(vocab_size=len(words), max_position_embeddings=32, **size))
+    masked, fast = masked_lm(words, 32)
     causal = GPT2LMHeadModel(GPT2Config(vocab_size=len(words), n_positions=32, n_embd=16, n_layer=1, n_head=2))
     found = {}
     for name, model in {"masked": masked, "causal": causal}.items():

@@ -8,6 +8,8 @@ import sys
 import numpy as np
 import pytest
 import torch
+from tiny_hub import LETTERS, SPECIAL, word_pieces
+from tiny_hub import bert as bert_of
 from torch import nn
 
 from carom.common.errors import CaromError
@@ -26,38 +28,12 @@ TEXTS = ["a wonderful film with a moving story", "dull .", "", "unbelievably Goo
 @pytest.fixture(scope="session")
 def tokenizer():
     """A word-piece tokenizer of few words, many of which it splits."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "film", "good", "dull", "story", ".", "!", "mov", "##ing", "##ie"]
-    pieces += [c for c in "abcdefghijklmnopqrstuvwxyz"] + [f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz"]
-    tokenizer = Tokenizer(models.WordPiece({p: i for i, p in enumerate(pieces)}, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    special = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep")}
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=40, **special)
+    pieces = [*SPECIAL, "film", "good", "dull", "story", ".", "!", "mov", "##ing", "##ie"]
+    return word_pieces([*pieces, *LETTERS, *(f"##{letter}" for letter in LETTERS)], 40, pairs=False)
 
 
 def tiny_bert(names=None):
-    from transformers import BertConfig, BertForSequenceClassification
-
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=65,
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=64,
-        initializer_range=0.5,
-    )
-    if names:
-        config.id2label = dict(enumerate(names))
-        config.label2id = {name: i for i, name in enumerate(names)}
-    return BertForSequenceClassification(config)
+    return bert_of(65, names)
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from tiny_hub import bert, pieces_of, word_pieces
 
 from carom.common.errors import BadInput, CaromError, UnknownName
 from carom.common.library import attack, ensemble, transfer
@@ -39,48 +40,12 @@ PAIRS = [join(*pair) for pair in zip(PREMISES, HYPOTHESES, strict=True)]
 @pytest.fixture(scope="session")
 def pair_tokenizer():
     """Whole words and letters, with token types as BERT has them."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    words = sorted({w.lower() for text in (*PREMISES, *HYPOTHESES) for w in text.split()})
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    pieces = dict.fromkeys(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *words, *letters, *(f"##{c}" for c in letters)])
-    tokenizer = Tokenizer(models.WordPiece({p: i for i, p in enumerate(pieces)}, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    special = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep")}
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        model_max_length=60,
-        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
-        **special,
-    )
-
-
-def nli_bert(tokenizer):
-    from transformers import BertConfig, BertForSequenceClassification
-
-    torch.manual_seed(1)
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=64,
-        initializer_range=0.5,
-        id2label=dict(enumerate(CLASSES)),
-        label2id={name: i for i, name in enumerate(CLASSES)},
-    )
-    return BertForSequenceClassification(config).eval()
+    return word_pieces(pieces_of([*PREMISES, *HYPOTHESES]), 60)
 
 
 @pytest.fixture(scope="session")
 def nli(pair_tokenizer):
-    return load_model(nli_bert(pair_tokenizer), tokenizer=pair_tokenizer, name="nli")
+    return load_model(bert(len(pair_tokenizer), CLASSES, seed=1).eval(), tokenizer=pair_tokenizer, name="nli")
 
 
 def jsonl(path, rows):

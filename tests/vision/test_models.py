@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import toys
 from safetensors.torch import save_file
 
 from carom.common.errors import CaromError, UnknownName
@@ -15,11 +15,6 @@ from carom.common.models import ROWS_TOGETHER, FunctionModel, TorchModel, TreeMo
 from carom.common.problem import Access, Family
 from carom.vision.models import Rescale, load_model
 from carom.vision.space import PIXELS
-
-sys.path.insert(0, str(Path(__file__).parent))
-import toys
-
-sys.path.pop(0)
 
 THREE = ["a", "b", "c"]
 

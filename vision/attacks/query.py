@@ -22,6 +22,7 @@ from carom.common.scores import Bandits
 from carom.common.search import Everywhere, RandomSearch, Turn, shrinking
 from carom.common.threats import L2, Ball
 from carom.common.worst import Worst
+from carom.vision.threats import corner, inside
 
 
 def _side(share: float, shape: torch.Size) -> int:
@@ -30,25 +31,10 @@ def _side(share: float, shape: torch.Size) -> int:
     return min(max(round((share * height * width) ** 0.5), 1), height, width)
 
 
-def _corner(shape: torch.Size, side: int, rng: Rng) -> tuple[Tensor, Tensor]:
-    """int64[N, 1] each: the topmost row and leftmost column of a square; all positions are as likely.
-
-    The released code of Square never lets one touch the last row and column.
-    """
-    _, _, height, width = shape
-    return rng.fold("top").integers(height - side + 1, 1), rng.fold("left").integers(width - side + 1, 1)
-
-
-def _inside(shape: torch.Size, side: int, corner: tuple[Tensor, Tensor]) -> Tensor:
-    """bool[N, 1, H, W]"""
-    rows, columns = (torch.arange(size, device=corner[0].device) for size in shape[2:])
-    down, across = rows - corner[0], columns - corner[1]
-    return (((down >= 0) & (down < side))[:, :, None] & ((across >= 0) & (across < side))[:, None, :])[:, None]
-
-
 @dataclass(frozen=True)
 class Squares(Everywhere):
-    """Vertical stripes, then squares of one sign per channel that shrink (Andriushchenko et al. 2020, Alg. 2)."""
+    """Vertical stripes, then squares of one sign per channel that shrink (Andriushchenko et al. 2020, Alg. 2). They may
+    lie anywhere; the released code never lets one touch the last row and column."""
 
     p: float = 0.8  # share of the pixels in the first squares
 
@@ -61,12 +47,12 @@ class Squares(Everywhere):
 
     def next(self, pattern: Tensor, turn: Turn) -> Tensor:
         side = _side(shrinking(self.p, turn.progress), pattern.shape)
-        inside = _inside(pattern.shape, side, _corner(pattern.shape, side, turn.rng))
+        where = inside(pattern.shape, side, *corner(pattern.shape, side, turn.rng))
         signs = turn.rng.fold("sign").signs(pattern.shape[1], 1, 1)
         # A square that would change nothing is not worth a query.
-        same = ((pattern == signs) | ~inside).flatten(1).all(1)
+        same = ((pattern == signs) | ~where).flatten(1).all(1)
         signs = torch.where(same[:, None, None, None], -signs, signs)
-        return torch.where(inside, signs, pattern)
+        return torch.where(where, signs, pattern)
 
 
 @lru_cache(maxsize=64)
@@ -107,30 +93,30 @@ class Bumps(Everywhere):
     def next(self, pattern: Tensor, turn: Turn) -> Tensor:
         shape = pattern.shape
         side = min(max(3, _side(shrinking(self.p, turn.progress), shape) // 2 * 2 + 1), shape[2], shape[3])
-        corner = _corner(shape, side, turn.rng)
-        here, there = _inside(shape, side, corner), _inside(shape, side, _corner(shape, side, turn.rng.fold("other")))
+        place = corner(shape, side, turn.rng)
+        here = inside(shape, side, *place)
+        both = here | inside(shape, side, *corner(shape, side, turn.rng.fold("other")))
 
         def size(change: Tensor) -> Tensor:
             return change.flatten(2).norm(dim=2)[:, :, None, None]  # of each channel
 
-        added = self._placed(shape, side, corner, turn.rng) * turn.rng.fold("sign").signs(shape[1], 1, 1)
+        added = self._placed(shape, side, *place, turn.rng) * turn.rng.fold("sign").signs(shape[1], 1, 1)
         old = pattern * here
         new = added + old / size(old).clamp_min(1e-10)
-        energy = size(pattern * (here | there))
-        kept = torch.where(here | there, 0.0, pattern)
+        energy = size(pattern * both)
+        kept = torch.where(both, 0.0, pattern)
         return kept + new / size(new).clamp_min(1e-10) * energy
 
     @staticmethod
-    def _placed(shape: torch.Size, side: int, corner: tuple[Tensor, Tensor], rng: Rng) -> Tensor:
+    def _placed(shape: torch.Size, side: int, top: Tensor, left: Tensor, rng: Rng) -> Tensor:
         """float[N, 1, H, W]: the bump in its window, upright or lying."""
-        hill = bump(side).to(corner[0].device)
+        hill = bump(side).to(top.device)
         rows, columns = (torch.arange(size, device=hill.device) for size in shape[2:])
-        down, across = (rows - corner[0])[:, :, None], (columns - corner[1])[:, None, :]
-        inside = (down >= 0) & (down < side) & (across >= 0) & (across < side)
+        down, across = (rows - top[:, None])[:, :, None], (columns - left[:, None])[:, None, :]
         down, across = down.clamp(0, side - 1), across.clamp(0, side - 1)
         lying = rng.fold("lying").integers(2, 1, 1).bool()
         values = torch.where(lying, hill[across, down], hill[down, across])
-        return (values * inside)[:, None]
+        return values[:, None] * inside(shape, side, top, left)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,26 @@
+"""Where Carom runs: the folder it may keep files in, and loggers of libraries that say too much."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def cache_folder() -> Path:
+    """`CAROM_CACHE`, else ~/.cache/carom. It need not exist."""
+    return Path(os.environ.get("CAROM_CACHE", Path.home() / ".cache" / "carom")).expanduser()
+
+
+@contextlib.contextmanager
+def quiet(name: str) -> Iterator[None]:
+    """The logger of that name says nothing but errors; put back afterwards."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
