@@ -150,7 +150,9 @@ class Adaptive:
     def look(self, oracle: Oracle, aim: Oracle, x: Tensor) -> Look:
         logits, x0 = oracle.logits(x, pays=False), oracle.batch.inputs
         reached = oracle.reached(x, logits)
-        at = torch.where(column(reached, x), x0 + self.beta * (x - x0), x)
+        # Whether x itself has crossed: its stored form may not have, being that near.
+        back = column(oracle.goal().achieved(logits), x)
+        at = torch.where(back, x0 + self.beta * (x - x0), x)
         one = aim.goal().targeted and not oracle.goal().targeted
         grads, values, _ = aim.gradients(lead if one else Rivals(self.rivals), at)
         return Look(x, reached, margin(logits, oracle.goal()), at, values, grads)

@@ -102,6 +102,29 @@ def test_success_within_a_ball_is_whether_the_smallest_change_fits(name, stop):
     assert (own < clean)[~result.success].all()
 
 
+@pytest.mark.parametrize("name", ["fab", "fab-t", "fmn", "ddn", "cw"])
+@pytest.mark.parametrize("eps", [0.2, math.inf])
+def test_points_that_lose_their_goal_when_they_are_stored_are_looked_for_farther_out(name, eps):
+    """8-bit images, and changes whose components are about one step long."""
+    space = Box("pixels", 0.0, 1.0, 1 / 255)
+    module = Linear((3, 16, 16), 2)
+    problem, _ = problem_of(module, (3, 16, 16), L2(eps), space)
+    x = space.round(Rng.of(1, IDS).uniform(3, 16, 16))
+    logits = module(x)
+    away = ((logits[:, 0] - logits[:, 1]).detach() / (module.w[0] - module.w[1]).norm().detach()).float()
+    # Images whose boundary is .1 away: the mean change of a pixel is .9 steps.
+    normal = ((module.w[0] - module.w[1]) / (module.w[0] - module.w[1]).norm()).detach().float().view(1, 3, 16, 16)
+    x = space.round(x - (away - 0.1 * away.sign()).view(-1, 1, 1, 1) * normal)
+    batch = Batch(x, module(x).argmax(1), IDS)
+    least = smallest(module, batch, L2(eps))
+    result = ATTACKS[name](Problem(problem.model, Goal(batch.labels), L2(eps)), batch, Rng.of(0, IDS))
+    assert torch.equal(space.round(result.inputs), result.inputs)
+    fits = least < 0.16
+    assert fits.sum() > N / 2
+    assert result.success[fits].all()
+    assert (L2(1).norm(result.inputs - x)[fits] < 0.2).all()
+
+
 @pytest.mark.parametrize("attack", [apgd(steps=20), apgd_t(steps=20)])
 @pytest.mark.parametrize("norm", [Linf, L2])
 def test_apgd_succeeds_where_the_ball_crosses_a_boundary(attack, norm):

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from carom.common.errors import CaromError
+from carom.common.oracle import within
 from carom.common.problem import Batch
 from carom.common.rng import Rng
-from carom.common.threats import L2, Ball, Linf
+from carom.common.spaces import Box
+from carom.common.threats import L1, L2, Ball, Linf
 
 IDS = ["a", "b", "c", "d"]
 SHAPE = (2, 3, 4)
@@ -130,3 +132,31 @@ def test_budgets_below_zero_are_refused(eps):
 def test_a_ball_without_a_norm_is_no_threat():
     with pytest.raises(NotImplementedError):
         Ball(1.0).norm(torch.zeros(1, 2))
+
+
+@given(
+    ball=st.sampled_from([Linf(0.7 / 255), Linf(2.6 / 255), L2(0.02), L2(0.25), L2(1.0), L1(0.5), L1(20.0)]), seed=seeds
+)
+@settings(deadline=None, max_examples=30)
+def test_stored_changes_fit_the_budget(ball, seed):
+    rng, space = Rng.of(seed, IDS), Box("pixels", 0.0, 1.0, 1 / 255)
+    x0 = space.round(rng.uniform(3, 16, 16))
+    x = x0 + 3 * ball.eps * rng.fold("change").normal(3, 16, 16)
+    given = x.clone()
+    stored = within(ball, space, x, x0)
+    assert torch.equal(x, given)
+    assert torch.equal(space.round(stored), stored)
+    assert ball.allows(stored, x0).all()
+    assert torch.equal(within(ball, space, stored, x0), stored)
+    assert torch.equal(within(ball, Box("floats", -9.0, 9.0, 0.0), x0, x0), x0)
+
+
+def test_storing_takes_next_to_nothing_of_a_change_whose_components_are_a_step_long():
+    """Rounding each component towards the clean input took a third of it."""
+    space, ball = Box("pixels", 0.0, 1.0, 1 / 255), L2(0.25)
+    rng = Rng.of(0, IDS)
+    x0 = space.round(rng.uniform(3, 32, 32) / 2 + 0.25)
+    x = ball.extend(rng.fold("way").normal(3, 32, 32), x0)
+    change = within(ball, space, x, x0) - x0
+    assert (ball.norm(change) > 0.249).all()
+    assert (((x - x0) * change).flatten(1).sum(1) > 0.95 * 0.25**2).all()
