@@ -545,6 +545,12 @@ def ended(clean: Answer, example: Editable) -> Found | None:
     return None
 
 
+CELLS = 2048
+"""Tokens that go through a model at once: what small networks make of them stays near the processor."""
+
+WIDE = 128  # a GPU takes so many times as many
+
+
 class Lockstep:
     """Runs the searches of N examples side by side on one model.
 
@@ -560,20 +566,20 @@ class Lockstep:
         goal: Goal,
         queries: int | None = None,
         rows: int = 128,
-        cells: int = 16384,
+        cells: int = CELLS,
         admits: Callable[[Sequence[int], Sequence[Any]], list[bool]] | None = None,
         confidence: float | None = None,
     ) -> None:
         """`queries` is the budget of each example. `admits(owners, inputs)` says which edits are allowed as a whole:
         others are not asked about, cost nothing, and score -inf (but see `Ask.judged`). At most `rows` rows, and about
-        `cells` tokens, go through the model at once; a GPU takes sixteen times as many. With `confidence`, an input has
+        `cells` tokens, go through the model at once; a GPU takes `WIDE` times as many. With `confidence`, an input has
         reached the goal if the model is that sure of its answer, besides."""
         self.confidence = confidence
         self.model, self.examples, self.goal, self.limit = model, examples, goal, queries
         self._moves, self._reads = isinstance(model, Moved), isinstance(model, Reads)
         self.admits = admits
         self._admitted: list[dict[Hashable, bool]] = [{} for _ in examples]
-        wide = 16 if model.device.type == "cuda" else 1
+        wide = WIDE if model.device.type == "cuda" else 1
         self.rows, self.cells = rows * wide, cells * wide
         self.cost = {name: [0] * len(examples) for name in ("forward", "backward", "queries")}
         self.readers: list[Reader] = [reader_of(model, example) for example in examples]

@@ -289,6 +289,10 @@ class WordTransformer(TokenNetwork):
         return self.head(self.dropout(x.sum(1) / mask.sum(1, keepdim=True)))
 
 
+LANES = 16
+"""Tokens are attended to in multiples of so many: what torch does with the rest, one by one, takes as long as all."""
+
+
 class EncoderBlock(nn.Module):
     """Self-attention and a feed-forward layer, each added to what it reads."""
 
@@ -307,6 +311,8 @@ class EncoderBlock(nn.Module):
         """x float[N, L, d], mask bool[N, L] -> float[N, L, d]."""
         split = self.qkv(self.norm_attention(x)).unflatten(2, (3, self.heads, -1))  # [N, L, 3, heads, d / heads]
         query, key, value = split.permute(2, 0, 3, 1, 4)
+        full = (0, 0, 0, -x.shape[1] % LANES)
+        key, value, mask = F.pad(key, full), F.pad(value, full), F.pad(mask, full[2:])
         mixed = F.scaled_dot_product_attention(query, key, value, mask[:, None, None])
         x = x + self.dropout(self.mix(mixed.transpose(1, 2).flatten(2)))
         return x + self.dropout(self.forward_out(F.gelu(self.forward_in(self.norm_forward(x)))))
