@@ -43,7 +43,7 @@ def agree(encoder, text, picks):
     for site, option in list(chosen.items())[:3]:
         rest = {s: o for s, o in chosen.items() if s != site}
         ((key, change),) = slots.moves(rest, [(site, option)])
-        assert slots.row(key) == read[0]
+        assert slots.row(key) == slots.row(key, change) == read[0]
         if change is not None:
             base, (start, stop, new) = change
             row = list(slots.row(base))
