@@ -42,6 +42,7 @@ from carom.common.models import FrozenModule, FunctionModel, Model, digest_of
 from carom.common.objectives import margin
 from carom.common.problem import Access, Batch, Family, Goal, Output
 from carom.common.specs import Spec, number, parse
+from carom.common.substitution import CELLS as NEAR
 from carom.common.substitution import Chosen, Gains
 from carom.common.trees import TreeEnsemble
 from carom.common.zoo import load_body
@@ -203,7 +204,7 @@ class TokenModel(TextModel):
         order, parts = sorted(range(len(codes)), key=lambda i: -len(codes[i])), []
         for at in range(0, len(order), 2 * ROWS):
             some = [codes[i] for i in order[at : at + 2 * ROWS]]
-            step = max(1, CELLS // len(some[0]))
+            step = max(1, NEAR // len(some[0]))
             parts += [self.read(some[a : a + step]) for a in range(0, len(some), step)]
         return torch.cat(parts)[torch.tensor(order).argsort()]
 
