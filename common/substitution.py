@@ -717,7 +717,7 @@ class Lockstep:
         unsure: list[tuple[int, Hashable, Any]] = []
         order = sorted(near, key=lambda base: -self.readers[base[0]].size(base[1]))
         while order:
-            count = max(1, min(self.rows, 2 * self.cells // max(1, self.readers[order[0][0]].size(order[0][1]))))
+            count = max(1, min(self.rows, 16 * self.cells // max(1, self.readers[order[0][0]].size(order[0][1]))))
             part, order = order[:count], order[count:]
             bases = [self.readers[i].row(key) for i, key in part]
             rows = [(base[0], key) for base in part for key, _ in near[base]]

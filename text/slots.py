@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from itertools import chain, count, islice
 from typing import Any, Protocol
 
 from carom.common.substitution import BLANK, Chosen, Move
@@ -85,12 +86,8 @@ class Slots:
         elif isinstance(key[0], int):
             return key  # type: ignore[return-value]
         edited: dict[int, Ids] = dict(key)  # type: ignore[arg-type]
-        numbers: list[int] = []
-        for piece, ids in enumerate(self.ids):
-            numbers += edited.get(piece, ids)
-            if len(numbers) >= self.room:  # what lies behind is not read, however long the text
-                break
-        return self._framed(numbers)
+        numbers = chain.from_iterable(map(edited.get, count(), self.ids))
+        return self._framed(tuple(islice(numbers, self.room)))  # what lies behind is not read, however long the text
 
     def size(self, key: Key) -> int:
         return len(key) if key and isinstance(key[0], int) else len(self._clean)
