@@ -17,7 +17,8 @@ from carom.text.candidates import Merged
 from carom.text.space import UNKNOWN, Sentence
 
 Ids = tuple[int, ...]
-Key = tuple[tuple[int, Ids], ...] | Ids
+Edits = tuple[tuple[int, Ids], ...]
+Key = Edits | Ids
 """(piece, its ids) of every piece that reads otherwise than in the clean text, in order. Where the pieces do not tell,
 the ids of the whole text."""
 
@@ -141,7 +142,8 @@ class Slots:
         self.learn(moves)
         if base and isinstance(base[0], int):
             return [(self.key({**at, site: option}), None) for site, option in moves]
-        held: dict[int, Ids] = dict(base)  # type: ignore[arg-type]
+        edits: Edits = base  # type: ignore[assignment]
+        held = dict(edits)
         grown = {piece: more for piece, ids in held.items() if (more := len(ids) - len(self.ids[piece]))}
         total = self.offsets[-1] + sum(grown.values())
         rows: dict[int, Key] = {0: base}  # by how much longer the edited row gets, where that cuts it elsewhere
@@ -152,7 +154,7 @@ class Slots:
             if piece != last:
                 last, now, clean = piece, held.get(piece, self.ids[piece]), self.ids[piece]
                 start = self.offsets[piece] + sum(more for other, more in grown.items() if other < piece)
-                head, tail = _around_piece(base, piece)
+                head, tail = _around_piece(edits, piece)
             if self.alone[site]:
                 ids = self._options[site][option]
             else:
@@ -166,7 +168,7 @@ class Slots:
                 continue
             more = len(ids) - len(now)
             key = (*head, *tail) if ids == clean else (*head, (piece, ids), *tail)
-            row = base
+            row: Key = base
             if total > self.room or total + more > self.room:
                 if total + more > self.room:
                     key = self._cut(key)
@@ -224,7 +226,7 @@ class Slots:
         self._learn(pieces := self.encoder.piece.findall(text))
         return self._framed([number for piece in pieces for number in self.known[piece]])
 
-    def _cut(self, key: tuple[tuple[int, Ids], ...]) -> Key:
+    def _cut(self, key: Edits) -> Edits:
         """Without pieces that lie behind what is read."""
         grown = 0
         for place, (piece, ids) in enumerate(key):
@@ -244,9 +246,7 @@ def _splice(start: int, now: Ids, new: Ids) -> Splice:
     return start + head, start + len(now) - tail, new[head : len(new) - tail]
 
 
-def _around_piece(
-    key: tuple[tuple[int, Ids], ...], piece: int
-) -> tuple[tuple[tuple[int, Ids], ...], tuple[tuple[int, Ids], ...]]:
+def _around_piece(key: Edits, piece: int) -> tuple[Edits, Edits]:
     """What a key says of the pieces before one, and of those behind it."""
     if not key or key[-1][0] < piece:
         return key, ()
