@@ -11,6 +11,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate, count
 from typing import Any, Protocol, runtime_checkable
 
@@ -86,8 +87,9 @@ class Reader(Protocol):
         """The key of `at` with one more change, for each; and (key of a row, what changes it into this one) for
         `Moved`, or None."""
 
-    def row(self, key: Any) -> Any:
-        """What the model's `read` takes, or the input itself where it has none."""
+    def row(self, key: Any, change: Any = None) -> Any:
+        """What the model's `read` takes, or the input itself where it has none. `change`, where `moves` gave one, is a
+        shorter way there."""
 
     def size(self, key: Any) -> int:
         """What a row costs."""
@@ -209,6 +211,11 @@ def rows_of(ask: Ask | Try) -> Sequence[Chosen]:
     return ask.rows if isinstance(ask, Ask) else [{**ask.at, site: option} for site, option in ask.moves]
 
 
+def _moved(at: Chosen, moves: Sequence[Move], number: int) -> Chosen:
+    site, option = moves[number]
+    return {**at, site: option}
+
+
 def some_of(ask: Ask | Try, places: Sequence[int]) -> Ask | Try:
     """The same question about some of the rows."""
     if isinstance(ask, Ask):
@@ -281,19 +288,21 @@ def enough(score: float, reached: bool, until: float | None) -> bool:
 
 
 def better(
-    answer: Answer, edits: Sequence[Chosen], score: float, reached: bool
+    answer: Answer, edit: Callable[[int], Chosen], score: float, reached: bool
 ) -> Generator[Stand, Sequence[bool], int | None]:
     """The row that a greedy search moves to, if any improves: the best edit that may stand. Once at the goal, it stays
-    there."""
-    scores = [-math.inf if reached and not hit else s for s, hit in zip(answer.scores, answer.reached, strict=True)]
+    there. `edit` makes a row."""
+    scores = list(answer.scores)
+    if reached:
+        scores = [s if hit else -math.inf for s, hit in zip(scores, answer.reached, strict=True)]
     while True:
-        best = replace(answer, scores=scores).best()
-        if best is None or not scores[best] > score + answer.tie:
+        top = max(scores, default=-math.inf)
+        level = [row for row, s in enumerate(scores) if s >= top - answer.tie]
+        if not level or not scores[level[0]] > score + answer.tie:
             return None
-        level = [row for row, s in enumerate(scores) if s >= max(scores) - answer.tie]
-        verdicts = yield Stand([edits[row] for row in level])
+        verdicts = yield Stand([edit(row) for row in level])
         if all(verdicts):
-            return best
+            return level[0]
         for row, ok in zip(level, verdicts, strict=True):
             scores[row] = scores[row] if ok else -math.inf
 
@@ -368,7 +377,7 @@ class GreedySites:
                 continue
             answer = yield Try(chosen, moves, judged=False)
             over = answer.over
-            best = yield from better(answer, [{**chosen, s: option} for s, option in moves], score, reached)
+            best = yield from better(answer, partial(_moved, chosen, moves), score, reached)
             if best is not None:
                 chosen, score, reached = {**chosen, site: moves[best][1]}, answer.scores[best], answer.reached[best]
         return Found(chosen, reached, score=score)
@@ -443,7 +452,7 @@ class BestEdits:
             tried = list(rows.values())
             answer = yield Ask(tried, judged=self.width > 1)
             over = answer.over
-            best = yield from better(answer, tried, score, reached)
+            best = yield from better(answer, tried.__getitem__, score, reached)
             if best is None:
                 break
             chosen, score, reached = tried[best], answer.scores[best], answer.reached[best]
@@ -545,6 +554,12 @@ def ended(clean: Answer, example: Editable) -> Found | None:
     return None
 
 
+CELLS = 2048
+"""Tokens that go through a model at once: what small networks make of them stays near the processor."""
+
+WIDE = 128  # a GPU takes so many times as many
+
+
 class Lockstep:
     """Runs the searches of N examples side by side on one model.
 
@@ -560,20 +575,20 @@ class Lockstep:
         goal: Goal,
         queries: int | None = None,
         rows: int = 128,
-        cells: int = 16384,
+        cells: int = CELLS,
         admits: Callable[[Sequence[int], Sequence[Any]], list[bool]] | None = None,
         confidence: float | None = None,
     ) -> None:
         """`queries` is the budget of each example. `admits(owners, inputs)` says which edits are allowed as a whole:
         others are not asked about, cost nothing, and score -inf (but see `Ask.judged`). At most `rows` rows, and about
-        `cells` tokens, go through the model at once; a GPU takes sixteen times as many. With `confidence`, an input has
+        `cells` tokens, go through the model at once; a GPU takes `WIDE` times as many. With `confidence`, an input has
         reached the goal if the model is that sure of its answer, besides."""
         self.confidence = confidence
         self.model, self.examples, self.goal, self.limit = model, examples, goal, queries
         self._moves, self._reads = isinstance(model, Moved), isinstance(model, Reads)
         self.admits = admits
         self._admitted: list[dict[Hashable, bool]] = [{} for _ in examples]
-        wide = 16 if model.device.type == "cuda" else 1
+        wide = WIDE if model.device.type == "cuda" else 1
         self.rows, self.cells = rows * wide, cells * wide
         self.cost = {name: [0] * len(examples) for name in ("forward", "backward", "queries")}
         self.readers: list[Reader] = [reader_of(model, example) for example in examples]
@@ -655,7 +670,7 @@ class Lockstep:
 
     def _ask(self, asked: Mapping[int, Ask | Try]) -> dict[int, Answer]:
         keys: dict[int, list[Hashable]] = {}
-        whole: list[tuple[int, Hashable]] = []
+        whole: list[tuple[int, Hashable, Any]] = []  # with the change that `moves` gave
         near: dict[tuple[int, Hashable], list[tuple[Hashable, Any]]] = {}  # (example, row) -> rows worked out from it
         moves = self._moves and self.model.moves_rows  # type: ignore[attr-defined]
         for i, ask in asked.items():
@@ -667,13 +682,13 @@ class Lockstep:
             keys[i] = [key for key, _ in read]
             self.cost["queries"][i] += len(read)
             new = {key: change for key, change in read if key not in known}
-            whole += [(i, key) for key, change in new.items() if change is None or not moves]
+            whole += [(i, key, change) for key, change in new.items() if change is None or not moves]
             for key, change in new.items() if moves else ():
                 if change is not None:
                     near.setdefault((i, change[0]), []).append((key, change[1]))
         whole += self._work_out(near)
         self._score(whole)
-        for i, _ in whole:
+        for i, _, _ in whole:
             self.cost["forward"][i] += 1
         return {i: self._answer(i, keys[i]) for i in asked}
 
@@ -681,28 +696,28 @@ class Lockstep:
         known = [self._known[i][key] for key in keys]
         return Answer([k[0] for k in known], [k[1] for k in known], self._left(i) == 0, self._tie)
 
-    def _score(self, rows: list[tuple[int, Any]]) -> None:
+    def _score(self, rows: list[tuple[int, Any, Any]]) -> None:
         """Send rows through the model, of like size together, and remember their scores."""
         rows = sorted(rows, key=lambda row: -self.readers[row[0]].size(row[1]))
-        start = 0
+        start, answers = 0, []
         while start < len(rows):
             count = max(1, min(self.rows, self.cells // max(1, self.readers[rows[start][0]].size(rows[start][1]))))
-            part = rows[start : start + count]
+            inputs = [self.readers[i].row(key, change) for i, key, change in rows[start : start + count]]
             start += count
-            inputs = [self.readers[i].row(key) for i, key in part]
             with torch.inference_mode():
-                logits = self.model.read(inputs) if self._reads else self.model(inputs).logits  # type: ignore[attr-defined]
-            self._remember(part, logits)
+                answers.append(self.model.read(inputs) if self._reads else self.model(inputs).logits)  # type: ignore[attr-defined]
+        if answers:
+            self._remember([(i, key) for i, key, _ in rows], torch.cat(answers))
 
     def _work_out(
         self, near: Mapping[tuple[int, Hashable], Sequence[tuple[Hashable, Any]]]
-    ) -> list[tuple[int, Hashable]]:
+    ) -> list[tuple[int, Hashable, Any]]:
         """Answer rows by what changes between them and another. Those so near to the goal's boundary that rounding
         decides are handed back: they are asked whole."""
-        unsure: list[tuple[int, Hashable]] = []
+        unsure: list[tuple[int, Hashable, Any]] = []
         order = sorted(near, key=lambda base: -self.readers[base[0]].size(base[1]))
         while order:
-            count = max(1, min(self.rows, 2 * self.cells // max(1, self.readers[order[0][0]].size(order[0][1]))))
+            count = max(1, min(self.rows, 16 * self.cells // max(1, self.readers[order[0][0]].size(order[0][1]))))
             part, order = order[:count], order[count:]
             bases = [self.readers[i].row(key) for i, key in part]
             rows = [(base[0], key) for base in part for key, _ in near[base]]
@@ -712,7 +727,7 @@ class Lockstep:
             self._remember(rows, logits)
             for i, key in rows:
                 if abs(self._known[i][key][0]) <= self._tie:
-                    unsure.append((i, key))
+                    unsure.append((i, key, None))
                 else:
                     self.cost["forward"][i] += 1
         return unsure
@@ -784,7 +799,7 @@ class Plain:
             found += [(code, None) for code in self.model.codes(inputs)]
         return found
 
-    def row(self, key: Any) -> Any:
+    def row(self, key: Any, change: Any = None) -> Any:
         return key if isinstance(self.model, Reads) else self.example.edit(dict(key))
 
     def size(self, key: Any) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from carom.common.surroundings import quiet
-from carom.text.networks import EncoderBlock
+from carom.text.transformer import EncoderBlock
 
 
 def attends(module: nn.Module) -> nn.Module | None:

@@ -42,6 +42,7 @@ from carom.common.models import FrozenModule, FunctionModel, Model, digest_of
 from carom.common.objectives import margin
 from carom.common.problem import Access, Batch, Family, Goal, Output
 from carom.common.specs import Spec, number, parse
+from carom.common.substitution import CELLS as NEAR
 from carom.common.substitution import Chosen, Gains
 from carom.common.trees import TreeEnsemble
 from carom.common.zoo import load_body
@@ -203,7 +204,7 @@ class TokenModel(TextModel):
         order, parts = sorted(range(len(codes)), key=lambda i: -len(codes[i])), []
         for at in range(0, len(order), 2 * ROWS):
             some = [codes[i] for i in order[at : at + 2 * ROWS]]
-            step = max(1, CELLS // len(some[0]))
+            step = max(1, NEAR // len(some[0]))
             parts += [self.read(some[a : a + step]) for a in range(0, len(some), step)]
         return torch.cat(parts)[torch.tensor(order).argsort()]
 
@@ -234,7 +235,7 @@ class TokenModel(TextModel):
                     width = len(codes[part[0]])
                     moved = torch.stack([_per_token(shifts[i], tokens_of[i], spans[i], width) for i in part])
                 grad = self._embedding_gradient([codes[i] for i in part], goal.take(torch.tensor(part)), moved)
-                found.update({i: _per_word(grad[row], tokens_of[i], spans[i]) for row, i in enumerate(part)})
+                found.update(zip(part, _per_word(grad, [(tokens_of[i], spans[i]) for i in part]), strict=True))
         return [found[i] for i in range(len(codes))]
 
     def _embedding_gradient(self, codes: Sequence[tuple[int, ...]], goal: Goal, moved: Tensor | None = None) -> Tensor:
@@ -283,7 +284,8 @@ class TokenModel(TextModel):
                 table, length = of_heads.mean(0).float().cpu(), len(codes[i])
                 pooled = table[0] if codes[i][0] == first else table[:length].mean(0)
                 spans = [examples[i].word(site).span for site in range(len(examples[i].sites))]
-                found[i] = _per_word(pooled[:length, None], tokens_of[i], spans)[:, 0].tolist()
+                (received,) = _per_word(pooled[None, :length, None], [(tokens_of[i], spans)])
+                found[i] = received[:, 0].tolist()
         return [found[i] for i in range(len(codes))]
 
     def _no_attention(self) -> CaromError:
@@ -397,13 +399,21 @@ def _shared(read: Sequence[Span], words: Sequence[Span]) -> list[tuple[int, int]
     return pairs
 
 
-def _per_word(grad: Tensor, read: Sequence[Span], words: Sequence[Span]) -> Tensor:
-    """float[len(words), d]: rows of grad float[L, d] summed over the tokens that share a character with each word."""
-    sums = grad.new_zeros(len(words), grad.shape[1])
-    if pairs := _shared(read, words):
+def _per_word(grad: Tensor, spans: Sequence[tuple[Sequence[Span], Sequence[Span]]]) -> list[Tensor]:
+    """For each row of grad float[N, L, d], given the spans of its tokens and of its words: float[words, d], what its
+    tokens hold summed over those that share a character with each word."""
+    counts = [len(words) for _, words in spans]
+    starts = [0, *accumulate(counts)]
+    pairs = [
+        (starts[row] + word, row * grad.shape[1] + token)
+        for row, (read, words) in enumerate(spans)
+        for word, token in _shared(read, words)
+    ]
+    sums = grad.new_zeros(starts[-1], grad.shape[2])
+    if pairs:
         to, source = torch.tensor(pairs).T
-        sums.index_add_(0, to, grad[source])
-    return sums
+        sums.index_add_(0, to, grad.flatten(0, 1)[source])
+    return list(sums.split(counts))
 
 
 def _per_token(shift: Tensor | None, read: Sequence[Span], words: Sequence[Span], width: int) -> Tensor:

@@ -124,6 +124,17 @@ class Changes:
         parts = (tensor.split(size) for tensor in (self.rows, self.start, self.stop, self.new, self.count))
         return [Changes(*part) for part in zip(*parts, strict=True)]
 
+    def applied(self, ids: Tensor) -> Tensor:
+        """int64[R, W]: the rows, padded with 0 on the right as `ids` int64[B, L] are; W is the longest."""
+        grown, most = self.count - self.stop + self.start, self.new.shape[1]
+        lengths = (ids != 0).sum(1)[self.rows] + grown
+        place = torch.arange(int(lengths.max()))
+        behind = place >= (self.start + self.count)[:, None]
+        source = torch.where(behind, place - grown[:, None], place).clamp(0, ids.shape[1] - 1)
+        fresh = self.new.gather(1, (place - self.start[:, None]).clamp(0, most - 1))
+        inside = ~behind & (place >= self.start[:, None])
+        return torch.where(inside, fresh, ids[self.rows[:, None], source]) * (place < lengths[:, None])
+
     def around(self, ids: Tensor, margin: int) -> Tensor:
         """int64[R, margin + most + margin]: the new ids with the `margin` ids before and behind them; 0 beyond the ends
         and behind what is full."""
@@ -257,66 +268,6 @@ def reversal(mask: Tensor) -> Tensor:
 
 def _take(x: Tensor, positions: Tensor) -> Tensor:
     return x.gather(1, positions[:, :, None].expand_as(x))
-
-
-class WordTransformer(TokenNetwork):
-    """A transformer encoder over words, normalised before each block, its output averaged over time: Vaswani et al.,
-    "Attention is all you need", NeurIPS 2017."""
-
-    def __init__(
-        self,
-        words: int,
-        dim: int = 64,
-        heads: int = 4,
-        layers: int = 2,
-        limit: int = 256,
-        classes: int = 2,
-        dropout: float = 0.2,
-    ) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(words, dim, padding_idx=0)
-        self.position = nn.Parameter(torch.randn(limit, dim) * 0.02)
-        self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList(EncoderBlock(dim, heads, dropout) for _ in range(layers))
-        self.norm = nn.LayerNorm(dim)
-        self.head = nn.Linear(dim, classes)
-
-    def from_embeddings(self, embeddings: Tensor, mask: Tensor) -> Tensor:
-        x = self.dropout(embeddings + self.position[: embeddings.shape[1]])
-        for block in self.blocks:
-            x = block(x, mask)
-        x = self.norm(x) * mask[:, :, None]
-        return self.head(self.dropout(x.sum(1) / mask.sum(1, keepdim=True)))
-
-
-class EncoderBlock(nn.Module):
-    """Self-attention and a feed-forward layer, each added to what it reads."""
-
-    def __init__(self, dim: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm_attention = nn.LayerNorm(dim)
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.mix = nn.Linear(dim, dim)
-        self.norm_forward = nn.LayerNorm(dim)
-        self.forward_in = nn.Linear(dim, 2 * dim)
-        self.forward_out = nn.Linear(2 * dim, dim)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """x float[N, L, d], mask bool[N, L] -> float[N, L, d]."""
-        split = self.qkv(self.norm_attention(x)).unflatten(2, (3, self.heads, -1))  # [N, L, 3, heads, d / heads]
-        query, key, value = split.permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(query, key, value, mask[:, None, None])
-        x = x + self.dropout(self.mix(mixed.transpose(1, 2).flatten(2)))
-        return x + self.dropout(self.forward_out(F.gelu(self.forward_in(self.norm_forward(x)))))
-
-    def attention(self, x: Tensor, mask: Tensor) -> Tensor:
-        """float[N, heads, L, L]: how much each token (third) reads of each (last), at the block's input x."""
-        split = self.qkv(self.norm_attention(x)).unflatten(2, (3, self.heads, -1))
-        query, key, _ = split.permute(2, 0, 3, 1, 4)
-        scores = query @ key.transpose(2, 3) / query.shape[-1] ** 0.5
-        return scores.masked_fill(~mask[:, None, None], -torch.inf).softmax(3)
 
 
 class Linear(nn.Module):

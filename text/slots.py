@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from itertools import chain, count, islice
 from typing import Any, Protocol
 
 from carom.common.substitution import BLANK, Chosen, Move
@@ -16,7 +17,8 @@ from carom.text.candidates import Merged
 from carom.text.space import UNKNOWN, Sentence
 
 Ids = tuple[int, ...]
-Key = tuple[tuple[int, Ids], ...] | Ids
+Edits = tuple[tuple[int, Ids], ...]
+Key = Edits | Ids
 """(piece, its ids) of every piece that reads otherwise than in the clean text, in order. Where the pieces do not tell,
 the ids of the whole text."""
 
@@ -64,26 +66,29 @@ class Slots:
                 self.alone[site] = self.alone[site - 1] = False
         self._options: list[dict[int, Ids | None]] = [{} for _ in self.where]
         self._clean = self.row(())
+        self._near: tuple[Key, Ids] = (), self._clean  # a row that others are one splice away from
 
     def _learn(self, pieces: Sequence[str]) -> None:
         new = [piece for piece in dict.fromkeys(pieces) if piece not in self.known]
         if new:
             self.known.update(zip(new, self.encoder.pieces(new), strict=True))
 
-    def row(self, key: Key) -> Ids:
-        """The ids that the model reads."""
+    def row(self, key: Key, change: tuple[Key, Splice] | None = None) -> Ids:
+        """The ids that the model reads; `change` is the row that it is one splice away from, and the splice."""
+        if change is not None:
+            near, (start, stop, new) = change
+            if self._near[0] != near:
+                self._near = near, self.row(near)
+            ids = self._near[1]
+            return (*ids[:start], *new, *ids[stop:])
         if not key:
             if hasattr(self, "_clean"):
                 return self._clean
         elif isinstance(key[0], int):
             return key  # type: ignore[return-value]
         edited: dict[int, Ids] = dict(key)  # type: ignore[arg-type]
-        numbers: list[int] = []
-        for piece, ids in enumerate(self.ids):
-            numbers += edited.get(piece, ids)
-            if len(numbers) >= self.room:  # what lies behind is not read, however long the text
-                break
-        return self._framed(numbers)
+        numbers = chain.from_iterable(map(edited.get, count(), self.ids))
+        return self._framed(tuple(islice(numbers, self.room)))  # what lies behind is not read, however long the text
 
     def size(self, key: Key) -> int:
         return len(key) if key and isinstance(key[0], int) else len(self._clean)
@@ -94,17 +99,20 @@ class Slots:
 
     def learn(self, moves: Sequence[Move]) -> None:
         """Read these options at once: encoders are slow to be asked for one piece at a time."""
-        texts: dict[Move, str | None] = {}
-        for site, option in moves:
+        texts: list[str | None] = []
+        unread: list[Move] = []
+        last = -1
+        for move in moves:
+            site, option = move
             if self.alone[site] and option not in self._options[site]:
+                if site != last:
+                    last, (before, after) = site, self._around(site)
                 new = UNKNOWN if option == BLANK else self.sentence.options[site][option] if option >= 0 else ""
-                if new and not isinstance(new, Merged):  # it stands exactly where the word stood
-                    before, after = self._around(site)
-                    texts[site, option] = before + new + after
-                else:
-                    texts[site, option] = self._edited(self.where[site], ((site, option),))
-        self._learn([text for text in texts.values() if text is not None])
-        for (site, option), text in texts.items():
+                stands = new and not isinstance(new, Merged)  # exactly where the word stood
+                texts.append(before + new + after if stands else self._edited(self.where[site], (move,)))
+                unread.append(move)
+        self._learn([text for text in texts if text is not None])
+        for (site, option), text in zip(unread, texts, strict=True):
             self._options[site][option] = None if text is None else self.known[text]
 
     def _around(self, site: int) -> tuple[str, str]:
@@ -134,13 +142,19 @@ class Slots:
         self.learn(moves)
         if base and isinstance(base[0], int):
             return [(self.key({**at, site: option}), None) for site, option in moves]
-        held: dict[int, Ids] = dict(base)  # type: ignore[arg-type]
+        edits: Edits = base  # type: ignore[assignment]
+        held = dict(edits)
         grown = {piece: more for piece, ids in held.items() if (more := len(ids) - len(self.ids[piece]))}
         total = self.offsets[-1] + sum(grown.values())
         rows: dict[int, Key] = {0: base}  # by how much longer the edited row gets, where that cuts it elsewhere
         found: list[tuple[Key, tuple[Key, Splice] | None]] = []
+        last = -1
         for site, option in moves:
             piece = self.where[site]
+            if piece != last:
+                last, now, clean = piece, held.get(piece, self.ids[piece]), self.ids[piece]
+                start = self.offsets[piece] + sum(more for other, more in grown.items() if other < piece)
+                head, tail = _around_piece(edits, piece)
             if self.alone[site]:
                 ids = self._options[site][option]
             else:
@@ -149,27 +163,25 @@ class Slots:
             if ids is None:
                 found.append((self.key({**at, site: option}), None))
                 continue
-            now, start = held.get(piece, self.ids[piece]), self.offsets[piece]
-            if grown:
-                start += sum(more for other, more in grown.items() if other < piece)
-            more = len(ids) - len(now)
             if ids == now or start >= self.room:
                 found.append((base, None))
                 continue
-            key = _put(base, piece, ids, self.ids[piece])  # type: ignore[arg-type]
-            if total + more > self.room:
-                key = self._cut(key)  # type: ignore[arg-type]
-            if start + len(ids) > self.room or total + len(ids) <= len(now) + self.frame:
-                found.append((key, None))
-                continue
-            if total <= self.room and total + more <= self.room:
-                row = base
-            else:
+            more = len(ids) - len(now)
+            key = (*head, *tail) if ids == clean else (*head, (piece, ids), *tail)
+            row: Key = base
+            if total > self.room or total + more > self.room:
+                if total + more > self.room:
+                    key = self._cut(key)
+                if start + len(ids) > self.room:
+                    found.append((key, None))
+                    continue
                 if more not in rows:
                     rows[more] = self._up_to(self.room - more, held)
                 row = rows[more]
-            single = len(now) == len(ids) == 1
-            found.append((key, (row, (start, start + 1, ids) if single else _splice(start, now, ids))))
+            if total + len(ids) <= len(now) + self.frame:
+                found.append((key, None))
+                continue
+            found.append((key, (row, _splice(start, now, ids))))
         return found
 
     def _up_to(self, stop: int, held: Mapping[int, Ids]) -> Ids:
@@ -214,7 +226,7 @@ class Slots:
         self._learn(pieces := self.encoder.piece.findall(text))
         return self._framed([number for piece in pieces for number in self.known[piece]])
 
-    def _cut(self, key: tuple[tuple[int, Ids], ...]) -> Key:
+    def _cut(self, key: Edits) -> Edits:
         """Without pieces that lie behind what is read."""
         grown = 0
         for place, (piece, ids) in enumerate(key):
@@ -226,19 +238,20 @@ class Slots:
 
 def _splice(start: int, now: Ids, new: Ids) -> Splice:
     """The shortest change that leads from ids to others."""
+    if len(now) == 1 and now[0] not in new:
+        return start, start + 1, new
     most = min(len(now), len(new))
     head = next((n for n in range(most) if now[n] != new[n]), most)
     tail = next((n for n in range(most - head) if now[-1 - n] != new[-1 - n]), most - head)
     return start + head, start + len(now) - tail, new[head : len(new) - tail]
 
 
-def _put(key: tuple[tuple[int, Ids], ...], piece: int, ids: Ids, clean: Ids) -> Key:
-    """The key with other ids for one piece."""
-    new = () if ids == clean else ((piece, ids),)
+def _around_piece(key: Edits, piece: int) -> tuple[Edits, Edits]:
+    """What a key says of the pieces before one, and of those behind it."""
     if not key or key[-1][0] < piece:
-        return key + new
+        return key, ()
     at = next(n for n, (other, _) in enumerate(key) if other >= piece)
-    return key[:at] + new + key[at + (key[at][0] == piece) :]
+    return key[:at], key[at + (key[at][0] == piece) :]
 
 
 def slots_of(sentence: Any, encoder: Any, known: dict[str, Ids]) -> Slots | None:

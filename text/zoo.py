@@ -23,7 +23,8 @@ from carom.common.trees import TreeEnsemble
 from carom.common.zoo import Body, Recipe
 from carom.text import reviews
 from carom.text.encoders import PAD, UNKNOWN, TfidfEncoder, WordEncoder, WordPieceEncoder, vocabulary
-from carom.text.networks import BiLstm, Linear, PooledBert, TokenNetwork, WordCnn, WordTransformer
+from carom.text.networks import BiLstm, Linear, PooledBert, TokenNetwork, WordCnn
+from carom.text.transformer import WordTransformer
 
 SENTENCES, DOCUMENTS = "rotten-tomatoes", "imdb"
 Encoder = WordEncoder | WordPieceEncoder | TfidfEncoder

@@ -290,7 +290,7 @@ class Attentive(Bag):
 
     def __init__(self, words: int, dim: int = 12, width: int = 32) -> None:
         super().__init__(words, dim, width)
-        from carom.text.networks import EncoderBlock
+        from carom.text.transformer import EncoderBlock
 
         self.block = EncoderBlock(dim, 2, 0.5).double()
 

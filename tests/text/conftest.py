@@ -131,7 +131,8 @@ def sentences() -> list[str]:
 @pytest.fixture(scope="session")
 def networks() -> dict[str, TokenModel]:
     """Untrained networks of the zoo's kinds over the words of WordNet's neighbourhood of the sentences."""
-    from carom.text.networks import BiLstm, WordCnn, WordTransformer
+    from carom.text.networks import BiLstm, WordCnn
+    from carom.text.transformer import WordTransformer
     from carom.text.words import split_words
 
     known = {w.text.lower() for text in SENTENCES for w in split_words(text)}

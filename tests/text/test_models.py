@@ -17,8 +17,9 @@ from carom.common.problem import Access, Batch, Family, Goal
 from carom.common.substitution import BestEdits, GreedySites, Substitution
 from carom.text.encoders import WordEncoder
 from carom.text.models import TokenModel, load_model
-from carom.text.networks import EncoderBlock, WordCnn
+from carom.text.networks import WordCnn
 from carom.text.space import WordBudget
+from carom.text.transformer import EncoderBlock
 from carom.text.words import split_words
 
 CLASSES = ["negative", "positive"]

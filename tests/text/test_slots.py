@@ -17,6 +17,7 @@ from carom.text.models import TokenModel
 from carom.text.networks import BiLstm, WordCnn
 from carom.text.slots import Slots
 from carom.text.space import WordBudget
+from carom.text.transformer import WordTransformer
 
 ALPHABET = st.characters() | st.sampled_from("abs '’-_*@.,\n\t`×\x1c\u00a0s's")
 
@@ -43,7 +44,7 @@ def agree(encoder, text, picks):
     for site, option in list(chosen.items())[:3]:
         rest = {s: o for s, o in chosen.items() if s != site}
         ((key, change),) = slots.moves(rest, [(site, option)])
-        assert slots.row(key) == read[0]
+        assert slots.row(key) == slots.row(key, change) == read[0]
         if change is not None:
             base, (start, stop, new) = change
             row = list(slots.row(base))
@@ -85,9 +86,14 @@ def test_pieces_read_as_the_whole_text_here_too(encoder, text, picks):
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 7])
-@pytest.mark.parametrize("network", [partial(WordCnn, filters=5), partial(BiLstm, hidden=5)], ids=["cnn", "bilstm"])
+@pytest.mark.parametrize(
+    "network",
+    [partial(WordCnn, filters=5), partial(BiLstm, hidden=5), partial(WordTransformer, heads=2)],
+    ids=["cnn", "bilstm", "transformer"],
+)
 def test_rows_worked_out_from_others_are_those_of_the_whole_network(network, length, monkeypatch):
-    monkeypatch.setattr(BiLstm, "pays", lambda network, rows: True)
+    for kind in (BiLstm, WordTransformer):
+        monkeypatch.setattr(kind, "pays", lambda network, rows: True)
     torch.manual_seed(0)
     bases = [torch.randint(1, 20, (n,)).tolist() for n in (length, (length + 1) // 2, length)]
     model = TokenModel(
@@ -104,7 +110,8 @@ def test_rows_worked_out_from_others_are_those_of_the_whole_network(network, len
     whole = [tuple(bases[row][:start]) + new + tuple(bases[row][stop:]) for row, (start, stop, new) in cases]
     answers = model.read(whole)
     assert torch.allclose(model.moved([tuple(b) for b in bases], cases), answers, atol=1e-12)
-    monkeypatch.setattr(BiLstm, "pays", lambda network, rows: False)
+    for kind in (BiLstm, WordTransformer):
+        monkeypatch.setattr(kind, "pays", lambda network, rows: False)
     assert torch.allclose(model.moved([tuple(b) for b in bases], cases), answers, atol=1e-12)
 
 
