@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,11 @@ import numpy as np
 import pytest
 import soundfile
 from PIL import Image
+
+from carom.common.errors import CaromError
+from carom.common.library import get_attack
+from carom.common.modality import get_modality
+from carom.common.registry import build_attack, list_attacks
 
 IMAGE = (
     "--modality",
@@ -172,6 +179,18 @@ USAGE = {
     "unknown model": (("run", "-m", "image", "-s", "zoo:image-resnt"), "image-resnet"),
     "unknown attack": (("run", "-m", "image", "-s", "zoo:image-tree", "-a", "leafpath"), "leaf-path"),
     "unknown parameter": (("run", "-m", "image", "-s", "zoo:image-resnet", "-a", "pgd?step=3"), "steps"),
+    "no whole number": (("run", "-m", "image", "-s", "zoo:image-resnet", "-a", "pgd?steps=1.5"), "pgd: steps takes"),
+    "no steps": (
+        ("run", "-m", "image", "-s", "zoo:image-resnet", "-a", "pgd?steps=0"),
+        "steps takes a whole number, 1",
+    ),
+    "infinite": (("run", "-m", "image", "-s", "zoo:image-resnet", "-a", "mi-fgsm?decay=inf"), "decay takes a finite"),
+    "no share": (
+        ("run", "-m", "text", "-s", "zoo:text-cnn", "-a", "pwws?until=-1"),
+        "until takes a finite number or none",
+    ),
+    "a word": (("run", "-m", "text", "-s", "zoo:text-cnn", "-a", "pwws?confidence=abc"), "confidence takes a finite"),
+    "twice": (("run", "-m", "image", "-s", "zoo:image-resnet", "-a", "pgd?steps=3&steps=4"), "steps is given twice"),
     "unknown data": (("run", "-m", "image", "-s", "zoo:image-tree", "-d", "builtin:fashion"), "fashion-mnist"),
     "unknown threat": (("run", "-m", "image", "-s", "zoo:image-tree", "--threat", "linff", "--eps", "1"), "linf"),
     "unknown command": (("rnu",), "run"),
@@ -191,6 +210,19 @@ def test_usage_errors_say_what_is_meant(carom: Any, name: str) -> None:
     answer = carom(*arguments)
     assert answer.code == 2, (answer.code, answer.err)
     assert hint in answer.err, answer.err
+
+
+def test_attacks_made_in_python_are_checked_too() -> None:
+    with pytest.raises(CaromError, match="attack pgd: steps takes a whole number, 1 or more, not -3"):
+        get_attack("pgd", steps=-3)
+
+
+def test_every_attack_says_of_each_number_what_it_takes() -> None:
+    for owner, info in list_attacks():
+        for name, parameter in inspect.signature(info.build, eval_str=True).parameters.items():
+            if re.search("int|float", str(parameter.annotation)):
+                with pytest.raises(CaromError, match=f"attack {info.name}: {name} takes .* number"):
+                    build_attack(get_modality(owner), info, {name: "many"})
 
 
 @pytest.mark.parametrize(
