@@ -144,3 +144,13 @@ def existing(path: str | Path, what: str) -> Path:
     if not found.exists():
         raise CaromError(f"{found}: no such {what}. Check the path; relative paths start at {os.getcwd()}.")
     return found
+
+
+def local_folder(name: str, what: str) -> Path | None:
+    """The folder that `hf:NAME` names, None where it is a name on the hub. One that begins as a path has to exist."""
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    if name.startswith(("./", "../", "/", "~")):
+        raise CaromError(f"{name}: no such folder of {what}. Check the path; relative paths start at {os.getcwd()}.")
+    return None

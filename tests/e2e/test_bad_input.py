@@ -193,6 +193,15 @@ USAGE = {
     "twice": (("run", "-m", "image", "-s", "zoo:image-resnet", "-a", "pgd?steps=3&steps=4"), "steps is given twice"),
     "unknown data": (("run", "-m", "image", "-s", "zoo:image-tree", "-d", "builtin:fashion"), "fashion-mnist"),
     "unknown threat": (("run", "-m", "image", "-s", "zoo:image-tree", "--threat", "linff", "--eps", "1"), "linf"),
+    "no folder of a model": (("run", "-m", "image", "-s", "hf:./hf/none", "-a", "pgd"), "./hf/none: no such folder"),
+    "no folder of words": (
+        ("run", "-m", "text", "-s", "zoo:text-cnn", "-a", "bae?lm=/no/lm"),
+        "/no/lm: no such folder",
+    ),
+    "no folder of data": (
+        ("run", "-m", "text", "-s", "zoo:text-cnn", "-d", "hf:../none:test"),
+        "../none: no such folder",
+    ),
     "unknown command": (("rnu",), "run"),
     "unknown option": (("run", "--sorce", "x"), "--source"),
     "no number": (("run", "-m", "image", "-s", "zoo:image-tree", "-a", "leaf-path", "--eps", "eight"), "8/255"),

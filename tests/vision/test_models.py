@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -376,6 +378,19 @@ class TestHuggingFace:
             assert grad.isfinite().all()
         with pytest.raises(CaromError, match=r"3x24x24, the data has 3x40x30.*size=24&channels=3.*resolution=N"):
             model(pixels(2, (3, 40, 30)))
+
+    def test_loading_says_nothing_on_stderr(self, vit):
+        from transformers.utils import logging as hub_logging
+
+        hub_logging.warning_once.cache_clear()  # what was said once is not said again
+        said, logger = io.StringIO(), logging.getLogger("transformers")
+        handler = logging.StreamHandler(said)
+        logger.addHandler(handler)
+        try:
+            load_model(f"hf:{vit[0]}")
+        finally:
+            logger.removeHandler(handler)
+        assert said.getvalue() == ""
 
     @pytest.mark.parametrize("kind", ["deit", "swin", "convnext"])
     def test_other_architectures(self, kind, tmp_path):
