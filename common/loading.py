@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -146,6 +146,23 @@ def numbers(value: Any) -> list[float]:
     """Numbers as keywords or specs give them: 0.5, (0.5, 0.4), "0.5,0.4"."""
     parts = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
     return [float(part) for part in parts]
+
+
+T = TypeVar("T")
+
+
+def whole_fact(facts: Mapping[str, Any], name: str, default: T) -> int | T:
+    """A fact that counts something: channels, samples, hertz."""
+    value = facts.get(name)
+    if value is None:
+        return default
+    try:
+        count = int(str(value))
+    except ValueError:
+        count = 0
+    if count < 1:
+        raise CaromError(f"{name}={value!r}: write a whole number of 1 or more.")
+    return count
 
 
 def bounds_fact(facts: Mapping[str, Any], default: tuple[float, float]) -> tuple[float, float]:

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import torch
 from PIL import Image
 
 from carom.common.errors import CaromError
-from carom.common.library import get_attack
+from carom.common.library import attack, get_attack, load_data, load_model
 from carom.common.modality import get_modality
 from carom.common.registry import build_attack, list_attacks
 
@@ -41,6 +42,12 @@ def cnn():
     return nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 2))
 def fixed():
     return nn.Sequential(nn.Flatten(), nn.Linear(3 * 9 * 9, 2))
+def grey():
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+def flat(images):
+    return images.reshape(len(images), -1) @ torch.ones(5, 2).numpy()
+def conv():
+    return nn.Sequential(nn.Conv1d(1, 4, 3), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(4, 2))
 def wave():
     return nn.Sequential(nn.Unflatten(1, (1, -1)), nn.AdaptiveAvgPool1d(4), nn.Flatten(), nn.Linear(4, 2))
 def words():
@@ -105,6 +112,42 @@ CASES: dict[str, tuple[Callable[[Path], None], tuple[str, ...], str]] = {
         (*IMAGE[:2], "-s", "py:m:fixed?normalise=none&shape=3x9x9", *IMAGE[4:]),
         "3x9x9",
     ),
+    "no number of channels": (_images(lambda p: None), (*IMAGE[:-1], "folder:data?channels=abc"), "channels='abc'"),
+    "no number of samples": (
+        _sounds(lambda p: None),
+        (*AUDIO[:2], "-s", "py:m:wave?sample_rate=16000&samples=1/2", *AUDIO[4:]),
+        "samples=0.5",
+    ),
+    "other channels than the model's": (
+        _images(lambda p: None),
+        (*IMAGE[:2], "-s", "py:m:grey?normalise=none", *IMAGE[4:]),
+        "model py:m:grey cannot take examples of folder:data, which have shape 3x8x8. Read the data as",
+    ),
+    "other channels than one of several models'": (
+        _images(lambda p: None),
+        (*IMAGE, "-t", "py:m:grey?normalise=none"),
+        "expected input[16, 3, 8, 8] to have 1 channels",
+    ),
+    "images below the kernel": (
+        lambda root: [_png(root / "data" / name / "1.png", 1) for name in "ab"] and None,
+        (*IMAGE[:2], "-s", "py:m:grey?normalise=none", *IMAGE[4:-1], "folder:data?channels=1"),
+        "which have shape 1x1x1",
+    ),
+    "other images than a function's": (
+        _images(lambda p: None),
+        (*IMAGE[:2], "-s", "py:m:flat?answers=logits", "-a", "square", *IMAGE[6:]),
+        "cannot take examples of folder:data, which have shape 3x8x8",
+    ),
+    "an attack that asks first what kind a model is": (
+        _images(lambda p: None),
+        (*IMAGE[:2], "-s", "py:m:grey?normalise=none", "-a", "sgm", *IMAGE[6:]),
+        "cannot take examples of folder:data",
+    ),
+    "sounds that a model wants otherwise": (
+        _sounds(lambda p: None),
+        (*AUDIO[:2], "-s", "py:m:conv?sample_rate=16000", *AUDIO[4:]),
+        "Sounds come as [N, samples]",
+    ),
     "not a sound": (_sounds(lambda p: p.write_text("no sound") and None), AUDIO, "bad.wav"),
     "truncated sound": (_sounds(lambda p: p.write_bytes(b"RIFF\x10\x00") and None), AUDIO, "bad.wav"),
     "empty sound": (_sounds(lambda p: _wav(p, np.zeros(0))), AUDIO, "bad.wav"),
@@ -156,6 +199,16 @@ def test_bad_files_among_many_are_named_and_skipped_only_when_asked(carom: Any, 
     part = skipped.json["modalities"]["image"]
     assert part["examples"] == 8
     assert len(part["skipped"]) == 2
+
+
+def test_nothing_is_computed_with_a_model_that_cannot_take_the_data(carom: Any, folder: Path) -> None:
+    _images(lambda p: None)(folder)
+    answer = carom("run", *IMAGE, "-t", "py:m:grey?normalise=none", "--out", "r", "-q", "--store", "s")
+    assert answer.code == 2
+    assert len(list(Path("s").rglob("*.parquet"))) <= 1, "the clean answers of the model before it at most"
+    model = load_model(torch.nn.Conv2d(1, 2, 3), "image", normalise=None, classes=["a", "b"])
+    with pytest.raises(CaromError, match="Conv2d cannot take examples of folder:data"):
+        attack(model, load_data("folder:data?channels=3", modality="image"), "fgsm", eps="8/255")
 
 
 class Evil:
