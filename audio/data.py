@@ -19,9 +19,9 @@ from carom.audio import keywords
 from carom.audio.space import Waveform
 from carom.common.data import Dataset
 from carom.common.errors import BadInput, CaromError, UnknownName
-from carom.common.loading import known_facts, stated_classes
+from carom.common.loading import known_facts, stated_classes, whole_fact
 from carom.common.sources import Source, class_folders, hub_dataset, hub_sources, raise_all, read_all
-from carom.common.specs import existing, parse
+from carom.common.specs import existing, number, parse
 
 BUILTIN = {
     "keywords": "ten spoken words (yes no up down left right on off stop go), 16 kHz, voices not heard in training"
@@ -96,8 +96,8 @@ def _read(
     on_error: str,
     facts: Mapping[str, Any],
 ) -> Dataset:
-    most, mono = float(facts.get("max_seconds", MAX_SECONDS)), bool(facts.get("mono", False))
-    wanted = None if facts.get("sample_rate") is None else int(facts["sample_rate"])
+    most, mono = number(facts.get("max_seconds", MAX_SECONDS)), bool(facts.get("mono", False))
+    wanted = whole_fact(facts, "sample_rate", None)
     resample = wanted is not None and bool(facts.get("resample", False))
 
     def read_one(source: Source) -> tuple[np.ndarray, int]:

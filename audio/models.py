@@ -40,6 +40,7 @@ from carom.common.loading import (
     scores_of,
     stated_classes,
     tree_ensemble,
+    whole_fact,
 )
 from carom.common.models import FunctionModel, Model, TorchModel, TreeModel, digest_of
 from carom.common.problem import Family
@@ -143,7 +144,7 @@ def hugging_face(model: Any, processor: Any, facts: Mapping[str, Any]) -> Model:
     check_extractor(front, processor)
     labels = model.config.id2label
     stated = {"classes": [labels[k] for k in sorted(labels)], "sample_rate": processor.sampling_rate, **facts}
-    if int(stated["sample_rate"]) != processor.sampling_rate:
+    if whole_fact(stated, "sample_rate", None) != processor.sampling_rate:
         raise CaromError(
             f"{called(model, facts)} takes sounds at {processor.sampling_rate} Hz, not {stated['sample_rate']}. "
             "Leave sample_rate out."
@@ -274,17 +275,21 @@ class Rescaled(nn.Module):
 
 
 def _torch_model(module: nn.Module, core: nn.Module, facts: Mapping[str, Any]) -> Model:
-    samples = facts.get("samples")
-    return TorchModel(
+    model = TorchModel(
         module,
         name=called(core, facts),
         modality="audio",
         family=family_fact(facts, core),
         space=_space(facts),
         classes=class_names(facts["classes"]),
-        shape=(None if samples is None else int(samples),),
+        shape=(whole_fact(facts, "samples", None),),
         takes_lengths=bool(facts.get("takes_lengths", False)),
     )
+    model.remedy = (
+        "Sounds come as [N, samples]: choose sounds as long as the model takes them, or wrap it in a module that makes "
+        "of them what it takes."
+    )
+    return model
 
 
 def _space(facts: Mapping[str, Any]) -> Waveform:

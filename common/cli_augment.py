@@ -17,7 +17,11 @@ COLUMNS = ("text", "second", "label", "change", "classes")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--output", "-o", "out", type=click.Path(path_type=Path), required=True, help="File to write.")
 @click.option("--modality", "-m", default="text", show_default=True, help="What the file holds.")
-@click.option("--recipe", "-r", default="synonyms", show_default=True, help="A model-free recipe; with -s, any attack.")
+@click.option(
+    "--recipe",
+    "-r",
+    help="A model-free recipe; with -s, any attack.  [default: synonyms; with -s fast, or greedy-unk without gradients]",
+)
 @click.option("--source", "-s", help="Model to attack: zoo:NAME, hf:ORG/NAME, py:module:name ...")
 @click.option("--copies", type=click.IntRange(min=1), default=1, show_default=True, help="Of each example.")
 @click.option("--eps", help="Budget, such as the share of words that is changed.  [default: 0.1; of attacks 0.5]")
@@ -39,7 +43,7 @@ def augment(
     file: Path,
     out: Path,
     modality: str,
-    recipe: str,
+    recipe: str | None,
     source: str | None,
     eps: str | None,
     only_copies: bool,
@@ -54,6 +58,7 @@ def augment(
 
     \b
     carom augment train.csv -o more.csv --copies 2
+    carom augment train.csv -o hard.csv -s zoo:text-cnn
     carom augment mnli.parquet -o noisy.parquet -r characters --change premise
     carom augment train.jsonl -o hard.jsonl -r textfooler -s zoo:text-cnn --fooled
     """

@@ -7,6 +7,7 @@ samples twenty neighbours makes a twentieth of the steps.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass, fields, is_dataclass, replace
 
 from carom.common.ascent import climb_of, with_climb
@@ -78,8 +79,14 @@ def _asking(attack: Attack, queries: int) -> Attack | None:
 
 def why_not(chosen: Chosen, unit: str, amounts: tuple[int, ...], source: Model | None = None) -> str:
     """Why an attack has no point at these allowances, of which at least one it cannot use."""
-    climb = climb_of(chosen.attack)
-    if unit == "gradients" and climb is not None:
-        most, step = max(amounts), climb.passes * climb.restarts * members_asked(chosen.attack, source)
+    most, step = max(amounts), _least(chosen, unit, source)
+    if step is not None:
         return f"{most} {'gradient' if most == 1 else 'gradients'} or fewer pay for no step, which costs {step}"
     return f"its cost is not set by a number of {unit}"
+
+
+def _least(chosen: Chosen, unit: str, source: Model | None) -> int | None:
+    """The smallest allowance that an attack can use, with all it does before its first step; None if it uses none."""
+    allowances = range(1, 1 << 24)  # far above what anybody pays for a step
+    at = bisect_left(allowances, True, key=lambda amount: affording(chosen, unit, amount, source) is not None)
+    return allowances[at] if at < len(allowances) else None

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,8 @@ from carom.common.boosting import BOOSTED, boosted
 from carom.common.errors import CaromError, UnknownName
 from carom.common.models import Model
 from carom.common.problem import Access, Family
-from carom.common.specs import Spec, call_with, existing, import_object, parse
+from carom.common.specs import Spec, call_with, existing, import_object, local_folder, parse
+from carom.common.surroundings import quiet
 from carom.common.trees import TreeEnsemble
 
 OWN_CODE = ("py", "safetensors")
@@ -145,6 +146,23 @@ def numbers(value: Any) -> list[float]:
     """Numbers as keywords or specs give them: 0.5, (0.5, 0.4), "0.5,0.4"."""
     parts = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
     return [float(part) for part in parts]
+
+
+T = TypeVar("T")
+
+
+def whole_fact(facts: Mapping[str, Any], name: str, default: T) -> int | T:
+    """A fact that counts something: channels, samples, hertz."""
+    value = facts.get(name)
+    if value is None:
+        return default
+    try:
+        count = int(str(value))
+    except ValueError:
+        count = 0
+    if count < 1:
+        raise CaromError(f"{name}={value!r}: write a whole number of 1 or more.")
+    return count
 
 
 def bounds_fact(facts: Mapping[str, Any], default: tuple[float, float]) -> tuple[float, float]:
@@ -362,7 +380,8 @@ def load_processor(auto: str, spec: Spec) -> Any:
 
     where, revision, options = _pretrained(spec)
     try:
-        return getattr(transformers, auto).from_pretrained(where, **revision, **options)
+        with quiet("transformers"):  # its advice on faster processors: what they do is checked, not how fast
+            return getattr(transformers, auto).from_pretrained(where, **revision, **options)
     except (OSError, ValueError, KeyError) as error:
         raise CaromError(
             f"hf:{spec.rest}: its preprocessing cannot be loaded with {auto}: {_first_line(error)} "
@@ -374,8 +393,7 @@ def _pretrained(spec: Spec) -> tuple[str, dict[str, str], dict[str, bool]]:
     """(name or folder, {"revision": ...} if given, further options)"""
     known_facts(spec.parameters, ("allow_pickle", "trust_remote_code"), f"hf:{spec.rest}")
     options = {"trust_remote_code": bool(spec.parameters.get("trust_remote_code", False))}
-    folder = Path(spec.rest).expanduser()
-    if folder.is_dir():
+    if (folder := local_folder(spec.rest, "a model")) is not None:
         return str(folder), {}, options
     name, mark, revision = spec.rest.partition("@")
     return name, {"revision": revision} if mark else {}, options

@@ -152,7 +152,7 @@ class Modality:
     """Kind of threat -> budgets as `--eps` takes them, weakest first, in steps worth telling apart, up to a cap: where
     a search for a wanted white-box success looks."""
     augment: Callable[..., dict[str, Any]] | None = None
-    """(file, file to write, recipe, the options of `carom augment`) -> what was done, as counts."""
+    """(file, file to write, recipe or None, the options of `carom augment`) -> what was done, as counts."""
 
 
 def modality_names() -> list[str]:

@@ -42,7 +42,7 @@ class Model:
         self.digest = digest
         self.device = torch.device("cpu")
         self.facts: dict[str, str] = {}  # what else is told of it: which weights, at what resolution
-        self.remedy = "Choose data of that shape, or wrap the model with the resizing it needs."
+        self.remedy = "Choose data of the shape that it takes, or wrap the model with the resizing it needs."
 
     def __call__(self, inputs: Inputs, lengths: Tensor | None = None) -> Output:
         raise NotImplementedError

@@ -13,6 +13,7 @@ from carom.common.builds import builds_of
 from carom.common.curves import Curve, affording, why_not
 from carom.common.data import Dataset
 from carom.common.errors import CaromError
+from carom.common.fitting import fitting
 from carom.common.matching import Budget, Match, Matching, Search, search
 from carom.common.metrics import Metric
 from carom.common.modality import MODELS
@@ -113,7 +114,8 @@ class Plan:
         """Which kinds of network a source is, found out when an attack first asks."""
         known = self._known_builds
         if source.digest not in known:
-            known[source.digest] = builds_of(source, self.data.batch(0, 1))
+            with fitting(source, self.data):
+                known[source.digest] = builds_of(source, self.data.batch(0, 1))
         return known[source.digest]
 
     @cached_property

@@ -55,7 +55,7 @@ def build_attack(modality: Modality, info: AttackInfo, parameters: Mapping[str, 
     """A registered attack with its parameters; `transform` is not its own but names transforms to add."""
     name, own = info.name, dict(parameters)
     wanted = None if "transform" in inspect.signature(info.build).parameters else own.pop("transform", None)
-    attack = call_with(info.build, own, f"attack {name}")
+    attack = call_with(info.build, own, f"attack {name}", counts=True)
     if wanted is not None:
         attack, needs = transformed(modality, attack, str(wanted), f"attack {name}")
         info = replace(info, needs=info.needs | needs)

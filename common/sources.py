@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from carom.common.data import sampling_order
 from carom.common.errors import BadInput, CaromError, UnknownName
 from carom.common.loading import stated_classes
+from carom.common.specs import local_folder
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def hub_dataset(rest: str, split: str) -> tuple[Any, str]:
 
     name, mark, wanted = rest.partition(":")
     split = wanted if mark else split
-    folder = Path(name).expanduser()
+    folder = local_folder(name, "data") or Path(name)
     plain = split.partition("[")[0]
     try:
         if (folder / "dataset_dict.json").exists() or (folder / "dataset_info.json").exists():

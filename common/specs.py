@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from carom.common.errors import CaromError, UnknownName
+from carom.common.parameters import checked
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ def split_parameters(text: str) -> tuple[str, dict[str, Any]]:
         name, equals, value = part.partition("=")
         if not equals or not name:
             raise CaromError(f"{text!r}: write parameters as ?name=value&name=value.")
+        if name in parameters:
+            raise CaromError(f"{text!r}: {name} is given twice. Give it once.")
         parameters[name] = literal(value)
     return head, parameters
 
@@ -101,15 +104,17 @@ def number(text: str | float) -> float:
     return value
 
 
-def call_with(function: Callable[..., Any], parameters: Mapping[str, Any], what: str) -> Any:
-    """Call with named parameters; a name it does not have is refused with the nearest it does have."""
+def call_with(function: Callable[..., Any], parameters: Mapping[str, Any], what: str, counts: bool = False) -> Any:
+    """Call with named parameters; a name it does not have is refused with the nearest it does have, and a value that
+    its annotation does not allow with what it takes (`parameters.checked`, which says what `counts` adds)."""
     accepted = inspect.signature(function).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in accepted.values()):
         for name in parameters:
             if name not in accepted:
                 raise UnknownName(f"parameter of {what}", name, accepted)
+    given = checked(function, parameters, what, counts)
     try:
-        return function(**parameters)
+        return function(**given)
     except TypeError as error:
         raise CaromError(f"{what} could not be made from {dict(parameters)}: {error}") from error
 
@@ -139,3 +144,13 @@ def existing(path: str | Path, what: str) -> Path:
     if not found.exists():
         raise CaromError(f"{found}: no such {what}. Check the path; relative paths start at {os.getcwd()}.")
     return found
+
+
+def local_folder(name: str, what: str) -> Path | None:
+    """The folder that `hf:NAME` names, None where it is a name on the hub. One that begins as a path has to exist."""
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    if name.startswith(("./", "../", "/", "~")):
+        raise CaromError(f"{name}: no such folder of {what}. Check the path; relative paths start at {os.getcwd()}.")
+    return None

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from carom.common.data import Dataset
 from carom.common.errors import CaromError
+from carom.common.fitting import fitting
 from carom.common.metrics import Metric, changed, measured
 from carom.common.modality import AttackInfo
 from carom.common.models import Model
@@ -157,7 +158,9 @@ class Craft:
 
     def results(self, batch: int) -> list[Result]:
         """The attack on all examples, `batch` at a time."""
-        return [self._attack(start, min(start + batch, len(self.data))) for start in range(0, len(self.data), batch)]
+        starts = range(0, len(self.data), batch)
+        with fitting(self.source, self.data):
+            return [self._attack(start, min(start + batch, len(self.data))) for start in starts]
 
     def stored(self, results: list[Result]) -> Inputs:
         """The adversarial inputs of consecutive results in stored form."""
@@ -271,7 +274,8 @@ class Judge:
     def run(self, store: Store, batch: int) -> None:
         started = time.perf_counter()
         data = replace(self.data, stored=self.artefact.inputs(store))
-        logits = self.target.predict(data.batch(), batch)
+        with fitting(self.target, self.data):
+            logits = self.target.predict(data.batch(), batch)
         if not bool(logits.isfinite().all()):
             at = data.ids[int((~logits.isfinite().all(1)).nonzero()[0])]
             said = f"model {self.target.name} answers {at} with a number that is not finite"

@@ -9,48 +9,48 @@ from carom.common.problem import Access
 from carom.common.substitution import BestEdits, GreedySites, Substitution
 from carom.common.threats import Threat
 from carom.text.candidates import CharacterEdits, Union
-from carom.text.recipes import RECIPES, entry
+from carom.text.recipes import RECIPES, Until, entry
 from carom.text.space import WordBudget
 
 THREATS = {"words": WordBudget}
 
 
-def greedy_unk(until: float | None = None) -> Substitution:
+def greedy_unk(until: Until = None) -> Substitution:
     """Words ranked by the score with an unknown token in their place."""
     return Substitution(GreedySites("unk", until=until))
 
 
-def greedy_delete(until: float | None = None) -> Substitution:
+def greedy_delete(until: Until = None) -> Substitution:
     """Words ranked by the score without them."""
     return Substitution(GreedySites("delete", until=until))
 
 
-def greedy_gradient(top: int | None = None, until: float | None = None) -> Substitution:
+def greedy_gradient(top: int | None = None, until: Until = None) -> Substitution:
     """Words ranked by the first-order gain of their best option; with `top`, only that many options are tried."""
     return Substitution(GreedySites("gradient", top=top, until=until))
 
 
-def greedy_attention(until: float | None = None) -> Substitution:
+def greedy_attention(until: Until = None) -> Substitution:
     """Words ranked by how much the model's last layer attends to them."""
     return Substitution(GreedySites("attention", until=until))
 
 
-def greedy_random(until: float | None = None) -> Substitution:
+def greedy_random(until: Until = None) -> Substitution:
     """Words in random order: what ranking them is worth."""
     return Substitution(GreedySites("random", until=until))
 
 
-def pwws(until: float | None = None) -> Substitution:
+def pwws(until: Until = None) -> Substitution:
     """Words ranked by their saliency times the score of their best option."""
     return Substitution(GreedySites("saliency", until=until))
 
 
-def beam(width: int = 1, until: float | None = None) -> Substitution:
+def beam(width: int = 1, until: Until = None) -> Substitution:
     """Every option of every word at each step."""
     return Substitution(BestEdits(width, until=until))
 
 
-def hotflip(width: int = 1, top: int = 16, until: float | None = None) -> Substitution:
+def hotflip(width: int = 1, top: int = 16, until: Until = None) -> Substitution:
     """At each step the `top` options of the highest first-order gain, over all words."""
     return Substitution(BestEdits(width, top=top, until=until))
 

@@ -20,7 +20,7 @@ import torch
 
 from carom.common.errors import BadInput, CaromError, UnknownName
 from carom.common.models import Model
-from carom.common.problem import Batch, Goal, Problem
+from carom.common.problem import Access, Batch, Goal, Problem
 from carom.common.rng import Rng
 from carom.common.specs import split_parameters
 from carom.text.candidates import Candidates, WordNet
@@ -118,7 +118,7 @@ def _checked_labels(labels: Sequence[int], texts: Sequence[str], model: Model) -
 
 
 def augmenter(
-    recipe: str = "synonyms",
+    recipe: str | None = None,
     *,
     copies: int = 1,
     eps: float | None = None,
@@ -127,7 +127,8 @@ def augmenter(
     fooled: bool = False,
     facts: Mapping[str, Any] | None = None,
 ) -> Augmenter:
-    """A recipe by name: one of `RANDOM`, or an attack with its parameters ("textfooler?similarity=0.7") on a model.
+    """A recipe by name: one of `RANDOM`, or an attack with its parameters ("textfooler?similarity=0.7") on a model. By
+    default synonyms, or, with a model, `fast`; `greedy-unk`, which `fast` ends with, where it grants no gradient.
 
     `eps` is the share of a text's words that may be changed: for model-free recipes, that are changed (.1 by default);
     of attacks .5.
@@ -138,9 +139,10 @@ def augmenter(
 
     if copies < 1:
         raise CaromError(f"copies={copies}: at least one copy of each text is needed.")
-    head, _ = split_parameters(recipe)
     text = get_modality("text")
     if model is None:
+        recipe = recipe or "synonyms"
+        head, _ = split_parameters(recipe)
         if head in text.attacks and head not in RANDOM:
             raise CaromError(
                 f"recipe {head} attacks a model: pass one (--source SPEC), or take a model-free recipe: "
@@ -152,8 +154,16 @@ def augmenter(
             raise CaromError(f"recipe {recipe} asks no model, so no copy can be one that fools it: pass a model.")
         budget = WordBudget(SHARE if eps is None else eps, RANDOM[recipe][0])
         return Augmenter(recipe, budget, copies, seed)
-    chosen = choose_attack(text, recipe, "words")
+    if recipe in RANDOM and recipe not in text.attacks:
+        raise CaromError(
+            f"recipe {recipe} asks no model: leave the model out (--source), or take an attack as the recipe, such as "
+            "fast. See `carom list attacks --modality text`."
+        )
+    asked = None if recipe is None else choose_attack(text, recipe, "words")
     loaded = model if isinstance(model, Model) else load_model(model, "text", **(facts or {}))
+    if recipe is None:
+        recipe = "fast" if Access.GRADIENT in loaded.access else "greedy-unk"
+    chosen = asked or choose_attack(text, recipe, "words")
     if not chosen.runs_on(loaded) or chosen.needs_others:
         raise CaromError(
             f"attack {recipe} cannot run on {loaded.name}: it needs {' and '.join(chosen.info.needs.words())}."
@@ -175,7 +185,7 @@ def stream(
 
 def augment(
     texts: Iterable[str],
-    recipe: str = "synonyms",
+    recipe: str | None = None,
     *,
     copies: int = 1,
     eps: float | None = None,
@@ -187,11 +197,12 @@ def augment(
 ) -> list[list[str]]:
     """For each text its copies with some words changed: at random, or, with a `model`, by an attack on it.
 
-    Model-free recipes are synonyms, neighbours, inflections, characters, invariances, look-alikes and leave-out; with a
-    model, every text attack is one. Up to `copies` of each text: those that equal it or one another are left out, so a
-    text in which nothing can be changed has none. `eps`: the share of words that is (may be) changed, by default .1
-    (of attacks .5). `labels` are the true classes, by default the model's answers; `fooled` keeps only copies that
-    the model gets wrong. Texts may be pairs (`carom.text.pairs.join`).
+    Model-free recipes are synonyms, by default, neighbours, inflections, characters, invariances, look-alikes and
+    leave-out; with a model, every text attack is one, by default `fast`, or `greedy-unk` without gradients. Up to
+    `copies` of each text: those that equal it or one another are left out, so a text in which nothing can be changed
+    has none. `eps`: the share of words that is (may be) changed, by default .1 (of attacks .5). `labels` are the true
+    classes, by default the model's answers; `fooled` keeps only copies that the model gets wrong. Texts may be pairs
+    (`carom.text.pairs.join`).
 
     >>> augment(["a good film", "of the"], "leave-out", eps=0.5)
     [['a film'], []]
@@ -243,7 +254,7 @@ class _Reader:
 def augment_file(
     path: Path,
     out: Path,
-    recipe: str = "synonyms",
+    recipe: str | None = None,
     *,
     facts: Mapping[str, Any] | None = None,
     copies: int = 1,
@@ -304,7 +315,7 @@ def augment_file(
     return {
         "file": str(path),
         "out": str(out),
-        "recipe": recipe,
+        "recipe": make.recipe,
         "seed": seed,
         **counts,
         "written": written,

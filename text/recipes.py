@@ -10,10 +10,11 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 from carom.common.errors import CaromError
 from carom.common.modality import AttackInfo
+from carom.common.parameters import Range
 from carom.common.populations import Climb, Genetic, LabelsOnly, Relaxed, Swarm
 from carom.common.problem import Access
 from carom.common.substitution import BestEdits, Cascade, GreedySites, Leap, Strategy, Substitution
@@ -28,6 +29,9 @@ from carom.text.leaps import Leaps, Metered
 from carom.text.space import WordBudget
 from carom.text.triggers import trigger
 from carom.text.vectors import MINILM, Neighbours
+
+Until = Annotated[float | None, Range(0, below=1)]
+"""How much of the probability may be left against the goal where a search stops; None: it stops at the goal."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ def _similar(least: float) -> Similar | None:
     return Similar(least) if least > 0 else None
 
 
-def textfooler(vectors: str = MINILM, similarity: float = 0.5, until: float | None = None) -> WordAttack:
+def textfooler(vectors: str = MINILM, similarity: float = 0.5, until: Until = None) -> WordAttack:
     """Neighbours of the same part of speech, words ranked by leaving each out, whole text still similar.
 
     Departures: MiniLM for the Universal Sentence Encoder, over the whole text; WordNet's parts of speech for a
@@ -65,14 +69,12 @@ def textfooler(vectors: str = MINILM, similarity: float = 0.5, until: float | No
     return attack(GreedySites("delete", until=until), source, PartOfSpeech(), _similar(similarity))
 
 
-def fast(until: float | None = None) -> WordAttack:
+def fast(until: Until = None) -> WordAttack:
     """The words of the highest gain together, as few as are enough; where that fails, `greedy-unk`."""
     return attack(Cascade(Leap(until), GreedySites("unk", until=until)))
 
 
-def bert_attack(
-    lm: str | None = None, most: int = 36, similarity: float = 0.2, until: float | None = None
-) -> WordAttack:
+def bert_attack(lm: str | None = None, most: int = 36, similarity: float = 0.2, until: Until = None) -> WordAttack:
     """What a masked language model, reading the word itself, would put in its place; words ranked by masking each.
 
     Departures: words of one piece only; predictions of the clean text, not filtered by antonyms of a fixed list but by
@@ -82,14 +84,14 @@ def bert_attack(
     return attack(GreedySites("unk", until=until), source, NotAntonyms(), _similar(similarity))
 
 
-def bae(lm: str | None = None, most: int = 50, similarity: float = 0.5, until: float | None = None) -> WordAttack:
+def bae(lm: str | None = None, most: int = 50, similarity: float = 0.5, until: Until = None) -> WordAttack:
     """What a masked language model puts in place of a masked word (BAE-R), of its part of speech; words ranked by
     leaving each out. Departure: MiniLM for the Universal Sentence Encoder; predictions of the clean text."""
     source = MaskedLm(named(lm, "bae"), most=most)
     return attack(GreedySites("delete", until=until), source, PartOfSpeech(), _similar(similarity))
 
 
-def clare(lm: str | None = None, most: int = 20, similarity: float = 0.5, until: float | None = None) -> WordAttack:
+def clare(lm: str | None = None, most: int = 20, similarity: float = 0.5, until: Until = None) -> WordAttack:
     """Replace, insert and merge, whatever helps most at each step. Departure: predictions of the clean text; MiniLM."""
     name = named(lm, "clare")
     sources = tuple(MaskedLm(name, place, most) for place in ("replace", "insert", "merge"))
@@ -97,7 +99,7 @@ def clare(lm: str | None = None, most: int = 20, similarity: float = 0.5, until:
 
 
 def alzantot(
-    vectors: str = MINILM, samples: int = 60, steps: int = 20, lm: str | None = None, until: float | None = None
+    vectors: str = MINILM, samples: int = 60, steps: int = 20, lm: str | None = None, until: Until = None
 ) -> WordAttack:
     """A genetic search over the eight nearest neighbours. With `lm`, a causal language model that must not find the
     text more than twice as perplexing (the paper ranks each word's options by one)."""
@@ -105,54 +107,52 @@ def alzantot(
     return attack(Genetic(samples, steps, until=until), Neighbours(vectors, most=8, least=0.4), likely)
 
 
-def iga(vectors: str = MINILM, samples: int = 60, steps: int = 20, until: float | None = None) -> WordAttack:
+def iga(vectors: str = MINILM, samples: int = 60, steps: int = 20, until: Until = None) -> WordAttack:
     """The improved genetic search: starts from every word, may change a word again."""
     return attack(Genetic(samples, steps, improved=True, until=until), Neighbours(vectors, most=50, least=0.4))
 
 
-def pso(samples: int = 60, steps: int = 20, until: float | None = None) -> WordAttack:
+def pso(samples: int = 60, steps: int = 20, until: Until = None) -> WordAttack:
     """Particle swarm over the threat's words of the same part of speech (WordNet for HowNet's sememes, as in LEAP)."""
     return attack(Swarm(samples, steps, until=until), None, PartOfSpeech())
 
 
-def climbing(samples: int = 8, steps: int = 40, until: float | None = None) -> WordAttack:
+def climbing(samples: int = 8, steps: int = 40, until: Until = None) -> WordAttack:
     """The best of a few random changes at each step."""
     return attack(Climb(samples, steps, until))
 
 
-def pruthi(until: float | None = None) -> WordAttack:
+def pruthi(until: Until = None) -> WordAttack:
     """The one misspelling that helps most, among all of all words, at each step."""
     return attack(BestEdits(until=until), Misspellings())
 
 
-def a2t(vectors: str = MINILM, similarity: float = 0.7, until: float | None = None) -> WordAttack:
+def a2t(vectors: str = MINILM, similarity: float = 0.7, until: Until = None) -> WordAttack:
     """Neighbours of the same part of speech, words ranked by the gradient, whole text similar. Departure: MiniLM for a
     DistilBERT sentence encoder at .9."""
     source = Neighbours(vectors, most=20, least=0.5)
     return attack(GreedySites("gradient", until=until), source, PartOfSpeech(), _similar(similarity))
 
 
-def kuleshov(
-    vectors: str = MINILM, similarity: float = 0.5, lm: str | None = None, until: float | None = None
-) -> WordAttack:
+def kuleshov(vectors: str = MINILM, similarity: float = 0.5, lm: str | None = None, until: Until = None) -> WordAttack:
     """The neighbour that helps most, of all words, at each step. Departure: MiniLM for skip-thought vectors; its
     language model only if `lm` names one."""
     likely = None if lm is None else Likely(lm)
     return attack(BestEdits(until=until), Neighbours(vectors, most=15, least=0.4), _similar(similarity), likely)
 
 
-def careful(until: float | None = None) -> WordAttack:
+def careful(until: Until = None) -> WordAttack:
     """Synonyms of the same part of speech, no antonyms; names and negations stay."""
     kept = (PartOfSpeech(), NotAntonyms(), KeepNames(), KeepNegations())
     return attack(GreedySites("unk", until=until), None, *kept)
 
 
-def checklist(until: float | None = None) -> WordAttack:
+def checklist(until: Until = None) -> WordAttack:
     """Changes that should not matter: names, places, numbers, contractions, typos."""
     return attack(GreedySites("unk", until=until), Invariances())
 
 
-def morpheus(until: float | None = None) -> WordAttack:
+def morpheus(until: Until = None) -> WordAttack:
     """Other forms of the same words. Departure: by importance, not from both ends; without a tagger."""
     return attack(GreedySites("unk", until=until), Inflections())
 
@@ -168,32 +168,32 @@ def leap(queries: int = 200, samples: int = 40, draws: int = 8, vectors: str = M
     return attack(Metered(Leaps(samples, draws, source=vectors), queries))
 
 
-def gbda(steps: int = 30, samples: int = 1, fluency: float = 0.1, until: float | None = None) -> WordAttack:
+def gbda(steps: int = 30, samples: int = 1, fluency: float = 0.1, until: Until = None) -> WordAttack:
     """Gradient ascent on distributions over each word's options."""
     return attack(Relaxed(steps=steps, samples=samples, fluency=fluency, until=until))
 
 
-def bad_characters(until: float | None = None) -> WordAttack:
+def bad_characters(until: Until = None) -> WordAttack:
     """Encodings that look the same. Departure: ranked greedily, not by differential evolution."""
     return attack(GreedySites("unk", until=until), BadCharacters())
 
 
-def look_alikes(until: float | None = None) -> WordAttack:
+def look_alikes(until: Until = None) -> WordAttack:
     """Letters of other alphabets."""
     return attack(GreedySites("unk", until=until), LookAlikes())
 
 
-def emoji(until: float | None = None) -> WordAttack:
+def emoji(until: Until = None) -> WordAttack:
     """An emoji inside a word or behind it."""
     return attack(GreedySites("unk", until=until), Emoji())
 
 
-def leave_out(until: float | None = None) -> WordAttack:
+def leave_out(until: Until = None) -> WordAttack:
     """Words left out, the most important first."""
     return attack(BestEdits(until=until), LeaveOut())
 
 
-def rewritten(function: str | None = None, until: float | None = None) -> WordAttack:
+def rewritten(function: str | None = None, until: Until = None) -> WordAttack:
     """The best of the texts that a function of the user's makes of the whole."""
     if not function:
         raise CaromError(
@@ -202,15 +202,15 @@ def rewritten(function: str | None = None, until: float | None = None) -> WordAt
     return attack(BestEdits(until=until), Rewrites(function))
 
 
-def deepwordbug_all(until: float | None = None) -> WordAttack:
+def deepwordbug_all(until: Until = None) -> WordAttack:
     """DeepWordBug's misspellings, the best of all words at each step."""
     return attack(BestEdits(until=until), CharacterEdits())
 
 
 def confident(build: Callable[..., Substitution]) -> Callable[..., Substitution]:
     """The same attack with one more parameter, `confidence` of `Substitution`."""
-    own = inspect.signature(build)
-    more = inspect.Parameter("confidence", inspect.Parameter.KEYWORD_ONLY, default=None, annotation="float | None")
+    own = inspect.signature(build, eval_str=True)  # `made` has other globals
+    more = inspect.Parameter("confidence", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=float | None)
 
     @functools.wraps(build)
     def made(*args: Any, confidence: float | None = None, **named: Any) -> Substitution:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from carom.common.data import Dataset, sampling_order
 from carom.common.errors import BadInput, CaromError, UnknownName
-from carom.common.loading import Fact, class_names, known_facts, need, stated_classes
+from carom.common.loading import Fact, class_names, known_facts, need, stated_classes, whole_fact
 from carom.common.sources import Source, class_folders, hub_dataset, hub_sources, raise_all, read_all
 from carom.common.specs import existing, parse
 from carom.vision import cifar, fashion
@@ -140,7 +140,7 @@ def _read(
     on_error: str,
     facts: Mapping[str, Any],
 ) -> Dataset:
-    most = int(facts.get("max_pixels", MAX_PIXELS))
+    most = whole_fact(facts, "max_pixels", MAX_PIXELS)
     read, skipped = read_all(sources, lambda s: read_image(s.fetch(), s.where, most), limit, on_error)
     if not read:
         raise CaromError(f"{name}: none of {len(sources)} files can be used: {skipped[0]}")
@@ -208,7 +208,7 @@ def _stack(images: Sequence[tuple[str, np.ndarray]], facts: Mapping[str, Any]) -
     from PIL import Image
 
     grey = all(image.ndim == 2 for _, image in images)
-    channels = int(facts.get("channels", 1 if grey else 3))
+    channels = whole_fact(facts, "channels", 1 if grey else 3)
     if channels not in (1, 3):
         raise CaromError(f"channels={channels}: images have 1 channel (grey) or 3 (red, green, blue).")
     size, shorter = _size(facts.get("size")), _shorter(facts)

@@ -161,6 +161,13 @@ class Rescale(nn.Module):
         return x * self.factor + self.offset
 
 
+READ_AS = (
+    "Read the data as the model wants them (channels= and size= in their spec: folder:PATH?channels=1&size=28), or choose "
+    "other data. A model's shape=CHANNELSxHEIGHTxWIDTH has this checked when it is loaded."
+)
+"""What to do about images that a model cannot take, where its size is not known."""
+
+
 def _torch_model(module: nn.Module, core: nn.Module, facts: Mapping[str, Any]) -> Model:
     shape = _shape(facts.get("shape"))
     own = (shape[1], shape[2]) if shape is not None and shape[1] and shape[2] else None
@@ -178,7 +185,7 @@ def _torch_model(module: nn.Module, core: nn.Module, facts: Mapping[str, Any]) -
         shape=shape,
     )
     model.facts = at.facts
-    model.remedy = at.remedy or model.remedy
+    model.remedy = at.remedy or READ_AS
     return model
 
 

@@ -133,6 +133,10 @@ def torchvision_classifier(spec: Spec) -> Pretrained | nn.Module:
     if wanted not in (*pinned, "none"):
         raise UnknownName(f"set of weights of torchvision's {name}", wanted, [*pinned, "none"])
     weights = None if wanted == "none" else get_model_weights(name)[wanted]
+    fixed = f"It belongs to the weights: leave it out, or take {name}@none and your own weights."
+    if weights is not None and spec.parameters.get("transform_input", True) is not True:
+        # The normalisation of the weights is the one that comes before torchvision's transform_input.
+        raise CaromError(f"torchvision:{spec.rest}: transform_input={spec.parameters['transform_input']}. {fixed}")
     try:
         module = call_with(get_model_builder(name), {"weights": weights, **spec.parameters}, f"torchvision:{name}")
     except OSError as error:
@@ -141,6 +145,9 @@ def torchvision_classifier(spec: Spec) -> Pretrained | nn.Module:
             f"torchvision:{spec.rest}: the weights cannot be fetched ({error}). Check the network, or put the file of "
             f"{weights.url} into {torch.hub.get_dir()}/checkpoints."
         ) from error
+    except ValueError as error:  # a parameter that the weights fix, or that the network cannot have
+        remedy = "Check its parameters." if weights is None else fixed
+        raise CaromError(f"torchvision:{spec.rest}: {str(error).rstrip('.')}. {remedy}") from error
     if weights is None:
         return module
     preset, file = weights.transforms(), weights.url.rpartition("/")[2]

@@ -56,6 +56,25 @@ def test_steps_are_what_an_allowance_pays_for():
     assert AutoPGD().costing(1) is None
 
 
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("apgd?restarts=3", "1 gradient or fewer pay for no step, which costs 6"),
+        ("apgd-t?targets=4", "1 gradient or fewer pay for no step, which costs 8"),
+        ("ila?first=5", "1 gradient or fewer pay for no step, which costs 7"),
+        ("nes", "its cost is not set by a number of gradients"),
+        ("square", "its cost is not set by a number of gradients"),
+    ],
+)
+def test_who_has_no_point_at_an_allowance_is_told_what_one_step_costs(name, why):
+    chosen = choose_attack(IMAGE, name)
+    assert why_not(chosen, "gradients", (1,)) == why
+    if why[0] == "1":
+        costs = int(why.split()[-1])
+        assert affording(chosen, "gradients", costs - 1) is None
+        assert affording(chosen, "gradients", costs).attack.steps == 1
+
+
 class Bend(nn.Module):
     """A small network that every gradient attack can climb."""
 

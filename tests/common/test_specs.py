@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import re
+from typing import Annotated
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from carom.common.errors import CaromError, UnknownName
+from carom.common.parameters import Range
 from carom.common.specs import Spec, call_with, existing, import_object, literal, number, parse, split_parameters
 
 
@@ -96,6 +100,54 @@ def test_calls_check_their_parameters():
     with pytest.raises(CaromError, match="could not be made from"):
         call_with(factory, {}, "factory")
     assert call_with(lambda **any: len(any), {"whatever": 1}, "open") == 1
+
+
+def typed(width: int = 2, step: float = 0.5, bias: bool = True, layer: str = "0", top: int | None = None):
+    return width, step, bias, layer, top
+
+
+@pytest.mark.parametrize(
+    ("given", "takes"),
+    [
+        ({"width": 1.5}, "factory: width takes a whole number, not 1.5. Give it one, or leave it out for 2."),
+        ({"width": "wide"}, "a whole number, not 'wide'"),
+        ({"width": True}, "a whole number, not true"),
+        ({"width": None}, "a whole number, not none"),
+        ({"step": "inf"}, "a finite number, not 'inf'"),
+        ({"step": float("nan")}, "a finite number, not nan"),
+        ({"bias": 1}, "true or false, not 1"),
+        ({"layer": 1.5}, "a name, not 1.5"),
+        ({"top": "all"}, "a whole number or none, not 'all'"),
+    ],
+)
+def test_calls_check_values_by_their_annotations(given, takes):
+    with pytest.raises(CaromError, match=re.escape(takes)):
+        call_with(typed, given, "factory")
+
+
+def test_values_that_annotations_allow_are_handed_on():
+    given = {"width": np.int64(3), "step": 1, "bias": False, "layer": 7, "top": None}
+    made = call_with(typed, given, "factory")
+    assert made == (3, 1, False, "7", None)
+    assert type(made[0]) is int
+    assert call_with(typed, {"width": 0, "top": -1}, "factory")[::4] == (0, -1)  # a factory's integers may be anything
+
+
+def test_counts_are_at_least_one_unless_a_parameter_states_its_range():
+    def attack(steps: int = 10, top: int | None = None, warm: Annotated[int, Range(0)] = 5, offset: int = 0):
+        return steps, top, warm, offset
+
+    assert call_with(attack, {"steps": 1, "top": None, "warm": 0, "offset": -2}, "a", counts=True) == (1, None, 0, -2)
+    for name in ("steps", "top"):
+        with pytest.raises(CaromError, match=f"{name} takes a whole number.*, 1 or more, not 0"):
+            call_with(attack, {name: 0}, "a", counts=True)
+    with pytest.raises(CaromError, match="warm takes a whole number, 0 or more, not -1"):
+        call_with(attack, {"warm": -1}, "a")
+
+
+def test_a_parameter_is_given_once():
+    with pytest.raises(CaromError, match="steps is given twice"):
+        split_parameters("pgd?steps=3&steps=4")
 
 
 def test_objects_are_imported_from_the_working_directory_too(tmp_path, monkeypatch):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import torch
 from PIL import Image
+
+from carom.common.errors import CaromError
+from carom.common.library import attack, get_attack, load_data, load_model
+from carom.common.modality import get_modality
+from carom.common.registry import build_attack, list_attacks
 
 IMAGE = (
     "--modality",
@@ -34,6 +42,12 @@ def cnn():
     return nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 2))
 def fixed():
     return nn.Sequential(nn.Flatten(), nn.Linear(3 * 9 * 9, 2))
+def grey():
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+def flat(images):
+    return images.reshape(len(images), -1) @ torch.ones(5, 2).numpy()
+def conv():
+    return nn.Sequential(nn.Conv1d(1, 4, 3), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(4, 2))
 def wave():
     return nn.Sequential(nn.Unflatten(1, (1, -1)), nn.AdaptiveAvgPool1d(4), nn.Flatten(), nn.Linear(4, 2))
 def words():
@@ -98,6 +112,42 @@ CASES: dict[str, tuple[Callable[[Path], None], tuple[str, ...], str]] = {
         (*IMAGE[:2], "-s", "py:m:fixed?normalise=none&shape=3x9x9", *IMAGE[4:]),
         "3x9x9",
     ),
+    "no number of channels": (_images(lambda p: None), (*IMAGE[:-1], "folder:data?channels=abc"), "channels='abc'"),
+    "no number of samples": (
+        _sounds(lambda p: None),
+        (*AUDIO[:2], "-s", "py:m:wave?sample_rate=16000&samples=1/2", *AUDIO[4:]),
+        "samples=0.5",
+    ),
+    "other channels than the model's": (
+        _images(lambda p: None),
+        (*IMAGE[:2], "-s", "py:m:grey?normalise=none", *IMAGE[4:]),
+        "model py:m:grey cannot take examples of folder:data, which have shape 3x8x8. Read the data as",
+    ),
+    "other channels than one of several models'": (
+        _images(lambda p: None),
+        (*IMAGE, "-t", "py:m:grey?normalise=none"),
+        "expected input[16, 3, 8, 8] to have 1 channels",
+    ),
+    "images below the kernel": (
+        lambda root: [_png(root / "data" / name / "1.png", 1) for name in "ab"] and None,
+        (*IMAGE[:2], "-s", "py:m:grey?normalise=none", *IMAGE[4:-1], "folder:data?channels=1"),
+        "which have shape 1x1x1",
+    ),
+    "other images than a function's": (
+        _images(lambda p: None),
+        (*IMAGE[:2], "-s", "py:m:flat?answers=logits", "-a", "square", *IMAGE[6:]),
+        "cannot take examples of folder:data, which have shape 3x8x8",
+    ),
+    "an attack that asks first what kind a model is": (
+        _images(lambda p: None),
+        (*IMAGE[:2], "-s", "py:m:grey?normalise=none", "-a", "sgm", *IMAGE[6:]),
+        "cannot take examples of folder:data",
+    ),
+    "sounds that a model wants otherwise": (
+        _sounds(lambda p: None),
+        (*AUDIO[:2], "-s", "py:m:conv?sample_rate=16000", *AUDIO[4:]),
+        "Sounds come as [N, samples]",
+    ),
     "not a sound": (_sounds(lambda p: p.write_text("no sound") and None), AUDIO, "bad.wav"),
     "truncated sound": (_sounds(lambda p: p.write_bytes(b"RIFF\x10\x00") and None), AUDIO, "bad.wav"),
     "empty sound": (_sounds(lambda p: _wav(p, np.zeros(0))), AUDIO, "bad.wav"),
@@ -151,6 +201,16 @@ def test_bad_files_among_many_are_named_and_skipped_only_when_asked(carom: Any, 
     assert len(part["skipped"]) == 2
 
 
+def test_nothing_is_computed_with_a_model_that_cannot_take_the_data(carom: Any, folder: Path) -> None:
+    _images(lambda p: None)(folder)
+    answer = carom("run", *IMAGE, "-t", "py:m:grey?normalise=none", "--out", "r", "-q", "--store", "s")
+    assert answer.code == 2
+    assert len(list(Path("s").rglob("*.parquet"))) <= 1, "the clean answers of the model before it at most"
+    model = load_model(torch.nn.Conv2d(1, 2, 3), "image", normalise=None, classes=["a", "b"])
+    with pytest.raises(CaromError, match="Conv2d cannot take examples of folder:data"):
+        attack(model, load_data("folder:data?channels=3", modality="image"), "fgsm", eps="8/255")
+
+
 class Evil:
     def __reduce__(self) -> Any:
         return (Path("canary").write_text, ("sung",))
@@ -172,8 +232,29 @@ USAGE = {
     "unknown model": (("run", "-m", "image", "-s", "zoo:image-resnt"), "image-resnet"),
     "unknown attack": (("run", "-m", "image", "-s", "zoo:image-tree", "-a", "leafpath"), "leaf-path"),
     "unknown parameter": (("run", "-m", "image", "-s", "zoo:image-resnet", "-a", "pgd?step=3"), "steps"),
+    "no whole number": (("run", "-m", "image", "-s", "zoo:image-resnet", "-a", "pgd?steps=1.5"), "pgd: steps takes"),
+    "no steps": (
+        ("run", "-m", "image", "-s", "zoo:image-resnet", "-a", "pgd?steps=0"),
+        "steps takes a whole number, 1",
+    ),
+    "infinite": (("run", "-m", "image", "-s", "zoo:image-resnet", "-a", "mi-fgsm?decay=inf"), "decay takes a finite"),
+    "no share": (
+        ("run", "-m", "text", "-s", "zoo:text-cnn", "-a", "pwws?until=-1"),
+        "until takes a finite number or none",
+    ),
+    "a word": (("run", "-m", "text", "-s", "zoo:text-cnn", "-a", "pwws?confidence=abc"), "confidence takes a finite"),
+    "twice": (("run", "-m", "image", "-s", "zoo:image-resnet", "-a", "pgd?steps=3&steps=4"), "steps is given twice"),
     "unknown data": (("run", "-m", "image", "-s", "zoo:image-tree", "-d", "builtin:fashion"), "fashion-mnist"),
     "unknown threat": (("run", "-m", "image", "-s", "zoo:image-tree", "--threat", "linff", "--eps", "1"), "linf"),
+    "no folder of a model": (("run", "-m", "image", "-s", "hf:./hf/none", "-a", "pgd"), "./hf/none: no such folder"),
+    "no folder of words": (
+        ("run", "-m", "text", "-s", "zoo:text-cnn", "-a", "bae?lm=/no/lm"),
+        "/no/lm: no such folder",
+    ),
+    "no folder of data": (
+        ("run", "-m", "text", "-s", "zoo:text-cnn", "-d", "hf:../none:test"),
+        "../none: no such folder",
+    ),
     "unknown command": (("rnu",), "run"),
     "unknown option": (("run", "--sorce", "x"), "--source"),
     "no number": (("run", "-m", "image", "-s", "zoo:image-tree", "-a", "leaf-path", "--eps", "eight"), "8/255"),
@@ -191,6 +272,19 @@ def test_usage_errors_say_what_is_meant(carom: Any, name: str) -> None:
     answer = carom(*arguments)
     assert answer.code == 2, (answer.code, answer.err)
     assert hint in answer.err, answer.err
+
+
+def test_attacks_made_in_python_are_checked_too() -> None:
+    with pytest.raises(CaromError, match="attack pgd: steps takes a whole number, 1 or more, not -3"):
+        get_attack("pgd", steps=-3)
+
+
+def test_every_attack_says_of_each_number_what_it_takes() -> None:
+    for owner, info in list_attacks():
+        for name, parameter in inspect.signature(info.build, eval_str=True).parameters.items():
+            if re.search("int|float", str(parameter.annotation)):
+                with pytest.raises(CaromError, match=f"attack {info.name}: {name} takes .* number"):
+                    build_attack(get_modality(owner), info, {name: "many"})
 
 
 @pytest.mark.parametrize(

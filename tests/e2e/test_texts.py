@@ -181,6 +181,15 @@ def test_augmented_files_keep_rows_columns_and_labels(carom: Any, here: Path) ->
     assert len(Path("out.csv").read_text().splitlines()) == 7
 
 
+def test_the_command_attacks_a_model_when_only_the_model_is_named(carom: Any, tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("text,label\na fine and moving film,1\na dull and tired film,0\n")
+    answer = carom("augment", "train.csv", "-o", "more.csv", "-s", "zoo:text-cnn", "-q", "--json")
+    assert answer.code == 0, answer.err
+    assert answer.json["recipe"] == "fast"
+    assert answer.json["copies"] > 0
+    assert "default: synonyms; with -s fast" in " ".join(carom("augment", "--help").out.split())
+
+
 def test_a_model_makes_copies_that_fool_it_and_files_change_format(carom: Any, here: Path) -> None:
     rows = [{"text": text, "label": ("negative", "positive")[i], "meta": {"n": i}} for text, i in SENTENCES]
     Path("in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -93,7 +93,15 @@ def test_pairs_are_augmented_on_their_open_side():
         augment(TEXTS, "greedy-unk", model=model)
 
 
+def test_the_default_is_drawn_at_random_or_with_a_model_an_attack_that_runs_on_it():
+    assert augmenter().recipe == "synonyms"
+    assert augmenter(model="zoo:text-cnn").recipe == "fast"
+    assert augmenter(model="zoo:text-linear").recipe == "greedy-unk"  # grants no gradient
+
+
 def test_what_cannot_be_used_is_named():
+    with pytest.raises(CaromError, match=r"recipe synonyms asks no model: leave the model out .* such as fast"):
+        augment(TEXTS, "synonyms", model="zoo:text-linear")
     with pytest.raises(UnknownName, match="Did you mean synonyms"):
         augment(TEXTS, "synonym")
     with pytest.raises(CaromError, match="recipe textfooler attacks a model: pass one"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -276,6 +278,33 @@ def squeezenet(monkeypatch):
     return module
 
 
+def test_inception_sees_pixels_normalised_once(monkeypatch):
+    """Its weights want (x - .5) / .5, and torchvision's own module makes that of images normalised as for ImageNet
+    (`transform_input`): normalised with .5 before it, an image comes at less than half its contrast."""
+    from torchvision.models import inception_v3
+
+    module = inception_v3(weights=None, init_weights=False)
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_, **__: module.state_dict())
+    model = load_model("torchvision:inception_v3@IMAGENET1K_V1")
+    assert model.shape == (3, 299, 299)
+    for given in ("transform_input=false", "num_classes=3"):
+        with pytest.raises(CaromError, match=f"{given.partition('=')[0]}.*belongs to the weights"):
+            load_model(f"torchvision:inception_v3@IMAGENET1K_V1?{given}")
+
+    class Seen(Exception):
+        pass
+
+    def stop(_, given):
+        raise Seen(given[0])
+
+    core = next(m for m in model.module.modules() if hasattr(m, "transform_input"))
+    core.Conv2d_1a_3x3.register_forward_pre_hook(stop)
+    x = pixels(2, (3, 299, 299))
+    with pytest.raises(Seen) as seen:
+        model.module(x)
+    assert torch.allclose(seen.value.args[0], (x - 0.5) / 0.5, atol=1e-5)
+
+
 def test_torchvision_weights_bring_their_preprocessing_but_no_resizing(squeezenet):
     from torchvision.models import SqueezeNet1_1_Weights
 
@@ -377,6 +406,19 @@ class TestHuggingFace:
         with pytest.raises(CaromError, match=r"3x24x24, the data has 3x40x30.*size=24&channels=3.*resolution=N"):
             model(pixels(2, (3, 40, 30)))
 
+    def test_loading_says_nothing_on_stderr(self, vit):
+        from transformers.utils import logging as hub_logging
+
+        hub_logging.warning_once.cache_clear()  # what was said once is not said again
+        said, logger = io.StringIO(), logging.getLogger("transformers")
+        handler = logging.StreamHandler(said)
+        logger.addHandler(handler)
+        try:
+            load_model(f"hf:{vit[0]}")
+        finally:
+            logger.removeHandler(handler)
+        assert said.getvalue() == ""
+
     @pytest.mark.parametrize("kind", ["deit", "swin", "convnext"])
     def test_other_architectures(self, kind, tmp_path):
         """Their processors crop, squash or enlarge; at the model's own size none of it is left."""
@@ -433,7 +475,7 @@ class TestHuggingFace:
     def test_errors_say_what_to_do(self, vit, tmp_path):
         import shutil
 
-        with pytest.raises(CaromError, match=r"hf:.*nothing.*folder on disk"):
+        with pytest.raises(CaromError, match=r"nothing: no such folder of a model"):
             load_model(f"hf:{tmp_path / 'nothing'}")
         folder = tmp_path / "pickled"
         shutil.copytree(vit[0], folder)
