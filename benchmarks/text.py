@@ -87,8 +87,8 @@ CONTESTS = [
         1_000_000,
     ),
     Contest("fast sentences", "fast", "greedy-unk", "builtin:rotten-tomatoes", 200, False),
-    Contest("greedy-unk documents", "greedy-unk", "greedy-unk", "builtin:imdb", 24, True),
-    Contest("fast documents", "fast", "greedy-unk", "builtin:imdb", 24, False),
+    Contest("greedy-unk documents", "greedy-unk", "greedy-unk", "builtin:imdb", 200, True),
+    Contest("fast documents", "fast", "greedy-unk", "builtin:imdb", 200, False),
 ]
 
 
@@ -255,7 +255,7 @@ def forward_seconds(model: TextModel, run: Callable[[], Any]) -> float:
 @click.option("--repeats", default=3, show_default=True)
 @click.option("--model", "models", multiple=True, help="Only this model of the zoo (may be repeated).")
 @click.option("--contest", "only", multiple=True, help="Only contests whose name begins so (may be repeated).")
-@click.option("--examples", type=int, help="How many of each, instead of 200 sentences and fewer of what is slow.")
+@click.option("--examples", type=int, help="How many of each, instead of 200, or 50 where MiniLM judges.")
 def main(as_json: bool, repeats: int, models: tuple[str, ...], only: tuple[str, ...], examples: int | None) -> None:
     """Time word substitution beside TextAttack."""
     keep_freed_memory()

@@ -390,7 +390,7 @@ def test_estimators_that_do_not_take_texts_are_refused(tmp_path, sentences):
     ("spec", "says"),
     [
         ("zoo:text-cn", "Did you mean text-cnn"),
-        ("hf:/no/such/folder/anywhere", "cannot be loaded"),
+        ("hf:/no/such/folder/anywhere", "no such folder"),
         ("zip:text", "no kind of spec"),
         ("text-cnn", "is not a spec"),
         ("sklearn:/no/such.skops", "no such skops file"),
