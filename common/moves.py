@@ -233,15 +233,41 @@ class FastMinimumNorm(Plain):
 # A penalty on the distance.
 
 
+class Weight(NamedTuple):
+    """A search for the weight of the margin against the distance, for each of M examples: by factors of 10, then by
+    halving (Carlini and Wagner 2017, section VI.A)."""
+
+    value: Tensor  # float[M]
+    low: Tensor  # the largest known to be too small
+    high: Tensor  # the smallest known to do
+    reached: Tensor  # bool[M]: whether this one does
+
+    @classmethod
+    def begin(cls, first: float, like: Tensor) -> Weight:
+        none = torch.zeros_like(like)
+        return cls(torch.full_like(none, first), none, torch.full_like(none, torch.inf), none.bool())
+
+    def noted(self, look: Look) -> Weight:
+        return self._replace(reached=self.reached | look.reached)
+
+    def next(self) -> Weight:
+        low = torch.where(self.reached, self.low, self.value)
+        high = torch.where(self.reached, self.value, self.high)
+        value = torch.where(high.isfinite(), (low + high) / 2, 10 * self.value)
+        return Weight(value, low, high, torch.zeros_like(self.reached))
+
+    def slope(self, scene: Scene, look: Look, kappa: float) -> Tensor:
+        """The gradient of ||x - x0||_2^2 + weight * max(-margin, -kappa)."""
+        short = column(self.value * (look.gap < kappa), look.x)
+        return 2 * (look.x - scene.x0) - torch.where(short > 0, short * look.grads[:, 0], 0.0)
+
+
 class Penalty(NamedTuple):
     """What the attack of Carlini and Wagner remembers."""
 
     w: Tensor  # the point, where bounds are at infinity
     adam: Any
-    weight: Tensor  # float[M]: of the margin against the distance
-    low: Tensor  # the largest weight known to be too small
-    high: Tensor  # the smallest known to do
-    reached: Tensor  # bool[M]: whether this weight does
+    weight: Weight
 
 
 @dataclass(frozen=True)
@@ -264,29 +290,20 @@ class Penalised(Plain):
         return look._replace(reached=look.reached & (look.gap >= self.kappa))
 
     def begin(self, scene: Scene) -> Penalty:
-        w, none = self._opened(scene), torch.zeros_like(scene.radius)
-        first = torch.full_like(none, self.weight)
-        return Penalty(w, self.adam.init(w), first, none, torch.full_like(none, torch.inf), none.bool())
+        w = self._opened(scene)
+        return Penalty(w, self.adam.init(w), Weight.begin(self.weight, scene.radius))
 
     def next(self, scene: Scene, look: Look, state: Penalty) -> tuple[Tensor, Penalty]:
         middle, half = self._box(scene)
-        state = state._replace(reached=state.reached | look.reached)
+        weight = state.weight.noted(look)
         if (scene.number + 1) % (scene.steps // self.searches) == 0:
-            state = self._searched(scene, state)
+            w = self._opened(scene)  # from the clean input
+            state = Penalty(w, self.adam.init(w), weight.next())
         else:
-            short = column(state.weight * (look.gap < self.kappa), look.x)
-            grad = 2 * (look.x - scene.x0) - torch.where(short > 0, short * look.grads[:, 0], 0.0)
+            grad = weight.slope(scene, look, self.kappa)
             step, adam = self.adam.apply(grad * half * (1 - state.w.tanh().square()), state.adam)
-            state = state._replace(w=state.w - self.rate * step, adam=adam)
+            state = Penalty(state.w - self.rate * step, adam, weight)
         return middle + half * state.w.tanh(), state
-
-    def _searched(self, scene: Scene, state: Penalty) -> Penalty:
-        """The next weight, from the clean input."""
-        low = torch.where(state.reached, state.low, state.weight)
-        high = torch.where(state.reached, state.weight, state.high)
-        weight = torch.where(high.isfinite(), (low + high) / 2, 10 * state.weight)
-        w = self._opened(scene)
-        return Penalty(w, self.adam.init(w), weight, low, high, torch.zeros_like(state.reached))
 
     @staticmethod
     def _box(scene: Scene) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from carom.common.closest import Closest, Look, Plain, Scene, judged
 from carom.common.modality import AttackInfo
-from carom.common.moves import Boundary, Rivals, slope
+from carom.common.moves import Boundary, Rivals, Weight, slope
 from carom.common.objectives import margin
 from carom.common.oracle import Oracle
 from carom.common.problem import Access, Goal
@@ -151,10 +151,7 @@ class Search(NamedTuple):
     """What EAD remembers, beside the point itself."""
 
     last: Tensor  # the point before its momentum
-    weight: Tensor  # float[M]: of the margin against the distance
-    low: Tensor  # the largest weight known to be too small
-    high: Tensor  # the smallest known to do
-    reached: Tensor  # bool[M]: whether this weight does
+    weight: Weight
 
 
 @dataclass(frozen=True)
@@ -177,23 +174,17 @@ class Elastic(Plain):
         return look._replace(reached=look.reached & (look.gap >= self.kappa))
 
     def begin(self, scene: Scene) -> Search:
-        none = torch.zeros_like(scene.radius)
-        first = torch.full_like(none, self.weight)
-        return Search(scene.x0, first, none, torch.full_like(none, torch.inf), none.bool())
+        return Search(scene.x0, Weight.begin(self.weight, scene.radius))
 
     def next(self, scene: Scene, look: Look, state: Search) -> tuple[Tensor, Search]:
-        state, each = state._replace(reached=state.reached | look.reached), scene.steps // self.searches
+        weight, each = state.weight.noted(look), scene.steps // self.searches
         turn = scene.number % each
         if turn == each - 1:
-            low = torch.where(state.reached, state.low, state.weight)
-            high = torch.where(state.reached, state.weight, state.high)
-            weight = torch.where(high.isfinite(), (low + high) / 2, 10 * state.weight)
-            return scene.x0, Search(scene.x0, weight, low, high, torch.zeros_like(state.reached))
-        short = column(state.weight * (look.gap < self.kappa), look.x)
-        grad = 2 * (look.x - scene.x0) - torch.where(short > 0, short * look.grads[:, 0], 0.0)
+            return scene.x0, Search(scene.x0, weight.next())
+        grad = weight.slope(scene, look, self.kappa)
         change = look.x - self.rate * (1 - turn / each) ** 0.5 * grad - scene.x0
         new = scene.space.clamp(scene.x0 + change.sign() * (change.abs() - self.beta).clamp_min(0))
-        return new + turn / (turn + 3) * (new - state.last), state._replace(last=new)
+        return new + turn / (turn + 3) * (new - state.last), Search(new, weight)
 
 
 def jsma(steps: int = 50, theta: float = 1.0, down: bool = True, pool: int = 128) -> Closest:
