@@ -126,6 +126,7 @@ def dispatch(
 
 def called(thing: Any, facts: Mapping[str, Any]) -> str:
     """What an object is called: as the user says, else by its own name or that of its class."""
+    thing = thing.func if isinstance(thing, partial) else thing
     return str(facts.get("name") or getattr(thing, "__name__", type(thing).__name__))
 
 

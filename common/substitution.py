@@ -55,18 +55,6 @@ class Editable(Protocol):
         """The input with these changes."""
 
 
-class Editing(Protocol):
-    """A threat under which inputs are edited."""
-
-    judges_texts: bool  # whether `admits` refuses any
-
-    def editable(self, x: Any) -> Editable:
-        """One clean input, its sites and their options."""
-
-    def admits(self, pairs: Sequence[tuple[Any, Any]]) -> list[bool]:
-        """Which edited inputs, given with their clean ones, are within the budget as a whole."""
-
-
 @runtime_checkable
 class Reads(Protocol):
     """A model that knows what it reads of an input: token ids, say. Inputs that read the same are scored once."""

@@ -23,19 +23,19 @@ from carom.common.errors import CaromError, UnknownName
 from carom.common.loading import (
     CLASSES,
     Fact,
+    called,
     class_names,
     digest_of_object,
     dispatch,
-    family_of,
+    family_fact,
     fitted_classes,
     is_estimator,
     known_facts,
     load_pretrained,
     load_processor,
     load_python,
-    load_safetensors,
-    load_skops,
     need,
+    own_loaders,
     scores_of,
 )
 from carom.common.models import FrozenModule, FunctionModel, Model, digest_of
@@ -48,7 +48,7 @@ from carom.common.trees import TreeEnsemble
 from carom.common.zoo import load_body
 from carom.text import zoo
 from carom.text.attention import attends, recorded
-from carom.text.encoders import TfidfEncoder, tokens
+from carom.text.encoders import TfidfEncoder, pad, tokens
 from carom.text.networks import Changes, Linear, TokenNetwork
 from carom.text.pair_models import PairTokens, check_pairs, on_pairs, reads_pairs
 from carom.text.reviews import CLASSES as CLASS_NAMES
@@ -489,10 +489,7 @@ class HubTokens:
         # A text without a single token is one padding token that is read.
         rows = [row or [self.pad_id] for row in encoded["input_ids"]]
         spans = [[tuple(span) for span in own] or [(0, 0)] for own in encoded["offset_mapping"]]
-        ids = torch.full((len(rows), max(map(len, rows), default=1)), self.pad_id)
-        for row, numbers in enumerate(rows):
-            ids[row, : len(numbers)] = torch.tensor(numbers)
-        return ids, spans
+        return pad(rows, self.pad_id), spans
 
 
 def encoder_facts(encoder: Any) -> str:
@@ -533,7 +530,7 @@ def wrap(thing: Any, facts: Mapping[str, Any]) -> Model:
     if callable(thing):
         return _function(thing, facts)
     raise CaromError(
-        f"{_called(thing)} is not a model: give a torch module, a Hugging Face model, a fitted scikit-learn pipeline, "
+        f"{called(thing, {})} is not a model: give a torch module, a Hugging Face model, a fitted scikit-learn pipeline, "
         "or a function from a list of texts to probabilities."
     )
 
@@ -547,21 +544,8 @@ def _hub(spec: Spec, facts: Mapping[str, Any]) -> Model:
     return _module(model, {**facts, "tokenizer": tokenizer})
 
 
-def _checkpoint(spec: Spec, facts: Mapping[str, Any]) -> Model:
-    return wrap(load_safetensors(spec), facts)
-
-
-def _python(spec: Spec, facts: Mapping[str, Any]) -> Model:
-    return wrap(load_python(spec), facts)
-
-
-def _sklearn(spec: Spec, facts: Mapping[str, Any]) -> Model:
-    known_facts(spec.parameters, KNOWN, f"sklearn:{spec.rest}")
-    return wrap(load_skops(spec.rest, facts.get("trusted", ())), facts)
-
-
 def _module(module: nn.Module, facts: Mapping[str, Any]) -> Model:
-    who, config = _who(module, facts), getattr(module, "config", None)
+    who, config = called(module, facts), getattr(module, "config", None)
     own = _own_classes(config)
     threshold = _threshold(facts, who)
     stated = {**({"classes": own} if own and threshold is None else {}), **_side_names(facts), **facts}
@@ -580,7 +564,7 @@ def _module(module: nn.Module, facts: Mapping[str, Any]) -> Model:
         module,
         encoder,
         name=who,
-        family=_family(facts, module),
+        family=family_fact(facts, module),
         classes=classes,
         embedding=_embedding(module, encoder, facts.get("embedding")),
         threshold=threshold,
@@ -630,14 +614,8 @@ def _longest(tokenizer: Any, module: nn.Module) -> int:
     """How many tokens both tokenizer and model take; 512 where neither says."""
     config = getattr(module, "config", None)
     positions = getattr(config, "max_position_embeddings", None)
-    if positions and getattr(config, "model_type", "") in (
-        "roberta",
-        "xlm-roberta",
-        "camembert",
-        "mpnet",
-        "longformer",
-    ):
-        positions -= 2  # counted from behind the padding token
+    if positions and getattr(config, "model_type", "") in COUNTS_FROM_PADDING:
+        positions -= 2
     known = [n for n in (positions, getattr(tokenizer, "model_max_length", None)) if n and 0 < n < 1 << 20]
     return min(known, default=512)
 
@@ -649,7 +627,7 @@ def _embedding(module: nn.Module, encoder: Any, path: str | None) -> nn.Module |
             return module.get_submodule(path)
         except AttributeError:
             raise UnknownName(
-                f"layer of {_called(module)}", path, [n for n, _ in module.named_modules() if n]
+                f"layer of {called(module, {})}", path, [n for n, _ in module.named_modules() if n]
             ) from None
     find = getattr(module, "get_input_embeddings", None)
     if callable(find):
@@ -663,7 +641,7 @@ def _embedding(module: nn.Module, encoder: Any, path: str | None) -> nn.Module |
 
 
 def _estimator(estimator: Any, facts: Mapping[str, Any]) -> Model:
-    who = _who(estimator, facts)
+    who = called(estimator, facts)
     own = fitted_classes(estimator, class_names(facts["classes"]) if "classes" in facts else None, who)
     pairs = bool(facts.get("pairs", False))
     try:
@@ -678,7 +656,7 @@ def _estimator(estimator: Any, facts: Mapping[str, Any]) -> Model:
         partial(on_pairs, scores, who) if pairs else scores,
         name=who,
         modality="text",
-        family=_family(facts, estimator),
+        family=family_fact(facts, estimator),
         space=Words(pairs=pairs),
         classes=own,
         digest=digest_of_object(estimator, *(["pairs"] if pairs else [])),
@@ -689,7 +667,7 @@ def _estimator(estimator: Any, facts: Mapping[str, Any]) -> Model:
 
 
 def _function(function: Callable[[list[str]], Any], facts: Mapping[str, Any]) -> Model:
-    who = _who(function, facts)
+    who = called(function, facts)
     threshold, facts = _threshold(facts, who), {**_side_names(facts), **facts}
     need(facts, [CLASSES], who)
     answers = facts.get("answers", "probabilities" if threshold is None else "logits")
@@ -706,7 +684,7 @@ def _function(function: Callable[[list[str]], Any], facts: Mapping[str, Any]) ->
         partial(_probabilities, asked, who) if answers == "probabilities" else asked,
         name=who,
         modality="text",
-        family=_family(facts, function) if "family" in facts else Family.OTHER,
+        family=family_fact(facts, function) if "family" in facts else Family.OTHER,
         space=Words(pairs=pairs),
         classes=class_names(facts["classes"]),
         digest=digest,
@@ -731,23 +709,6 @@ def _probabilities(function: Callable[[list[str]], Any], who: str, texts: list[s
     return answer
 
 
-def _called(thing: Any) -> str:
-    thing = thing.func if isinstance(thing, partial) else thing
-    return getattr(thing, "__name__", type(thing).__name__)
-
-
-def _who(thing: Any, facts: Mapping[str, Any]) -> str:
-    return facts.get("name", _called(thing))
-
-
-def _family(facts: Mapping[str, Any], thing: Any) -> Family:
-    if "family" not in facts:
-        return family_of(thing)
-    if facts["family"] not in list(Family):
-        raise UnknownName("family of models", facts["family"], list(Family))
-    return Family(facts["family"])
-
-
 def _zoo(spec: Spec, facts: Mapping[str, Any]) -> Model:
     if spec.rest not in zoo.RECIPES:
         raise UnknownName("text model in the zoo", spec.rest, zoo.RECIPES)
@@ -765,7 +726,5 @@ def _zoo(spec: Spec, facts: Mapping[str, Any]) -> Model:
 _LOADERS: dict[str, Callable[[Spec, Mapping[str, Any]], Model]] = {
     "zoo": _zoo,
     "hf": _hub,
-    "safetensors": _checkpoint,
-    "sklearn": _sklearn,
-    "py": _python,
+    **own_loaders(wrap, KNOWN),
 }
