@@ -32,9 +32,8 @@ from typing import Any
 import click
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from carom.benchmarks.core import clock
+from carom.benchmarks.core import bare_loop, clock
 from carom.common.allocator import keep_freed_memory
 from carom.common.library import get_attack, load_data, load_model
 from carom.common.models import TorchModel
@@ -92,20 +91,8 @@ def bare(decay: float = 0.0) -> Callable[[Field], Run]:
     """Ten steps of forward, backward and update."""
 
     def make(field: Field) -> Run:
-        x0, labels, eps = field.batch.inputs, field.batch.labels, field.eps
-
-        def run() -> Tensor:
-            x, memory = x0, torch.zeros_like(x0)
-            for _ in range(10):
-                x = x.detach().requires_grad_()
-                (grad,) = torch.autograd.grad(F.cross_entropy(field.net(x), labels, reduction="sum"), x)
-                if decay:
-                    memory = decay * memory + grad / grad.flatten(1).abs().mean(1).view(-1, 1, 1, 1)
-                    grad = memory
-                x = (x0 + (x.detach() + 0.1 * eps * grad.sign() - x0).clamp(-eps, eps)).clamp(0, 1)
-            return x
-
-        return run
+        x, labels = field.batch.inputs, field.batch.labels
+        return lambda: bare_loop(field.model, field.net, x, labels, x, field.eps, 0.1, decay)
 
     return make
 
