@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from carom.common.errors import CaromError
-from carom.common.models import ROWS_TOGETHER
 from carom.common.oracle import Oracle
 from carom.common.rng import Rng
+from carom.common.steady import ROWS_TOGETHER
 from carom.common.taps import layers, watching
 
 

@@ -1,4 +1,5 @@
-"""A network as it is computed under attack: batch norms folded into the layers before them, images channels-last.
+"""A network as it is computed under attack: batch norms folded into the layers before them, images channels-last, dense
+layers in whole blocks of rows.
 
 Made once per network, behind the model, and seen by nobody: it answers the same to rounding (checked on the first
 inputs), and steps aside wherever hooks want to see the network itself.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from operator import attrgetter
 
@@ -16,20 +18,32 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
+from carom.common.steady import FEW_TOGETHER, ROWS_TOGETHER, steady
+
 CLOSE = 1e-4
 """Largest difference of folded logits, as a share of the largest logit, that counts as rounding."""
 
 Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
 
 
-def folded(module: nn.Module, given: Sequence[Tensor | None]) -> nn.Module | None:
-    """A faster network with the same answers, in evaluation mode, its weights frozen; None where there is none.
+@dataclass(frozen=True)
+class Fast:
+    """A network as it is computed, and the multiples in which it computes rows."""
+
+    network: nn.Module
+    rows: int = ROWS_TOGETHER
+
+
+def folded(module: nn.Module, given: Sequence[Tensor | None]) -> Fast:
+    """A faster network with the same answers, in evaluation mode, its weights frozen; the network itself where there is
+    none.
 
     A batch norm is folded into a convolution or dense layer whose answer it is given. Whether something else reads that
-    answer too cannot be seen in modules; it shows in the logits of the `given` rows, which have to stay as they were.
+    answer too cannot be seen in modules; it shows in the logits of the `given` rows (one block of them), which have to
+    stay as they were. So does whether batches may come in pairs (`steady`): the first two answer the same to the last digit.
     """
-    if not any(isinstance(part, _BatchNorm | nn.Conv2d) for part in module.modules()):
-        return None
+    if not any(isinstance(part, _BatchNorm | nn.Conv2d | nn.Linear) for part in module.modules()):
+        return Fast(module)
     try:
         fast = copy.deepcopy(module).eval().requires_grad_(False)
         before = _plain(fast(*given))
@@ -38,9 +52,13 @@ def folded(module: nn.Module, given: Sequence[Tensor | None]) -> nn.Module | Non
         if any(isinstance(part, nn.Conv2d) for part in fast.modules()):
             fast = fast.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         after = _plain(fast(*given))
+        if not _same(before, after):
+            return Fast(module)
+        few = [None if part is None else part[:FEW_TOGETHER] for part in given]
+        in_pairs = steady(fast) and torch.equal(_plain(fast(*few)), after[:FEW_TOGETHER])
     except Exception:  # a network that cannot be copied or rebuilt is computed as it is
-        return None
-    return fast if _same(before, after) else None
+        return Fast(module)
+    return Fast(fast, FEW_TOGETHER if in_pairs else ROWS_TOGETHER)
 
 
 def _plain(answer: object) -> Tensor:

@@ -14,9 +14,10 @@ from torch.overrides import TorchFunctionMode
 
 from carom.common.errors import CaromError
 from carom.common.graphs import Graph
-from carom.common.models import ROWS_TOGETHER, TorchModel
+from carom.common.models import TorchModel
 from carom.common.oracle import Oracle
 from carom.common.rng import Rng
+from carom.common.steady import ROWS_TOGETHER
 from carom.common.surgery import together
 from carom.common.taps import networks
 

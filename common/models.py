@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from carom.common.errors import CaromError
-from carom.common.folding import Parts, folded
+from carom.common.folding import Fast, Parts, folded
 from carom.common.objectives import Objective
 from carom.common.problem import Access, Batch, Family, Goal, Output
 from carom.common.spaces import Inputs, Space
+from carom.common.steady import ROWS_TOGETHER, filled
 from carom.common.trees import TreeEnsemble
 
 
@@ -134,12 +135,6 @@ class FrozenModule:
                 m.training = mode
 
 
-ROWS_TOGETHER = 16
-"""Rows are computed in multiples of this many, beside copies of the first where some are missing. CPU kernels work on
-blocks of up to 16 rows (a register of AVX-512) and treat what is left over by other code, whose sums differ in the last
-digit: what is stored would depend on the batch size. Costs count examples, not copies."""
-
-
 class TorchModel(Model):
     """A torch module from Tensor[N, ...] of the space's values to logits float[N, C]."""
 
@@ -165,32 +160,29 @@ class TorchModel(Model):
         self._freeze = FrozenModule(module)
         self._frozen = 0  # how many contexts deep
         self._parts: Parts | None = None
-        self._folded: tuple[Parts, nn.Module | None] | None = None  # of which parts
+        self._folded: tuple[Parts, Fast] | None = None  # of which parts
 
     def __call__(self, inputs: Tensor, lengths: Tensor | None = None) -> Output:
         check_shape(self, inputs)
-        rows, missing = len(inputs), -len(inputs) % ROWS_TOGETHER
-        if missing and inputs.device.type == "cpu":
-            inputs = torch.cat([inputs, inputs[:1].expand(missing, *inputs.shape[1:])])
-            lengths = None if lengths is None else torch.cat([lengths, lengths[:1].expand(missing)])
-        given = (inputs, lengths) if self.takes_lengths else (inputs,)
-        answer = self.network(given)(*given)
-        return Output(getattr(answer, "logits", answer)[:rows])
+        given: Sequence[Tensor | None] = (inputs, lengths) if self.takes_lengths else (inputs,)
+        fast = self.fast(given)
+        answer = fast.network(*(filled(given, fast.rows) if inputs.device.type == "cpu" else given))
+        return Output(getattr(answer, "logits", answer)[: len(inputs)])
 
-    def network(self, given: Sequence[Tensor | None]) -> nn.Module:
+    def fast(self, given: Sequence[Tensor | None]) -> Fast:
         """What computes the answers: while the model is frozen and nobody watches its modules, the folded network."""
         if not self._frozen or not len(given[0]):  # type: ignore[arg-type]
-            return self.module
+            return Fast(self.module)
         if self._parts is None or self._parts.stale(self.module):
             self._parts = Parts(self.module)
         if self._parts.watched():
-            return self.module
+            return Fast(self.module)
         if self._folded is None or self._folded[0] is not self._parts:
             # Whoever asks first, the network has to serve backward passes later.
             with torch.inference_mode(False), torch.no_grad():
                 first = [None if part is None else part[:ROWS_TOGETHER].detach().clone() for part in given]
-                self._folded = self._parts, folded(self.module, first)
-        return self._folded[1] or self.module
+                self._folded = self._parts, folded(self.module, filled(first, ROWS_TOGETHER))
+        return self._folded[1]
 
     def to(self, device: torch.device | str) -> TorchModel:
         self.module.to(device)

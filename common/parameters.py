@@ -37,7 +37,8 @@ def checked(function: Callable[..., Any], given: Mapping[str, Any], what: str, c
 
     A whole number is a number, and a name too, since specs read `layer=3` as one. Numbers are finite, unless the
     default is not. With `counts`, whole numbers whose default is none or at least 1 count something: steps, samples,
-    queries. They are 1 or more.
+    queries. They are 1 or more. Numbers whose default is above 0 say how much: a size, a share, a rate. They are 0 or
+    more.
     """
     try:
         known = inspect.signature(function, eval_str=True).parameters
@@ -53,8 +54,8 @@ def _checked(parameter: inspect.Parameter | None, name: str, value: Any, what: s
     if not kinds:
         return value
     default = parameter.default
-    if within is None and counts and int in kinds and float not in kinds and (default is None or _count(default)):
-        within = Range(1)
+    if within is None and counts:
+        within = _implied(kinds, default)
     fits, value = _fitting(kinds, value, infinite=isinstance(default, float) and not math.isfinite(default))
     if fits and (within is None or not isinstance(value, int | float) or isinstance(value, bool) or value in within):
         return value
@@ -74,8 +75,15 @@ def _asked(annotation: Any) -> tuple[tuple[type, ...], Range | None]:
     return (tuple(either) if all(part in KINDS for part in either) else ()), stated
 
 
-def _count(default: Any) -> bool:
-    return isinstance(default, int) and not isinstance(default, bool) and default >= 1
+def _implied(kinds: tuple[type, ...], default: Any) -> Range | None:
+    """The range that a parameter's kinds and default tell, where none is stated."""
+    if int in kinds and float not in kinds:
+        return Range(1) if default is None or _above(default, 0) else None
+    return Range(0) if float in kinds and _above(default, 0) else None
+
+
+def _above(default: Any, least: float) -> bool:
+    return isinstance(default, int | float) and not isinstance(default, bool) and default > least
 
 
 def _fitting(kinds: tuple[type, ...], value: Any, infinite: bool) -> tuple[bool, Any]:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from carom.common.data import Dataset
 from carom.common.ensembles import Ensemble
 from carom.common.errors import CaromError
+from carom.common.fitting import fitting
 from carom.common.loading import OWN_CODE, fill
 from carom.common.modality import get_modality, load_model_of
 from carom.common.models import Model, TorchModel
@@ -74,7 +75,7 @@ def lgv(
         if step % steps in stops:
             found.append(copy.deepcopy(path.module).eval())
 
-    with deterministic(seed):
+    with fitting(base, data), deterministic(seed):
         fit(path.module, _examples(path, data, data.labels), torch.arange(len(data)), schedule, seed, progress, collect)
     members = [_copied(base, f"{base.name}-lgv{k}", module) for k, module in enumerate(found)]
     ensemble = Ensemble(members, name=f"{base.name}-lgv")
@@ -134,10 +135,11 @@ def substitute(
         raise CaromError(f"{base.name} cannot stand for {target.name}: it takes other inputs or knows other classes.")
     learner, schedule = _copied(base, f"{base.name}-for-{target.name}"), replace(ROUND, epochs=epochs, lr=lr)
     asked = _Asked(target, data.stored, data.lengths, list(data.ids))
-    asked.ask()
+    with fitting(target, data):
+        asked.ask()
     generator, agreements = torch.Generator().manual_seed(seed), []
     for turn in range(rounds):
-        with deterministic(seed + turn):
+        with fitting(base, data), deterministic(seed + turn):
             known = asked.dataset(data)
             fitted = replace(schedule, batch=min(schedule.batch, len(known)))
             sample = _examples(learner, known, asked.labels)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import copy
 
+import pytest
 import torch
 from torch import nn
 
-from carom.common.folding import folded, state_of
+from carom.common.folding import Fast, folded, state_of
 from carom.common.models import TorchModel
 from carom.common.spaces import Box
 
 PIXELS = Box("pixels", 0.0, 1.0, 1 / 255, torch.uint8)
-X = torch.rand(20, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+X = torch.rand(16, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
 class Net(nn.Module):
@@ -46,7 +47,7 @@ def model(module):
 
 def test_norms_are_gone_and_answers_and_gradients_stay():
     module = net()
-    fast = folded(module, (X,))
+    fast = folded(module, (X,)).network
     assert not any(isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d) for part in fast.modules())
     one, other = X.clone().requires_grad_(), X.clone().requires_grad_()
     (module(one).square().sum()).backward()
@@ -56,7 +57,8 @@ def test_norms_are_gone_and_answers_and_gradients_stay():
 
 
 def test_a_layer_that_somebody_else_reads_is_not_folded():
-    assert folded(net(twice=True), (X,)) is None
+    module = net(twice=True)
+    assert folded(module, (X,)) == Fast(module)
 
 
 def test_networks_with_nothing_to_fold_and_networks_that_cannot_be_copied_are_left():
@@ -64,8 +66,8 @@ def test_networks_with_nothing_to_fold_and_networks_that_cannot_be_copied_are_le
         def __deepcopy__(self, memo):
             raise RuntimeError("one of a kind")
 
-    assert folded(nn.Sequential(nn.Flatten(), nn.Linear(192, 4)), (X,)) is None
-    assert folded(Stubborn().eval(), (X,)) is None
+    for module in (nn.Sequential(nn.Flatten(), nn.Tanh()), Stubborn().eval()):
+        assert folded(module, (X,)) == Fast(module)
 
 
 def test_only_a_frozen_model_that_nobody_watches_is_computed_folded():
@@ -78,7 +80,7 @@ def test_only_a_frozen_model_that_nobody_watches_is_computed_folded():
         assert target._folded is None
         handle.remove()
         assert torch.allclose(target(X).logits, target.module(X), atol=1e-5)
-        assert target._folded[1] is not None
+        assert target._folded[1].network is not target.module
 
 
 def test_a_network_folded_in_inference_mode_serves_backward_passes():
@@ -87,7 +89,7 @@ def test_a_network_folded_in_inference_mode_serves_backward_passes():
         with torch.inference_mode():
             target(X)
         target(x).logits.sum().backward()
-    assert target._folded[1] is not None
+    assert target._folded[1].network is not target.module
     assert x.grad.abs().sum() > 0
 
 
@@ -133,3 +135,64 @@ def test_the_network_itself_stays_as_it_was():
     assert module.training
     assert str(module) == str(before)
     assert all(p.requires_grad for p in module.parameters())
+
+
+class Mixed(nn.Module):
+    """A dense layer over all rows of all images, beside what is asked for."""
+
+    def __init__(self, other):
+        super().__init__()
+        self.dense, self.other, self.head = nn.Linear(24, 30), other, nn.Linear(30, 5)
+
+    def forward(self, x):
+        return self.head(self.other(self.dense(x.flatten(2).reshape(len(x), 8, 24)))).amax(1)
+
+
+class ByHand(nn.Module):
+    """A matrix product that no dense layer computes, from weights of three dimensions or of a layer's own."""
+
+    def __init__(self, layer=False):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(1, 30, 30))
+        self.layer = nn.Linear(30, 30) if layer else None
+
+    def forward(self, x):
+        weight = self.weight[0] if self.layer is None else self.layer.weight
+        return (x.mean(1) @ weight.T)[:, None]
+
+
+class Recurrent(nn.GRU):
+    def forward(self, x):
+        return super().forward(x)[0]
+
+
+def answers(target, x):
+    """(logits, gradients of their largest)"""
+    x = x.clone().requires_grad_()
+    logits = target(x).logits
+    (made,) = torch.autograd.grad(logits.amax(1).sum(), x)
+    return logits.detach(), made
+
+
+@pytest.mark.parametrize(
+    ("other", "rows"),
+    [
+        (nn.ReLU, 2),
+        (lambda: nn.LayerNorm(30), 2),
+        (lambda: nn.TransformerEncoderLayer(30, 2, batch_first=True), 16),  # attention holds weights of its own
+        (lambda: Recurrent(30, 30, batch_first=True), 16),
+        (ByHand, None),  # what is no matrix, or not used by its layer, shows in the answers alone
+        (lambda: ByHand(layer=True), None),
+    ],
+    ids=["relu", "norm", "attention", "gru", "tensor", "borrowed"],
+)
+def test_batches_are_in_pairs_where_dense_layers_hold_all_weight_matrices(other, rows):
+    torch.manual_seed(1)
+    target = model(Mixed(other()).eval())
+    x = torch.rand(48, 3, 8, 8, generator=torch.Generator().manual_seed(2))
+    with target.frozen():
+        whole = answers(target, x)
+        assert rows in (None, target._folded[1].rows)
+        for count in (*range(1, 20), 31, 37):
+            for mine, among in zip(answers(target, x[:count]), whole, strict=True):
+                assert torch.equal(mine, among[:count]), count

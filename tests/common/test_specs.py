@@ -145,6 +145,19 @@ def test_counts_are_at_least_one_unless_a_parameter_states_its_range():
         call_with(attack, {"warm": -1}, "a")
 
 
+def test_amounts_are_not_negative():
+    def attack(
+        size: float = 0.1, shift: float = 0.0, share: float | None = 0.5, pull: Annotated[float, Range(-9)] = 1.0
+    ):
+        return size, shift, share, pull
+
+    given = {"size": 0.0, "shift": -1.0, "share": None, "pull": -1.0}
+    assert call_with(attack, given, "a", counts=True) == (0.0, -1.0, None, -1.0)
+    for name in ("size", "share"):
+        with pytest.raises(CaromError, match=f"{name} takes a finite number.*, 0 or more, not -0.5"):
+            call_with(attack, {name: -0.5}, "a", counts=True)
+
+
 def test_a_parameter_is_given_once():
     with pytest.raises(CaromError, match="steps is given twice"):
         split_parameters("pgd?steps=3&steps=4")

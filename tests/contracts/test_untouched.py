@@ -137,7 +137,9 @@ def inside(rows, module, given, out):
 
 
 def test_counted_cost_is_what_hooks_counted(case, monkeypatch):
-    monkeypatch.setattr("carom.common.models.ROWS_TOGETHER", 1)  # copies that fill up a batch are not counted
+    monkeypatch.setattr(
+        "carom.common.models.filled", lambda given, together: given
+    )  # copies that fill up a batch are not counted
     model = case.model(fresh=True)
     counts: dict[str, int] = {"forward": 0, "backward": 0}
     inner: list[list[int]] = []  # rows of gradients that came to each inner layer

@@ -206,6 +206,10 @@ def test_nothing_is_computed_with_a_model_that_cannot_take_the_data(carom: Any, 
     answer = carom("run", *IMAGE, "-t", "py:m:grey?normalise=none", "--out", "r", "-q", "--store", "s")
     assert answer.code == 2
     assert len(list(Path("s").rglob("*.parquet"))) <= 1, "the clean answers of the model before it at most"
+    made = ("surrogate", "lgv", "py:m:grey?normalise=none", "-m", "image", "-d", "folder:data", "--split", "all")
+    answer = carom(*made, "--held-out", "all", "--per-epoch", "1", "--out", "s.safetensors", "-q")
+    assert answer.code == 2
+    assert "model py:m:grey cannot take examples of folder:data, which have shape 3x8x8" in answer.err
     model = load_model(torch.nn.Conv2d(1, 2, 3), "image", normalise=None, classes=["a", "b"])
     with pytest.raises(CaromError, match="Conv2d cannot take examples of folder:data"):
         attack(model, load_data("folder:data?channels=3", modality="image"), "fgsm", eps="8/255")

@@ -10,6 +10,7 @@ import math
 import pytest
 import torch
 
+from carom.common.folding import Fast
 from carom.common.modality import get_modality
 from carom.common.problem import Goal, Problem
 from carom.common.rng import Rng
@@ -28,8 +29,8 @@ torchattacks = pytest.importorskip("torchattacks")
 def unfolded():
     """The network itself on both sides, so that only the algorithms can differ: steps add up what rounding differs in."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("carom.common.models.folded", lambda *_: None)
-        patch.setattr("carom.common.models.ROWS_TOGETHER", 1)
+        patch.setattr("carom.common.models.folded", lambda module, given: Fast(module))
+        patch.setattr("carom.common.models.filled", lambda given, together: given)
         yield
 
 

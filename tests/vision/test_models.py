@@ -13,8 +13,9 @@ import toys
 from safetensors.torch import save_file
 
 from carom.common.errors import CaromError, UnknownName
-from carom.common.models import ROWS_TOGETHER, FunctionModel, TorchModel, TreeModel
+from carom.common.models import FunctionModel, TorchModel, TreeModel
 from carom.common.problem import Access, Family
+from carom.common.steady import ROWS_TOGETHER
 from carom.vision.models import Rescale, load_model
 from carom.vision.space import PIXELS
 
