@@ -13,24 +13,11 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from carom.common.edits import Answer, Ask, Chosen, Editable, Found, Lean, Search, Try, affordable, spent
 from carom.common.errors import CaromError
 from carom.common.problem import Status
 from carom.common.rng import Rng
-from carom.common.substitution import (
-    Answer,
-    Ask,
-    Chosen,
-    Editable,
-    Found,
-    Lean,
-    Search,
-    Try,
-    affordable,
-    ended,
-    enough,
-    share,
-    spent,
-)
+from carom.common.substitution import ended, enough, share
 
 
 class Draws:

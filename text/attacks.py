@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from carom.common.lockstep import Substitution
 from carom.common.modality import AttackInfo
 from carom.common.problem import Access
-from carom.common.substitution import BestEdits, GreedySites, Substitution
+from carom.common.substitution import BestEdits, GreedySites
 from carom.common.threats import Threat
 from carom.text.candidates import CharacterEdits, Union
 from carom.text.recipes import RECIPES, Until, entry

@@ -10,11 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from carom.common.errors import CaromError
-from carom.common.populations import Draws, LabelsOnly
-from carom.common.problem import Status
-from carom.common.rng import Rng
-from carom.common.substitution import (
+from carom.common.edits import (
     Answer,
     Ask,
     Chosen,
@@ -28,6 +24,10 @@ from carom.common.substitution import (
     some_of,
     spent,
 )
+from carom.common.errors import CaromError
+from carom.common.populations import Draws, LabelsOnly
+from carom.common.problem import Status
+from carom.common.rng import Rng
 from carom.text.space import Sentence
 from carom.text.vectors import MINILM, vectors
 

@@ -19,6 +19,7 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from carom.common.edits import Chosen, Gains
 from carom.common.errors import CaromError, UnknownName
 from carom.common.loading import (
     CLASSES,
@@ -38,12 +39,11 @@ from carom.common.loading import (
     own_loaders,
     scores_of,
 )
+from carom.common.lockstep import CELLS as NEAR
 from carom.common.models import FrozenModule, FunctionModel, Model, digest_of
 from carom.common.objectives import margin
 from carom.common.problem import Access, Batch, Family, Goal, Output
 from carom.common.specs import Spec, number, parse
-from carom.common.substitution import CELLS as NEAR
-from carom.common.substitution import Chosen, Gains
 from carom.common.trees import TreeEnsemble
 from carom.common.zoo import load_body
 from carom.text import zoo

@@ -12,12 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
+from carom.common.edits import Strategy
 from carom.common.errors import CaromError
+from carom.common.lockstep import Substitution
 from carom.common.modality import AttackInfo
 from carom.common.parameters import Range
 from carom.common.populations import Climb, Genetic, LabelsOnly, Relaxed, Swarm
 from carom.common.problem import Access
-from carom.common.substitution import BestEdits, Cascade, GreedySites, Leap, Strategy, Substitution
+from carom.common.substitution import BestEdits, Cascade, GreedySites, Leap
 from carom.common.threats import Threat
 from carom.text.candidates import Candidates, CharacterEdits, Union
 from carom.text.characters import BadCharacters, Emoji, LookAlikes, Misspellings

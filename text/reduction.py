@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 import torch
 
+from carom.common.edits import Chosen, Editable, Found, Search, Try, affordable
+from carom.common.lockstep import Lockstep
 from carom.common.models import Model
 from carom.common.problem import Goal, Status
 from carom.common.rng import Rng
-from carom.common.substitution import Chosen, Editable, Found, Lockstep, Search, Try, affordable
 from carom.text.forms import LeaveOut
 from carom.text.space import WordBudget
 

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from carom.common.edits import ranked, steepest
 from carom.common.errors import CaromError
 from carom.common.objectives import margin
 from carom.common.oracle import Oracle
 from carom.common.problem import Batch, Goal, Problem, Result, Status
 from carom.common.rng import Rng
 from carom.common.specs import existing
-from carom.common.substitution import ranked, steepest
 from carom.common.threats import Threat
 from carom.common.universal import content, once
 from carom.text.candidates import is_word

@@ -8,9 +8,10 @@ import torch
 from tiny_hub import masked_lm
 
 from carom.common.errors import CaromError
+from carom.common.lockstep import Substitution
 from carom.common.problem import Batch
 from carom.common.rng import Rng
-from carom.common.substitution import BestEdits, GreedySites, Substitution
+from carom.common.substitution import BestEdits, GreedySites
 from carom.text import constraints, language
 from carom.text.attacks import ATTACKS
 from carom.text.candidates import Merged, Union, options_of

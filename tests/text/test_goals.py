@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from carom.common.errors import CaromError
+from carom.common.lockstep import Substitution
 from carom.common.modality import get_modality
 from carom.common.problem import Access, Status
 from carom.common.registry import choose_attack
-from carom.common.substitution import BestEdits, GreedySites, Substitution
+from carom.common.substitution import BestEdits, GreedySites
 from carom.text.attacks import ATTACKS
 from carom.text.encoders import WordEncoder
 from carom.text.models import load_model

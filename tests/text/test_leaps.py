@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from carom.common.errors import CaromError
+from carom.common.lockstep import Substitution
 from carom.common.populations import LabelsOnly
-from carom.common.substitution import Substitution
 from carom.text.leaps import Leaps, Metered
 from carom.text.space import changes
 

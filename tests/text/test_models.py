@@ -13,8 +13,9 @@ from tiny_hub import bert as bert_of
 from torch import nn
 
 from carom.common.errors import CaromError
+from carom.common.lockstep import Substitution
 from carom.common.problem import Access, Batch, Family, Goal
-from carom.common.substitution import BestEdits, GreedySites, Substitution
+from carom.common.substitution import BestEdits, GreedySites
 from carom.text.encoders import WordEncoder
 from carom.text.models import TokenModel, load_model
 from carom.text.networks import WordCnn

@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import nn
 
+from carom.common.edits import odds, ranked
 from carom.common.errors import CaromError
+from carom.common.lockstep import Substitution
 from carom.common.problem import Status
-from carom.common.substitution import BestEdits, GreedySites, Leap, Substitution, odds, ranked
+from carom.common.substitution import BestEdits, GreedySites, Leap
 from carom.common.units import Chosen
 from carom.text.attacks import ATTACKS
 from carom.text.space import WordBudget
