@@ -19,7 +19,7 @@ from carom.audio import keywords
 from carom.audio.space import Waveform
 from carom.common.data import Dataset
 from carom.common.errors import BadInput, CaromError, UnknownName
-from carom.common.loading import known_facts, stated_classes, whole_fact
+from carom.common.facts import known_facts, stated_classes, whole_fact
 from carom.common.sources import Source, class_folders, hub_dataset, hub_sources, raise_all, read_all
 from carom.common.specs import existing, number, parse
 

@@ -17,32 +17,23 @@ from torch.nn import functional as F
 from carom.audio.space import Waveform
 from carom.audio.zoo import RECIPES
 from carom.common.errors import CaromError, UnknownName
-from carom.common.loading import (
+from carom.common.facts import (
     ANSWERS,
     CLASSES,
     Fact,
-    Load,
     bounds_fact,
     called,
     choice,
     class_names,
-    digest_of_object,
-    dispatch,
     family_fact,
-    fitted_classes,
-    is_estimator,
     known_facts,
-    load_pretrained,
-    load_processor,
-    load_python,
     need,
-    own_loaders,
-    scores_of,
     stated_classes,
-    tree_ensemble,
     whole_fact,
 )
+from carom.common.loading import Load, dispatch, load_pretrained, load_processor, load_python, own_loaders
 from carom.common.models import FunctionModel, Model, TorchModel, TreeModel, digest_of
+from carom.common.objects import digest_of_object, fitted_classes, is_estimator, scores_of, tree_ensemble
 from carom.common.problem import Family
 from carom.common.specs import Spec, parse
 from carom.common.trees import TreeEnsemble

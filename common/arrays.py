@@ -14,7 +14,7 @@ from torch import Tensor
 
 from carom.common.data import Dataset
 from carom.common.errors import CaromError
-from carom.common.loading import class_names
+from carom.common.facts import class_names
 from carom.common.problem import Cost, Status
 from carom.common.recorded import AdversarialSet
 from carom.common.spaces import Box

@@ -6,63 +6,28 @@ user asks for them by name, and then read with `weights_only=True`.
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from carom.common.boosting import BOOSTED, boosted
-from carom.common.errors import CaromError, UnknownName
+from carom.common.boosting import BOOSTED
+from carom.common.errors import CaromError
+from carom.common.facts import called, known_facts
 from carom.common.models import Model
-from carom.common.problem import Access, Family
+from carom.common.objects import walk
 from carom.common.specs import Spec, call_with, existing, import_object, local_folder, parse
 from carom.common.surroundings import quiet
-from carom.common.trees import TreeEnsemble
 
 OWN_CODE = ("py", "safetensors")
 """Kinds of spec whose models cannot tell their classes."""
 
 PICKLES = (".pkl", ".pickle", ".joblib", ".pt", ".pth", ".bin", ".ckpt")
 """Endings of files that are pickles, whatever else they are called."""
-
-
-@dataclass(frozen=True)
-class Fact:
-    """Something about a model that its weights do not tell, and how a user states it."""
-
-    name: str  # the keyword: normalise
-    what: str  # in a sentence: "normalisation"
-    how: str  # what to write: "normalise=(mean, std) or normalise=None"
-
-
-CLASSES = Fact("classes", "classes", 'classes=["first", "second", ...] in the order of its outputs')
-ANSWERS = Fact("answers", "kind of scores", 'answers="logits" or answers="probabilities"')
-
-
-def need(facts: Mapping[str, Any], wanted: Iterable[Fact], who: str) -> None:
-    """Raise an error that asks, by name, for every fact of `wanted` that is missing."""
-    missing = [fact for fact in wanted if fact.name not in facts]
-    if missing:
-        whats, hows = [f.what for f in missing], [f.how for f in missing]
-        raise CaromError(f"carom cannot know the {_and(whats)} of {who}: pass {'; '.join(hows)}.")
-
-
-def known_facts(facts: Mapping[str, Any], known: Iterable[str], who: str) -> None:
-    """Refuse facts that `who` has no use for, with the nearest it knows."""
-    known = list(known)
-    for name in facts:
-        if name not in known:
-            raise UnknownName(f"fact about {who}", name, known)
-
-
-def _and(words: Sequence[str]) -> str:
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def separate(spec: Spec, known: Iterable[str]) -> tuple[Spec, dict[str, Any]]:
@@ -82,7 +47,6 @@ def separate(spec: Spec, known: Iterable[str]) -> tuple[Spec, dict[str, Any]]:
 
 Load = Callable[[Spec, Mapping[str, Any]], Model]
 """(spec, facts) -> model"""
-
 
 Wrap = Callable[[Any, Mapping[str, Any]], Model]
 """(object, facts) -> a model around it"""
@@ -122,78 +86,6 @@ def dispatch(
     facts = {"name": name, **stated, **facts}
     known_facts(facts, known, facts["name"])
     return loaders[spec.kind](spec, facts)
-
-
-def called(thing: Any, facts: Mapping[str, Any]) -> str:
-    """What an object is called: as the user says, else by its own name or that of its class."""
-    thing = thing.func if isinstance(thing, partial) else thing
-    return str(facts.get("name") or getattr(thing, "__name__", type(thing).__name__))
-
-
-def choice(facts: Mapping[str, Any], name: str, among: Sequence[str], default: str | None = None) -> str:
-    """A fact that is one of a few words."""
-    value = facts.get(name, default)
-    if value not in among:
-        raise UnknownName(name, str(value), among)
-    return str(value)
-
-
-def family_fact(facts: Mapping[str, Any], thing: Any) -> Family:
-    """The family that the user states, else a guess."""
-    return Family(choice(facts, "family", list(Family))) if "family" in facts else family_of(thing)
-
-
-def numbers(value: Any) -> list[float]:
-    """Numbers as keywords or specs give them: 0.5, (0.5, 0.4), "0.5,0.4"."""
-    parts = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
-    return [float(part) for part in parts]
-
-
-T = TypeVar("T")
-
-
-def whole_fact(facts: Mapping[str, Any], name: str, default: T) -> int | T:
-    """A fact that counts something: channels, samples, hertz."""
-    value = facts.get(name)
-    if value is None:
-        return default
-    try:
-        count = int(str(value))
-    except ValueError:
-        count = 0
-    if count < 1:
-        raise CaromError(f"{name}={value!r}: write a whole number of 1 or more.")
-    return count
-
-
-def bounds_fact(facts: Mapping[str, Any], default: tuple[float, float]) -> tuple[float, float]:
-    """The fact `bounds`: (low, high), or "0,255" in a spec."""
-    value = facts.get("bounds", default)
-    try:
-        low, high = numbers(value)
-    except (TypeError, ValueError):
-        raise CaromError(f"bounds={value!r}: write two numbers, bounds=(low, high), or low,high in a spec.") from None
-    if not low < high:
-        raise CaromError(f"bounds={value!r}: the first must be below the second.")
-    return low, high
-
-
-def class_names(value: Any) -> tuple[str, ...]:
-    """Classes as a user gives them: a list, "first,second", or their number.
-
-    >>> class_names("cat,dog"), class_names(3)
-    (('cat', 'dog'), ('0', '1', '2'))
-    """
-    if isinstance(value, int):
-        return tuple(map(str, range(value)))
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(","))
-    return tuple(str(name) for name in value)
-
-
-def stated_classes(facts: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """The fact `classes`; None where the user leaves them to the data or the model."""
-    return class_names(facts["classes"]) if "classes" in facts else None
 
 
 def refuse_pickle(path: str | Path, remedy: str = "Save the weights with safetensors.torch.save_file.") -> None:
@@ -296,12 +188,14 @@ def load_skops(path: str | Path, trusted: str | Sequence[str] = ()) -> Any:
         raise CaromError(
             f"{found}: not a skops file ({error}). Save the estimator with skops.io.dump(estimator, 'name.skops')."
         ) from error
-    if not all(_sound(part) for part in _walk(estimator)):
+    if not all(_sound(part) for part in walk(estimator)):
         raise CaromError(f"{found}: holds a tree whose nodes point outside it. The file is damaged or made to do harm.")
     return estimator
 
 
 TREE = "sklearn.tree._tree.Tree"
+
+
 HISTOGRAM_TREE = "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"
 
 
@@ -403,162 +297,3 @@ def _pretrained(spec: Spec) -> tuple[str, dict[str, str], dict[str, bool]]:
 def _first_line(error: Exception) -> str:
     line = (str(error).strip().splitlines() or [type(error).__name__])[0].strip()
     return line if line.endswith(".") else line + "."
-
-
-def family_of(model: Any) -> Family:
-    """A guess at the family of a torch module or a scikit-learn estimator; users state another with family=...
-
-    Recurrent layers make an rnn, else attention a transformer, else convolutions a cnn, else linear layers an mlp.
-    """
-    if not isinstance(model, nn.Module):
-        return _estimator_family(model)
-    modules = list(model.modules())
-    convolutions = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-    if any(isinstance(m, nn.RNNBase | nn.RNNCellBase) for m in modules):
-        return Family.RNN
-    if getattr(getattr(model, "config", None), "num_attention_heads", 0):
-        return Family.TRANSFORMER
-    # Attention written out by hand is known by its name; channel attention inside a CNN is made of convolutions.
-    if any(
-        isinstance(m, nn.MultiheadAttention)
-        or (type(m).__name__.endswith("Attention") and not any(isinstance(c, convolutions) for c in m.modules()))
-        for m in modules
-    ):
-        return Family.TRANSFORMER
-    if any(isinstance(m, convolutions) for m in modules):
-        return Family.CNN
-    linear = sum(isinstance(m, nn.Linear) for m in modules)
-    return Family.OTHER if not linear else Family.MLP if linear > 1 else Family.LINEAR
-
-
-def _estimator_family(estimator: Any) -> Family:
-    last = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
-    name, module = type(last).__name__, type(last).__module__
-    if any(word in name for word in ("Tree", "Forest", "Boosting")):
-        return Family.TREE
-    if "linear_model" in module or "naive_bayes" in module or name == "LinearSVC":
-        return Family.LINEAR
-    return Family.MLP if "neural_network" in module else Family.OTHER
-
-
-def is_estimator(thing: Any) -> bool:
-    """Whether it answers like a scikit-learn classifier."""
-    return not inspect.isclass(thing) and callable(getattr(thing, "predict", None)) and hasattr(thing, "fit")
-
-
-def fitted_classes(estimator: Any, names: Sequence[str] | None, who: str) -> tuple[str, ...]:
-    """The class of each output column, in their order.
-
-    An estimator fitted on integers says which of `names` its columns are; one fitted on names says them itself.
-    """
-    import numpy as np
-
-    if not hasattr(estimator, "classes_"):
-        raise CaromError(f"{who} has not been fitted: it has no classes_. Call fit first.")
-    fitted = estimator.classes_
-    if isinstance(fitted, list):
-        raise CaromError(f"{who} answers several questions at once; carom attacks one answer per example.")
-    if names is None or not np.issubdtype(np.asarray(fitted).dtype, np.integer):
-        return tuple(str(c) for c in fitted)
-    if len(fitted) and int(max(fitted)) >= len(names):
-        raise CaromError(f"{who} was fitted on label {int(max(fitted))}, but only {len(names)} classes are named.")
-    return tuple(names[int(c)] for c in fitted)
-
-
-def tree_ensemble(estimator: Any) -> TreeEnsemble | None:
-    """The estimator's trees, if it is a decision tree, a forest that averages them or boosted ones that add up; else
-    None."""
-    kinds = (
-        "DecisionTreeClassifier",
-        "ExtraTreeClassifier",
-        "RandomForestClassifier",
-        "ExtraTreesClassifier",
-    )
-    if type(estimator).__name__ in BOOSTED:
-        return boosted(estimator)
-    return TreeEnsemble.from_sklearn(estimator) if type(estimator).__name__ in kinds else None
-
-
-def scores_of(estimator: Any) -> tuple[Callable[[Any], Any], bool, Access]:
-    """(function from a batch to scores[N, C], whether they are probabilities, what it grants).
-
-    An estimator with neither predict_proba nor decision_function grants labels only, as one-hot scores.
-    """
-    import numpy as np
-
-    if hasattr(estimator, "predict_proba"):
-        return estimator.predict_proba, True, Access.LABEL | Access.SCORE
-    if hasattr(estimator, "decision_function"):
-
-        def margins(batch: Any) -> Any:
-            values = estimator.decision_function(batch)
-            return np.stack([-values, values], 1) if values.ndim == 1 else values
-
-        return margins, False, Access.LABEL | Access.SCORE
-
-    def one_hot(batch: Any) -> Any:
-        return np.asarray(estimator.predict(batch))[:, None] == np.asarray(estimator.classes_)
-
-    return one_hot, True, Access.LABEL
-
-
-def digest_of_object(thing: Any, *facts: object) -> str:
-    """sha256 that names an estimator (by its fitted state) or a function (by its source) in the store."""
-    digest = hashlib.sha256(repr(facts).encode())
-    if is_estimator(thing):
-        feed(digest, thing)
-        return digest.hexdigest()
-    bound = thing.keywords if isinstance(thing, partial) else {}
-    function = thing.func if isinstance(thing, partial) else thing
-    try:
-        source = inspect.getsource(function if inspect.isroutine(function) else type(function))
-    except (OSError, TypeError):
-        source = repr(type(function))
-    digest.update(f"{getattr(function, '__module__', '')}{sorted(bound.items())}{source}".encode())
-    return digest.hexdigest()
-
-
-def feed(digest: Any, thing: Any) -> None:
-    """Hash an object's state: the same for an estimator and its copy read back from a file, unlike its pickle."""
-    import numpy as np
-
-    for part in _walk(thing):
-        digest.update(f"<{type(part).__qualname__}".encode())
-        if isinstance(part, np.ndarray) and not part.dtype.hasobject and not part.dtype.names:
-            digest.update(f"{part.dtype}{part.shape}".encode() + np.ascontiguousarray(part).tobytes())
-        elif callable(part) and hasattr(part, "__qualname__"):
-            digest.update(f"{part.__module__}.{part.__qualname__}".encode())
-        elif part is None or isinstance(part, ATOMS):
-            digest.update(repr(part).encode())
-        elif hasattr(part, "__len__"):
-            digest.update(str(len(part)).encode())
-
-
-ATOMS = (bool, int, float, complex, str, bytes)
-
-
-def _walk(thing: Any, above: tuple[int, ...] = ()) -> Iterator[Any]:
-    """An object and everything it holds, depth first, in an order of its content alone."""
-    import numpy as np
-
-    if id(thing) in above:  # a cycle
-        return
-    if isinstance(thing, np.generic) and not thing.dtype.names:
-        thing = thing.item()
-    yield thing
-    parts: Iterable[Any] = ()
-    if thing is None or isinstance(thing, ATOMS) or (callable(thing) and hasattr(thing, "__qualname__")):
-        return
-    if isinstance(thing, np.ndarray):  # records field by field: the gaps between fields hold anything
-        names = thing.dtype.names
-        parts = [thing[name] for name in names] if names else thing.flat if thing.dtype.hasobject else ()
-    elif isinstance(thing, Mapping):
-        parts = [part for key in sorted(thing, key=str) for part in (key, thing[key])]
-    elif isinstance(thing, list | tuple):
-        parts = thing
-    elif isinstance(thing, set | frozenset):
-        parts = sorted(thing, key=repr)
-    else:
-        parts = [thing.__getstate__()]
-    for part in parts:
-        yield from _walk(part, (*above, id(thing)))

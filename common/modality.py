@@ -210,7 +210,7 @@ def load_model_of(modality: Modality, source: Any, facts: Mapping[str, Any]) -> 
 
 
 def _surrogate_of(modality: Modality, spec: Spec, facts: Mapping[str, Any]) -> Model:
-    from carom.common.loading import known_facts
+    from carom.common.facts import known_facts
     from carom.common.surrogates import load_surrogate, read_surrogate_card
 
     given = {**spec.parameters, **facts}
@@ -222,7 +222,8 @@ def _surrogate_of(modality: Modality, spec: Spec, facts: Mapping[str, Any]) -> M
 
 
 def _ensemble_of(modality: Modality, spec: Spec, facts: Mapping[str, Any]) -> Model:
-    from carom.common.loading import OWN_CODE, known_facts
+    from carom.common.facts import known_facts
+    from carom.common.loading import OWN_CODE
 
     given = {**spec.parameters, **facts}
     known_facts(given, ("fuse", "name", "classes"), "an ensemble (a member's own go into its spec, in parentheses)")

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from carom.common.data import sampling_order
 from carom.common.errors import BadInput, CaromError, UnknownName
-from carom.common.loading import stated_classes
+from carom.common.facts import stated_classes
 from carom.common.specs import local_folder
 
 

@@ -7,8 +7,8 @@ from carom.text.attacks import ATTACKS, THREATS
 from carom.text.augment import augment_file
 from carom.text.bridge import KINDS
 from carom.text.data import BUILTIN, load_data
+from carom.text.loading import load_model
 from carom.text.logs import LOGS, load_log
-from carom.text.models import load_model
 from carom.text.panels import panels
 from carom.text.quality import METRICS
 from carom.text.zoo import RECIPES

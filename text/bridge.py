@@ -31,9 +31,9 @@ import torch
 from torch import Tensor
 
 from carom.common.errors import CaromError, UnknownName
-from carom.common.loading import feed
 from carom.common.modality import AttackInfo
 from carom.common.models import Model
+from carom.common.objects import feed
 from carom.common.oracle import Oracle
 from carom.common.problem import Access, Batch, Goal, Problem, Result, Status
 from carom.common.rng import Rng

@@ -14,7 +14,7 @@ import torch
 
 from carom.common.data import Dataset
 from carom.common.errors import BadInput, CaromError, UnknownName
-from carom.common.loading import known_facts, stated_classes
+from carom.common.facts import known_facts, stated_classes
 from carom.common.sources import Source, class_folders, hub_dataset, read_all
 from carom.common.specs import existing, parse
 from carom.text import reviews

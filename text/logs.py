@@ -23,7 +23,7 @@ import torch
 
 from carom.common.data import Dataset
 from carom.common.errors import BadInput, CaromError, UnknownName
-from carom.common.loading import class_names
+from carom.common.facts import class_names
 from carom.common.problem import Cost, Status
 from carom.common.recorded import AdversarialSet
 from carom.common.sources import Source, read_all

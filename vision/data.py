@@ -18,7 +18,7 @@ from torch import Tensor
 
 from carom.common.data import Dataset, sampling_order
 from carom.common.errors import BadInput, CaromError, UnknownName
-from carom.common.loading import Fact, class_names, known_facts, need, stated_classes, whole_fact
+from carom.common.facts import Fact, class_names, known_facts, need, stated_classes, whole_fact
 from carom.common.sources import Source, class_folders, hub_dataset, hub_sources, raise_all, read_all
 from carom.common.specs import existing, parse
 from carom.vision import cifar, fashion

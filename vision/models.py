@@ -15,31 +15,23 @@ import torch
 from torch import Tensor, nn
 
 from carom.common.errors import CaromError, UnknownName
-from carom.common.loading import (
+from carom.common.facts import (
     ANSWERS,
     CLASSES,
     Fact,
-    Load,
     bounds_fact,
     called,
     choice,
     class_names,
-    digest_of_object,
-    dispatch,
     family_fact,
-    fitted_classes,
-    is_estimator,
     known_facts,
-    load_pretrained,
-    load_processor,
     need,
     numbers,
-    own_loaders,
-    scores_of,
     stated_classes,
-    tree_ensemble,
 )
+from carom.common.loading import Load, dispatch, load_pretrained, load_processor, own_loaders
 from carom.common.models import FunctionModel, Model, TorchModel, TreeModel
+from carom.common.objects import digest_of_object, fitted_classes, is_estimator, scores_of, tree_ensemble
 from carom.common.problem import Family
 from carom.common.specs import Spec
 from carom.common.trees import TreeEnsemble

@@ -8,7 +8,7 @@ import torch
 from carom.common.problem import Batch, Goal, Problem, Status
 from carom.common.rng import Rng
 from carom.text import MODALITY, reviews
-from carom.text.models import load_model
+from carom.text.loading import load_model
 
 SENTENCES = 100
 

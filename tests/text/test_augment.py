@@ -13,7 +13,7 @@ from carom.common.errors import BadInput, CaromError, UnknownName
 from carom.text import augment as module
 from carom.text import pairs
 from carom.text.augment import RANDOM, augment, augmenter, stream
-from carom.text.models import load_model
+from carom.text.loading import load_model
 from carom.text.pairs import join, sides
 from carom.text.space import WordBudget, changes
 from carom.text.words import split_words

@@ -7,19 +7,23 @@ import inspect
 import numpy as np
 import pytest
 import torch
+from tiny_hub import bert, pieces_of, word_pieces
 from torch import nn
 
 from carom.common.errors import CaromError
+from carom.common.loading import load_pretrained
 from carom.common.lockstep import Substitution
 from carom.common.modality import get_modality
 from carom.common.problem import Access, Status
 from carom.common.registry import choose_attack
+from carom.common.specs import Spec
 from carom.common.substitution import BestEdits, GreedySites
 from carom.text.attacks import ATTACKS
 from carom.text.encoders import WordEncoder
-from carom.text.models import load_model
+from carom.text.loading import load_model
 from carom.text.space import WordBudget
 
+PIECES = pieces_of(["good bad film flop song noise"])
 WEIGHTS = {"good": 1.0, "bad": -1.0, "film": 0.5, "flop": -1.0, "song": 0.1, "noise": -1.0}
 ENTRIES = ("good|bad", "film|flop", "song|noise")
 
@@ -126,6 +130,28 @@ def test_networks_of_one_output_grant_gradients_over_a_threshold(attack, table):
     result = attack(model, threat, Substitution(GreedySites("gradient", top=1)), ["good film song"], [1])
     assert result.inputs == ["bad film song"]
     assert result.status.tolist() == [Status.DONE]
+
+
+@pytest.mark.parametrize("strategy", [GreedySites("unk"), GreedySites("gradient")], ids=["scores", "gradient"])
+def test_regressors_in_the_hub_layout_are_led_over_a_threshold(tmp_path, attack, table, strategy):
+    bert(len(PIECES), ["score"]).save_pretrained(tmp_path)
+    word_pieces(PIECES, 32).save_pretrained(tmp_path)
+    text = "good film song"
+    with torch.inference_mode():
+        known = load_pretrained("AutoModelForSequenceClassification", Spec("hf", str(tmp_path)))
+        ids = word_pieces(PIECES, 32)([text], return_tensors="pt")
+        number = float(known(**ids).logits)
+    model = load_model(f"hf:{tmp_path}", threshold=number - 1e-3)
+    assert model.classes == ("below", "above")
+    assert model([text]).logits.diff().item() == pytest.approx(1e-3, abs=1e-5)  # just above
+    result = attack(model, WordBudget(1.0, table(ENTRIES)), Substitution(strategy), [text], [1])
+    scores = {edit: model([edit]).logits.diff().item() for edit in all_edits()}
+    assert result.success.tolist() == [min(scores.values()) < 0] == [True]
+    assert scores[result.inputs[0]] < 0
+
+
+def all_edits():
+    return (f"{a} {b} {c}" for a in ("good", "bad") for b in ("film", "flop") for c in ("song", "noise"))
 
 
 def test_thresholds_of_what_is_no_number_are_refused(networks):

@@ -17,7 +17,8 @@ from carom.common.lockstep import Substitution
 from carom.common.problem import Access, Batch, Family, Goal
 from carom.common.substitution import BestEdits, GreedySites
 from carom.text.encoders import WordEncoder
-from carom.text.models import TokenModel, load_model
+from carom.text.loading import load_model
+from carom.text.models import TokenModel
 from carom.text.networks import WordCnn
 from carom.text.space import WordBudget
 from carom.text.transformer import EncoderBlock

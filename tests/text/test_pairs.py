@@ -16,7 +16,7 @@ from carom.common.problem import Batch, Goal
 from carom.common.rng import Rng
 from carom.text.candidates import Merged
 from carom.text.data import load_data
-from carom.text.models import load_model
+from carom.text.loading import load_model
 from carom.text.pairs import join, open_text, open_words, sides
 from carom.text.panels import panels
 from carom.text.space import WordBudget, Words

@@ -16,7 +16,7 @@ from carom.common.rng import Rng
 from carom.text import reviews
 from carom.text.attacks import ATTACKS
 from carom.text.candidates import WordNet, options_of
-from carom.text.models import load_model
+from carom.text.loading import load_model
 from carom.text.offline import textattack
 from carom.text.space import UNKNOWN, WordBudget
 from carom.text.words import STOP_WORDS
