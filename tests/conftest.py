@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
+from hypothesis import settings
 
 LEFT_OUT = {"slow", "network"}
 
@@ -11,6 +14,9 @@ LEFT_OUT = {"slow", "network"}
 def pytest_configure(config: pytest.Config) -> None:
     # Small RNNs run many times slower with two threads on shared cores, and sums are in one order.
     torch.set_num_threads(1)
+    # Examples are new on every run where somebody looks into what fails, and the same ones where it would block others.
+    settings.register_profile("same", derandomize=True)
+    settings.load_profile("same" if os.environ.get("CI") else "default")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

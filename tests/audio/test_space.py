@@ -51,7 +51,9 @@ def test_snr_holds_after_rounding(decibels, loudness, seed):
         x = stored(threat.extend(direction, x0), x0, threat)
         assert threat.allows(x, x0).all()
         assert torch.equal(WAVEFORM.round(x), x)
-        assert (snr_db(x, x0) >= decibels - 1e-3).all()
+        # The slack of `allows` is a constant length: on the quietest sounds it is more decibels.
+        slack = 20 * torch.log10(1 + 1e-5 + 1e-7 / threat.radius(x0))
+        assert (snr_db(x, x0) >= decibels - 1e-3 - slack).all()
 
 
 @settings(max_examples=30, deadline=None)
