@@ -65,7 +65,7 @@ PUBLISHED = {
 HEAD = """# A ranking of transfer attacks at equal cost
 
 Made by `python -m carom.benchmarks.ranking --render > docs/ranking.md` from `benchmarks/results/ranking.json`,
-which `python -m carom.benchmarks.ranking --json` measures (an hour and more), and from `benchmarks/results/cifar.json`.
+which `python -m carom.benchmarks.ranking --json` measures (about 40 minutes), and from `benchmarks/results/cifar.json`.
 
 {examples} test images of CIFAR-10 (`{data}`), {threat}, {seeds} seeds, {controls} control draws each; every attack on
 every source that it suits, measured on the other models of the zoo. Right when clean: {models}.
@@ -78,8 +78,8 @@ every source that it suits, measured on the other models of the zoo. Right when 
   their own). Attacks that average over random copies or neighbours get one a step; SI-NI, Admix and EMI keep five, which
   are their method. SSA, BSR and SIA stand there with five copies in ten steps as well, and MI with shorter steps. Both
   rules were chosen after a look at the first seed from the residual network, on images of the same sample; the second
-  favours the attacks that average. LinBP passes residual branches two more times than these counts say (its Result has
-  counted them since): from residual networks it stands here at up to three times the cost of the others.
+  favours the attacks that average. LinBP goes back through residual branches three times, which counts as three
+  gradients: from the residual network it makes a third of the steps.
 * **Left out** are attacks that aim at a class (logit, Po-Trip, CFM, SU, ODI), the universal perturbation, which is not made for
   an image, and LGV's networks, which take training data: its attack stands among the ensembles, on two members. SGM
   and Ghost want residual networks, PNA and TGR transformers, LinBP ReLUs in the later half.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -72,6 +72,8 @@ def print_run(run: Any) -> None:
         print_sizes(console, summary)
         if summary["targeted"]:
             print_targeted(console, summary)
+        if summary["matched"] is not None:
+            print_matched(console, summary)
         if summary["curve"] is not None:
             print_curve(console, summary["curve"])
         for line in summary["skipped"]:
@@ -97,13 +99,14 @@ def print_matrix(console: Console, modality: str, summary: Mapping[str, Any]) ->
         if resizes := model["facts"].get("resizes"):
             console.print(Text("  ! ") + shown(f"{model['name']} {resizes}"))
 
-    def excess(cell: Mapping[str, Any]) -> str:
-        return rate(cell["excess"], cell["excess_low"], cell["excess_high"]) + "*" * (cell["source"] == cell["target"])
-
     def title(cell: Mapping[str, Any]) -> str:
         return f" ({rate(cell['white_box'])}{' !' if cell['warnings'] else ''})"
 
-    _print_cells(console, summary, "source, attack, white-box", title, excess)
+    _print_cells(console, summary, "source, attack, white-box", title, _excess)
+
+
+def _excess(cell: Mapping[str, Any]) -> str:
+    return rate(cell["excess"], cell["excess_low"], cell["excess_high"]) + "*" * (cell["source"] == cell["target"])
 
 
 def print_sizes(console: Console, summary: Mapping[str, Any]) -> None:
@@ -150,20 +153,61 @@ def _print_cells(
 ) -> None:
     """One row a source, attack and seed; one column a target."""
     models, cells = {m["name"]: m for m in summary["models"]}, summary["cells"]
-    columns = list(dict.fromkeys(c["target"] for c in cells))
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column(first)
-    for name in columns:
-        table.add_column(Text.assemble(shown(name), f"\n{models[name]['family']}"), justify="right")
     rows: dict[tuple[str, str, int], dict[str, Any]] = {}
     for cell in cells:
         rows.setdefault((cell["source"], cell["attack"], cell["seed"]), {})[cell["target"]] = cell
     several = len({seed for *_, seed in rows}) > 1
-    for (source, attack, seed), row in rows.items():
-        tail = f" seed {seed}" if several else ""
-        whole = f"{source} {attack}{tail}{title(next(iter(row.values())))}"
-        table.add_row(shown(whole), *(said(row[name]) if name in row else "–" for name in columns))
-    console.print(table)
+    titles = [
+        shown(f"{source} {attack}{f' seed {seed}' if several else ''}{title(next(iter(row.values())))}")
+        for (source, attack, seed), row in rows.items()
+    ]
+    columns = [
+        (
+            Text.assemble(shown(name), f"\n{models[name]['family']}"),
+            [said(row[name]) if name in row else "–" for row in rows.values()],
+        )
+        for name in dict.fromkeys(c["target"] for c in cells)
+    ]
+    for block in _blocks(columns, console.width - 2 - max(text.cell_len for text in (*titles, Text(first)))):
+        table = Table(box=SIMPLE_HEAD, pad_edge=False)
+        table.add_column(first)
+        for head, _ in block:
+            table.add_column(head, justify="right", no_wrap=True)
+        for i, text in enumerate(titles):
+            table.add_row(text, *(values[i] for _, values in block))
+        console.print(table)
+
+
+Column = tuple[Text, list[str]]
+"""(head, values)"""
+
+
+def _blocks(columns: Sequence[Column], room: int) -> Iterator[list[Column]]:
+    """Columns in parts that fit beside the titles of their rows, at least one in each."""
+    block: list[Column] = []
+    left = room
+    for head, values in columns:
+        width = 3 + max(map(len, [*head.plain.splitlines(), *values]))
+        if block and width > left:
+            yield block
+            block, left = [], room
+        block.append((head, values))
+        left -= width
+    yield block
+
+
+def print_matched(console: Console, summary: Mapping[str, Any]) -> None:
+    """Excess transfer at the budgets that fool each source equally often."""
+    for level in summary["matched"]["levels"]:
+        cells = [cell for cell in summary["matched"]["cells"] if cell["matched"] == level]
+        if not cells:
+            continue
+        console.print(f"at white-box success {rate(level)}, in brackets what was reached within which budget")
+
+        def title(cell: Mapping[str, Any]) -> str:
+            return f" ({rate(cell['white_box'])} at {cell['threat']}{'' if cell['at_level'] else ' !'})"
+
+        _print_cells(console, {**summary, "cells": cells}, "source, attack, white-box", title, _excess)
 
 
 def print_curve(console: Console, curve: Mapping[str, Any]) -> None:

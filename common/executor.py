@@ -38,6 +38,7 @@ def inline(units: Sequence[Unit], store: Store, batch: int, progress: Progress |
     Units that another process on the same store is computing are passed over, and looked at again after the others.
     """
     failures, broken, left = [], set(), list(units)
+    held = sum(store.has(unit.key) for unit in units) if progress is not None else 0
     while left:
         open_keys, put_off = {unit.key for unit in left}, []
         for unit in left:
@@ -45,7 +46,7 @@ def inline(units: Sequence[Unit], store: Store, batch: int, progress: Progress |
             if needs is not None and needs.key in open_keys and not store.has(needs.key):
                 put_off.append(unit)
                 continue
-            if progress is not None:
+            if progress is not None and not store.has(unit.key):
                 progress(len(units) - len(open_keys), len(units), unit.what)
             if not store.has(unit.key) and not (needs is not None and needs.key in broken):
                 with store.claim(unit.key) as mine:
@@ -65,5 +66,5 @@ def inline(units: Sequence[Unit], store: Store, batch: int, progress: Progress |
             time.sleep(PATIENCE)
         left = put_off
     if progress is not None:
-        progress(len(units), len(units), "done")
+        progress(len(units), len(units), f"done, {held} of {len(units)} found in the store" if held else "done")
     return failures

@@ -96,8 +96,10 @@ class Plan:
         return [c for c in self.attacks if self._unsuited(c, source) is None]
 
     def left_out(self) -> list[dict[str, str]]:
-        """Attacks that a source would let in, but whose build they do not suit: {"source", "attack", "why"} each."""
-        pairs = [(source, c) for source in self.sources for c in self.attacks if c.runs_on(source)]
+        """Attacks that a source would let in, but whose build they do not suit, and those that no source lets in:
+        {"source", "attack", "why"} each."""
+        idle = [c for c in self.attacks if not any(c.runs_on(source) for source in self.sources)]
+        pairs = [(source, c) for source in self.sources for c in self.attacks if c.runs_on(source) or c in idle]
         found = [(source.name, chosen.label, self._unsuited(chosen, source)) for source, chosen in pairs]
         return [{"source": source, "attack": attack, "why": why} for source, attack, why in found if why is not None]
 

@@ -59,7 +59,7 @@ def resolve(study: Study) -> Study:
             targets = part.targets or [Named(spec=s) for s in defaults.targets]
             parts[name] = part.model_copy(update={"targets": targets})
             continue
-        sources = part.sources or [Named(spec=s) for s in defaults.sources]
+        sources = part.sources or [Named(spec=s) for s in _default_sources(name, part)]
         targets = part.targets or ([] if part.sources else [Named(spec=s) for s in defaults.targets])
         threat = part.threat or defaults.threat
         if part.eps is None and threat != defaults.threat:
@@ -77,6 +77,17 @@ def resolve(study: Study) -> Study:
             }
         )
     return study.model_copy(update={"modalities": parts})
+
+
+def _default_sources(name: str, part: ModalityStudy) -> Sequence[str]:
+    """The modality's own sources, without those that no attack of the study can run on; all, where that leaves none."""
+    modality = get_modality(name)
+    if not part.attacks:
+        return modality.defaults.sources
+    chosen = [choose_attack(modality, with_transform(spec, part.transform)) for spec in part.attacks]
+    loaded = {spec: load_model_of(modality, spec, {}) for spec in modality.defaults.sources}
+    fit = [spec for spec, model in loaded.items() if any(attack.runs_on(model) for attack in chosen)]
+    return fit or modality.defaults.sources
 
 
 def with_transform(spec: str, transform: str | None) -> str:

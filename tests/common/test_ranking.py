@@ -17,6 +17,7 @@ from carom.benchmarks.ranking import (
     allocated,
     drawn,
     estimate,
+    paid,
     rendered,
     single,
     summarised,
@@ -63,15 +64,17 @@ ASKED = [
 @pytest.mark.parametrize(("amount", "spec", "kinds"), ASKED, ids=[f"{spec} for {amount}" for amount, spec, _ in ASKED])
 def test_every_attack_spends_its_allowance(amount, spec, kinds, sources):
     """By what its Result says it spent, on the first source that it suits."""
-    chosen = allocated(spec)
+    dear = "linbp" in spec  # on the residual network, which is the first
+    chosen = allocated(paid(spec, "zoo:image-cifar-resnet"))
     x = PIXELS.round(Rng.of(0, IDS).uniform(3, SIDE, SIDE))
     others = Batch(PIXELS.round(Rng.of(1, "uvw").uniform(3, SIDE, SIDE)), torch.tensor([0, 1, 2]), list("uvw"))
     batch = Batch(x, torch.tensor([0, 1]), IDS)
     fits = [s for s in (sources[kind] for kind in kinds) if chosen.info.models in builds_of(s, batch)]
     assert fits
     result = chosen.attack(Problem(fits[0], Goal(batch.labels), Linf(8 / 255), others=others), batch, Rng.of(2, IDS))
-    amount *= 3 if spec.startswith("linbp") else 1  # the page says so
-    assert ((result.cost.backward - amount).abs() <= 0.04 * amount).all()
+    left = amount - result.cost.backward
+    assert (left >= -0.04 * amount).all()
+    assert (left <= max(0.04 * amount, 2 if dear else 0)).all()  # another step would cost 3
 
 
 def test_steps_are_a_tenth_or_longer_unless_a_paper_says_otherwise():
@@ -128,7 +131,9 @@ def test_the_document_is_the_record():
 def test_the_record_is_of_these_attacks_at_this_cost():
     found = json.loads((DOCUMENT.parents[1] / "benchmarks" / "results" / "ranking.json").read_text(encoding="utf-8"))
     assert {(row["allowed"], row["attack"]) for row in found["attacks"]} == {(n, spec) for n, spec, _ in ASKED}
-    assert all(abs(row["backward"] - row["allowed"]) <= 0.04 * row["allowed"] for row in found["attacks"])
+    for row in found["attacks"]:
+        slack = 0.04 * row["allowed"] if "linbp" not in row["attack"] else 2  # another step would cost 3
+        assert abs(row["backward"] - row["allowed"]) <= slack, row["attack"]
     assert all(row["seeds"] == found["seeds"] == 3 for row in found["attacks"])
     assert set(PUBLISHED) <= set(ALLOCATED[50])
 

@@ -8,6 +8,8 @@ from importlib.resources import files
 import pytest
 
 from carom.common.errors import CaromError
+from carom.common.modality import get_modality
+from carom.common.run import resolve
 from carom.common.study import SETTINGS, make_study, read_study
 
 MODALITIES = ["image", "audio", "text"]
@@ -47,6 +49,18 @@ def test_a_study_is_read(tmp_path):
 def test_a_study_survives_being_saved(tmp_path):
     study = read(tmp_path, GOOD)
     assert make_study(json.loads(json.dumps(study.model_dump(mode="json")))) == study
+
+
+def test_default_sources_are_those_that_the_attacks_can_run_on(tmp_path):
+    def sources(*lines):
+        study = resolve(read(tmp_path, "\n".join(("[image]", *lines))))
+        return [named.spec for named in study.modalities["image"].sources]
+
+    everyone = list(get_modality("image").defaults.sources)
+    assert sources() == sources('attacks = ["square", "pgd"]') == everyone
+    assert sources('attacks = ["pgd"]', 'transform = "di"') == [spec for spec in everyone if "forest" not in spec]
+    assert sources('attacks = ["leaf-path"]') == ["zoo:image-forest"]
+    assert sources('attacks = ["pgd"]', 'sources = ["zoo:image-forest"]') == ["zoo:image-forest"]  # as asked
 
 
 def test_the_study_that_init_writes_can_be_read(tmp_path):

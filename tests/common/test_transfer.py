@@ -458,6 +458,8 @@ def test_progress_counts_every_unit(tmp_path):
     assert {t for _, t, _ in seen} == {total}
     assert seen[-1][2] == "done"
     assert any("mark on source" in what for *_, what in seen)
+    evaluate(plan(), Store(tmp_path), progress=lambda done, total, what: seen.append((done, total, what)))
+    assert seen[total + 1 :] == [(total, total, f"done, {total} of {total} found in the store")]
 
 
 def test_shards_change_no_rate(tmp_path, monkeypatch):

@@ -89,12 +89,6 @@ def own(tmp_path: Path) -> Path:
 def test_the_walk_with_the_file_that_init_writes(carom: Any, own: Path) -> None:
     assert carom("init").code == 0
     assert carom("init").code == 2, "an existing file is not overwritten"
-    text = Path("carom.toml").read_text()
-    # The two edits that the README's walk asks for: this user has no tree and a second text model of their own.
-    text = text.replace(
-        '{ spec = "sklearn:pipeline.skops", name = "pipeline" }', '{ spec = "py:mymodels:second_opinion" }'
-    )
-    Path("carom.toml").write_text(text)
     answer = carom("run", "carom.toml", "--out", "r", "--json", "-q")
     assert answer.code == 0, answer.err
     parts = answer.json["modalities"]

@@ -424,6 +424,10 @@ def test_studies_leave_out_what_does_not_suit_a_source_and_say_so():
     }
     why = "works on residual or densely connected networks"
     assert outcome.summary()["left_out"] == [{"source": "image-vgg", "attack": "sgm?steps=1", "why": why}]
+    outcome = transfer([vgg], [vgg], ["fgsm", "leaf-path"], data, controls=1)
+    assert outcome.summary()["left_out"] == [{"source": "image-vgg", "attack": "leaf-path", "why": "needs leaves"}]
+    outcome = transfer([vgg, load_model("zoo:image-tree")], [vgg], ["fgsm", "leaf-path"], data, controls=1)
+    assert outcome.summary()["left_out"] == []  # each attack has its source
     message = f"no chosen attack can run on image-vgg, which grants .*: sgm {why}"
     with pytest.raises(CaromError, match=message):
         transfer([vgg], [resnet], ["sgm"], data)
