@@ -1,4 +1,5 @@
-"""Which adversarial examples the report shows of each cell: transferred, fooled the source only, failed."""
+"""Which adversarial examples the report shows of each cell: transferred, fooled the source only, failed; of a source that
+is measured on itself alone, fooled and failed."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from carom.common.rng import Rng
 from carom.common.transfer import Transfer
 from carom.common.units import Craft
 
-OUTCOMES = ("transferred", "source only", "failed")
+OUTCOMES = ("transferred", "fooled", "source only", "failed")
 
 
 def choose_examples(outcome: Transfer, per_cell: int) -> Iterator[Example]:
@@ -60,12 +61,13 @@ Found = tuple[int, int | None, int]
 
 def _kinds(outcome: Transfer, crafts: Sequence[Craft], target: Model) -> dict[str, list[Found]]:
     """What there is of each outcome, of the examples that both get right when clean (the target, where nothing is known
-    of the source); nothing of a source as its own target."""
+    of the source); nothing of a source as its own target, unless there is no other."""
     plan, source = outcome.plan, crafts[0].source
     kinds: dict[str, list[Found]] = {kind: [] for kind in OUTCOMES}
     clean_source, clean_target = outcome.clean(source), outcome.clean(target)
     by_source, by_target = (outcome.answers([plan.judges(c, m)[0] for c in crafts]) for m in (source, target))
-    if target.digest == source.digest or clean_target is None or by_target is None:
+    own, alone = target.digest == source.digest, all(t.digest == source.digest for t in plan.targets)
+    if (own and not alone) or clean_target is None or by_target is None:
         return kinds
     if (clean_source is None or by_source is None) and not source.silent:
         return kinds
@@ -73,7 +75,8 @@ def _kinds(outcome: Transfer, crafts: Sequence[Craft], target: Model) -> dict[st
         label = int(plan.data.labels[row])
         if clean_target.answer[row] == label and (clean_source is None or clean_source.answer[row] == label):
             says, told = None if by_source is None else int(by_source.answer[row]), int(by_target.answer[row])
-            kind = "transferred" if told != label else "failed" if says in (None, label) else "source only"
+            flipped = "fooled" if own else "transferred"
+            kind = flipped if told != label else "failed" if says in (None, label) else "source only"
             kinds[kind].append((row, says, told))
     return kinds
 

@@ -54,7 +54,7 @@ class Example:
     label: str  # the class it belongs to
     source_says: str  # classes the two models give the adversarial input
     target_says: str
-    outcome: str  # "transferred", "source only" or "failed"
+    outcome: str  # "transferred", "source only", "failed"; "fooled" where target and source are one
     panels: Sequence[Panel]
     size: str = ""  # how far it is from the clean input: "Linf .110, SSIM .93"
 
@@ -112,6 +112,7 @@ def render(
             audible={visible(e.modality) for e in few if any(isinstance(p, Sound) for p in e.panels)},
             shown=len(kept),
             offered=len(examples),
+            outcomes={few[i].outcome for i in kept},
             over_cell=len(examples) - len(few),
             over_limit=len(few) - len(kept),
             per_cell=per_cell,

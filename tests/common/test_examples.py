@@ -11,6 +11,7 @@ from PIL import Image
 from carom.common import plan as module
 from carom.common.examples import choose_examples
 from carom.common.library import load_data, load_model, transfer
+from carom.common.report import render
 
 
 def test_examples_come_from_all_of_data_that_are_sorted_by_class(monkeypatch, tmp_path):
@@ -36,3 +37,17 @@ def test_examples_come_from_all_of_data_that_are_sorted_by_class(monkeypatch, tm
         assert torch.equal(clean, data.stored[row])
         said = [data.classes[int(m(data.space.decode(adversarial[None])).logits.argmax())] for m in (source, target)]
         assert [example.source_says, example.target_says] == said
+
+
+def test_a_source_that_is_measured_on_itself_alone_shows_its_own_examples(tmp_path):
+    data = load_data("builtin:fashion-mnist", limit=24)
+    outcome = transfer(["zoo:image-mlp"], ["zoo:image-mlp"], ["fgsm"], data, eps="8/255", controls=1, store=tmp_path)
+    found = list(choose_examples(outcome, 4))
+    assert {e.outcome for e in found} == {"fooled", "failed"}
+    for example in found:
+        assert (example.target_says != example.label) == (example.outcome == "fooled")
+        assert example.source_says == example.target_says
+    page = render({"modalities": {"image": outcome.summary()}}, found, "One")
+    assert "measured on itself alone" in page
+    assert "the target is fooled" not in page
+    assert "Spearman" not in page
