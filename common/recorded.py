@@ -29,7 +29,7 @@ from carom.common.threats import Threat
 from carom.common.units import Chosen
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AdversarialSet:
     """Adversarial inputs in stored form, beside what is needed to measure them elsewhere."""
 
@@ -47,6 +47,13 @@ class AdversarialSet:
     answers: tuple[Tensor, Tensor] | None = None  # int64[N] each: what the source said to the clean and to these inputs
     budget: Threat | None = None  # what draws the controls; of a saved set, what `threat` and `attack` name
     notes: Mapping[str, Tensor] = field(default_factory=dict)  # as `Result.notes`
+
+    def __repr__(self) -> str:
+        fooled = int(self.success.sum())
+        return (
+            f"AdversarialSet({self.modality}: {self.attack} on {self.source} within {self.threat}, "
+            f"{len(self.ids)} examples, success on {fooled})"
+        )
 
     def save(self, path: Path | str) -> None:
         """One Parquet file: texts as they are, tensors as their bytes with shape and type."""

@@ -60,6 +60,8 @@ def textattack_csv(tmp_path):
 
 def test_textattacks_log_is_read_without_its_marks(textattack_csv):
     found = AdversarialSet.load(textattack_csv)
+    assert repr(found).startswith("AdversarialSet(text: ")
+    assert "\n" not in repr(found)
     assert found.clean.stored[0] == 'a wonderful "film" with a moving story'
     assert found.stored[2] == "the plot is slow .\nsee [chapter] two"
     assert found.stored[3] == "a clever , sweet little comedy"
