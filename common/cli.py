@@ -39,6 +39,7 @@ from carom.common.cli_parts import (
 from carom.common.cli_surrogates import surrogate
 from carom.common.cli_transfer import transfer
 from carom.common.errors import CaromError
+from carom.common.outputs import file_for, folder_for, unwritable
 
 if TYPE_CHECKING:
     from carom.common.study import Study
@@ -71,8 +72,13 @@ def main() -> NoReturn:
     except Exception as error:
         if os.environ.get("CAROM_DEBUG"):
             raise
-        say(f"carom: bug: {type(error).__name__}: {error}. Set CAROM_DEBUG=1 for the traceback, and please report it.")
-        code = BUG
+        if isinstance(error, OSError) and (line := unwritable(error)) is not None:
+            say(f"carom: {line}")
+            code = BAD_INPUT
+        else:
+            kind = type(error).__name__
+            say(f"carom: bug: {kind}: {error}. Set CAROM_DEBUG=1 for the traceback, and please report it.")
+            code = BUG
     sys.stdout.flush()
     sys.exit(code)
 
@@ -123,6 +129,8 @@ def demo(
     from carom.common.study import make_study
     from carom.common.workers import cores
 
+    folder_for("the run", out, "--out")
+    folder_for("the store", out / "store", "--out")
     names = only or tuple(sorted(modality_names(), key=lambda m: MODALITIES.index(m) if m in MODALITIES else 9))
     values = {
         "modalities": {m: {"limit": limit} if limit else {} for m in names},
@@ -245,8 +253,9 @@ def run_command(
     if dry_run:
         _print_counts(wanted, as_json)
         return
+    folder = run_folder(wanted.out, wanted.store)
     with progress(quiet) as advance:
-        run = execute(wanted, advance, run_folder(wanted.out), command_line())
+        run = execute(wanted, advance, folder, command_line())
     finish(run, as_json, fail_above)
 
 
@@ -318,9 +327,9 @@ def report(folder: Path, output: Path | None, quiet: bool, as_json: bool) -> Non
     from carom.common.run import execute, load_run, write_run_report
 
     study, manifest = load_run(folder)
+    path = file_for("the report", output or folder / "report.html", "--output")
     with progress(quiet) as advance:
         run = execute(study, advance)
-    path = output or folder / "report.html"
     write_run_report(run.outcomes, path, {**run.summary(), "manifest": manifest}, study)
     print_json({"report": str(path.resolve())}) if as_json else click.echo(path.resolve())
 
@@ -341,6 +350,7 @@ def train(spec: str, data: str | None, out: Path, quiet: bool, as_json: bool) ->
     from carom.common.zoo import read_card, train_and_save
 
     recipe = recipe_of(spec).reading(data)
+    folder_for("the checkpoint", out, "--out")
     with training(quiet, recipe.name) as epoch:
         card = train_and_save(recipe, out, epoch)
     shipped = read_card(recipe) if recipe.card.exists() else {}
@@ -356,7 +366,7 @@ def init(folder: Path, force: bool) -> None:
     """Write a commented carom.toml to start a study of your own models and data."""
     from importlib.resources import files
 
-    path = folder / "carom.toml"
+    path = folder_for("a study", folder, "`carom init FOLDER`") / "carom.toml"
     if path.exists() and not force:
         raise CaromError(f"{path} exists. Pass --force to overwrite it, or name another folder.")
     folder.mkdir(parents=True, exist_ok=True)

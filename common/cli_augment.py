@@ -9,6 +9,7 @@ import click
 
 from carom.common.cli_parts import as_json, print_json, progress, quiet
 from carom.common.errors import CaromError
+from carom.common.outputs import file_for
 
 COLUMNS = ("text", "second", "label", "change", "classes")
 
@@ -70,6 +71,7 @@ def augment(
         raise CaromError(f"{modality} has no recipes of augmentation.")
     facts = {name: value for name in COLUMNS if (value := options.pop(name)) is not None}
     share = None if eps is None else number(eps)
+    file_for("the table", out, "--output")
     with progress(quiet) as advance:
         done = owner.augment(
             *(file, out, recipe),
