@@ -221,6 +221,7 @@ def run_command(
 
     The same command again continues where the last one stopped; nothing is computed twice.
     """
+    from carom.common.library import which_modality
     from carom.common.modality import modality_names
     from carom.common.run import command_line, execute
     from carom.common.specs import number
@@ -240,13 +241,15 @@ def run_command(
     if modality is None and given and len(parts) == 1:
         modality = next(iter(parts))
     if modality is None and (given or not parts):
-        raise CaromError("which modality? Pass --modality image, audio or text, or a STUDY.toml (see `carom init`).")
+        raise CaromError(which_modality([*source, *target]))
     if modality is not None:
         parts = {modality: {**parts.get(modality, {}), **given}}
     names = ("controls", "batch", "device", "workers", "store", "out", "match_limit", "curve", "curve_limit")
     settings = {k: flags[k] for k in names if flags[k] is not None}
     if flags["match"] is not None:
         settings["match"] = [number(level) for level in flags["match"].split(",")]
+        if not all(0 < level < 1 for level in settings["match"]):
+            raise CaromError(f"--match {flags['match']}: levels are shares between 0 and 1, for example 0.5,0.9.")
     if seeds:
         settings["seeds"] = list(seeds)
     wanted = make_study({**values, **settings, "modalities": parts}, str(study or "flags"))

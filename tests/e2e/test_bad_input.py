@@ -234,6 +234,49 @@ def test_a_pickle_is_refused_unread(carom: Any, folder: Path, spec: str) -> None
     assert not (folder / "canary").exists()
 
 
+COLOURED = ("run", "-m", "image", "-s", "zoo:image-vgg", "-a", "fgsm", "-d", "folder:data?channels=3")
+REMEDIES = {
+    "classes of a table": (
+        ("run", "-m", "text", "-s", "zoo:text-cnn", "-d", "folder:data.csv"),
+        "state those of the data as the model has them: folder:data.csv?classes=negative,positive",
+    ),
+    "a fact in a spec": (
+        ("run", *IMAGE[:2], "-s", "py:m:cnn", *IMAGE[4:]),
+        "In its spec, for example: ?normalise=none",
+    ),
+    "another size": (COLOURED, "in their spec: folder:PATH?channels=1&size=28"),
+    "a level": ((*COLOURED, "--match", "0.5,1.5"), "--match 0.5,1.5: levels are shares between 0 and 1"),
+    "a setting": ((*COLOURED, "--controls", "200"), "--controls: Input should be less than or equal to 100"),
+    "another modality's attack": (
+        ("run", "-m", "text", "-s", "zoo:text-cnn", "-a", "pgd"),
+        "is an attack on audio and im",
+    ),
+    "another modality's model": (("run", "-m", "image", "-s", "zoo:text-cnn"), "is a model for text, not for image"),
+    "two modalities": (
+        ("run", "-s", "zoo:image-vgg", "-t", "zoo:text-cnn"),
+        "zoo:image-vgg is a model for image and zoo:text-cnn is a model for text: they take other inputs",
+    ),
+    "a modality that the model tells": (("run", "-s", "zoo:image-vgg"), "pass --modality image."),
+}
+
+
+@pytest.mark.parametrize("name", REMEDIES)
+def test_remedies_can_be_typed_where_the_error_is_met(carom: Any, folder: Path, name: str) -> None:
+    _png(folder / "data" / "a" / "1.png")
+    _png(folder / "data" / "b" / "2.png")
+    _texts(b"text,label\nfine film,1\nsad film,0\n")(folder)
+    arguments, said = REMEDIES[name]
+    answer = carom(*arguments, "--dry-run")
+    assert answer.code == 2, answer.err
+    assert said in answer.err
+
+
+def test_the_remedy_for_classes_is_one(carom: Any, folder: Path) -> None:
+    _texts(b"text,label\nfine film,1\nsad film,0\n")(folder)
+    spec = "folder:data.csv?classes=negative,positive"
+    assert carom("run", "-m", "text", "-s", "zoo:text-cnn", "-d", spec, "--dry-run").code == 0
+
+
 USAGE = {
     "unknown modality": (("run", "--modality", "imgae", "-s", "zoo:image-tree"), "image"),
     "unknown model": (("run", "-m", "image", "-s", "zoo:image-resnt"), "image-resnet"),
@@ -354,6 +397,15 @@ def test_errors_of_the_system_that_name_a_file_are_no_bugs(carom: Any, monkeypat
         assert answer.code == code
         assert ("bug" in answer.err) == (code == 1)
         assert answer.err.count("\n") == 1
+
+
+def test_studies_and_python_take_budgets_as_flags_do(carom: Any) -> None:
+    Path("s.toml").write_text("[image]\nsources = ['zoo:image-resnet']\neps = 8\n")
+    assert "Did you mean 8/255?" in carom("run", "s.toml", "--limit", "2").err
+    model, data = load_model("zoo:audio-m5"), load_data("builtin:keywords", limit=2)
+    for budget, said in (({"eps": "8/255"}, "snr takes decibels"), ({"threat": "linf", "eps": 8}, "8/32768")):
+        with pytest.raises(CaromError, match=said):
+            attack(model, data, "fgsm", **budget)
 
 
 @pytest.mark.parametrize(
