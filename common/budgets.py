@@ -10,7 +10,7 @@ from torch import Tensor
 from carom.common.errors import CaromError, UnknownName
 from carom.common.spaces import Box
 from carom.common.specs import number
-from carom.common.threats import Ball, Linf, Threat
+from carom.common.threats import L1, L2, Ball, Linf, Threat
 
 if TYPE_CHECKING:
     from carom.common.data import Dataset
@@ -40,6 +40,8 @@ def check_reach(threat: Threat, data: Dataset) -> None:
     eps, most = threat.eps, threat.most(space, data.stored.shape[1:])
     if not most < eps < float("inf"):
         return
+    if not isinstance(threat, Linf | L2 | L1):
+        raise CaromError(f"eps {eps:g}: {type(threat).__name__.lower()} takes {threat.asks}.")
     kind, levels = type(threat).__name__.lower(), round(1 / space.unit) if space.unit else 0
     fits = isinstance(threat, Linf) and levels and eps / levels <= most
     meant = f"Did you mean {eps:g}/{levels}?" if fits else f"Give {most:.4g} or less."

@@ -85,6 +85,11 @@ def augment(
     if as_json:
         print_json(done)
         return
-    click.echo(f"{done['out']}: {done['written']} rows, {done['copies']} of them copies of {done['rows']}")
+    kept = f" of {done['rows']} rows" if only_copies else f", {done['rows']} rows as they were"
+    copies = "1 changed copy" if done["copies"] == 1 else f"{done['copies']} changed copies"
+    click.echo(f"{done['out']}: {copies}{kept}")
+    if done["reasons"]:
+        why = ", ".join(f"{count} {reason}" for reason, count in done["reasons"].items())
+        click.echo(f"without a copy: {done['without_copies']} of {done['rows']}: {why}")
     for line in done["skipped"]:
-        click.echo(f"without copies: {line}", err=True)
+        click.echo(f"not used: {line}", err=True)

@@ -95,8 +95,10 @@ def _zoo(spec: Spec, facts: Mapping[str, Any]) -> Model:
         "classes": pictures.classes,
         "shape": pictures.shape,
     }
-    trees = isinstance(body, TreeEnsemble)
-    model = TreeModel(body, **shared) if trees else TorchModel(body, family=recipe.family, **shared)
+    if isinstance(body, TreeEnsemble):
+        model: Model = TreeModel(body, **shared)
+    else:
+        model = TorchModel(body, family=recipe.family, **shared)
     channels, size, _ = pictures.shape
     model.remedy = (
         f"Read the data as it takes them (in their spec: folder:PATH?channels={channels}&size={size}), choose others, or "

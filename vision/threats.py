@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from carom.common.errors import CaromError
 from carom.common.rng import Rng
+from carom.common.spaces import Box
 from carom.common.threats import Ball
 
 
@@ -70,9 +71,8 @@ class Patch(Ball):
 
     asks = "a share of the image's area, 0 to 1, say 0.05"
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.eps <= 1:
-            raise CaromError(f"a budget of {self.eps} is no size: give {self.asks}.")
+    def most(self, space: Box, shape: Sequence[int]) -> float:
+        return 1.0
 
     def side(self, shape: torch.Size) -> int:
         """In whole pixels."""
