@@ -1,7 +1,7 @@
 """The command line. stdout carries data, stderr progress and errors; nothing heavy is imported until it is needed.
 
-Exit codes: 0 done; 1 a bug; 2 usage or bad input; 3 finished, but some units failed (named); 4 a gate such as
---fail-above was not met; 130 interrupted, with everything computed so far kept.
+Exit codes: 0 done; 1 a bug; 2 usage, bad input, or files that cannot be read or written; 3 finished, but some units
+failed (named); 4 a gate such as --fail-above was not met; 130 interrupted, with everything computed so far kept.
 """
 
 from __future__ import annotations

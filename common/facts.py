@@ -35,9 +35,11 @@ class MissingFacts(CaromError):
         super().__init__(f"carom cannot know the {_and(whats)} of {who}: pass {'; '.join(hows)}.")
         self.missing = missing
 
-    def of_spec(self) -> CaromError:
-        """The same, said to one who wrote a spec."""
-        return CaromError(f"{self} In its spec, for example: ?{'&'.join(f.spec for f in self.missing)}")
+    def of_spec(self, more: bool = False) -> CaromError:
+        """The same, said to one who wrote a spec, which has parameters already where there are to be `more`."""
+        return CaromError(
+            f"{self} In its spec, for example: {'&' if more else '?'}{'&'.join(f.spec for f in self.missing)}"
+        )
 
 
 def need(facts: Mapping[str, Any], wanted: Iterable[Fact], who: str) -> None:

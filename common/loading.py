@@ -88,7 +88,7 @@ def dispatch(
     try:
         return loaders[spec.kind](spec, facts)
     except MissingFacts as error:
-        raise error.of_spec() from None
+        raise error.of_spec(more=bool(source.parameters)) from None
 
 
 def refuse_pickle(path: str | Path, remedy: str = "Save the weights with safetensors.torch.save_file.") -> None:
