@@ -45,8 +45,8 @@ KNOWN = (
 )
 """The facts that a user may state, as keywords or as parameters of the spec."""
 
-RATE = Fact("sample_rate", "sample rate", "sample_rate=16000")
-FEATURES = Fact("features", "features", "features=MODULE, from float[N, L] to float[N, D]")
+RATE = Fact("sample_rate", "sample rate", "sample_rate=16000", "sample_rate=16000")
+FEATURES = Fact("features", "features", "features=MODULE, from float[N, L] to float[N, D]", "features=py:module:name")
 
 
 def load_model(source: Any, **facts: Any) -> Model:

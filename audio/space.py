@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -47,6 +50,11 @@ class SNR(L2):
     """
 
     eps: float
+    asks: ClassVar[str] = "decibels, 0 or more, say 20"
+    fractions: ClassVar[bool] = False
+
+    def most(self, space: Box, shape: Sequence[int]) -> float:
+        return math.inf  # of decibels there is no largest number
 
     def radius(self, x0: Tensor) -> Tensor:
         return x0.flatten(1).norm(dim=1) * 10 ** (-self.eps / 20)

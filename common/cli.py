@@ -1,7 +1,7 @@
 """The command line. stdout carries data, stderr progress and errors; nothing heavy is imported until it is needed.
 
-Exit codes: 0 done; 1 a bug; 2 usage or bad input; 3 finished, but some units failed (named); 4 a gate such as
---fail-above was not met; 130 interrupted, with everything computed so far kept.
+Exit codes: 0 done; 1 a bug; 2 usage, bad input, or files that cannot be read or written; 3 finished, but some units
+failed (named); 4 a gate such as --fail-above was not met; 130 interrupted, with everything computed so far kept.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from carom.common.cli_parts import (
 from carom.common.cli_surrogates import surrogate
 from carom.common.cli_transfer import transfer
 from carom.common.errors import CaromError
+from carom.common.outputs import file_for, folder_for, unwritable
 
 if TYPE_CHECKING:
     from carom.common.study import Study
@@ -71,8 +72,13 @@ def main() -> NoReturn:
     except Exception as error:
         if os.environ.get("CAROM_DEBUG"):
             raise
-        say(f"carom: bug: {type(error).__name__}: {error}. Set CAROM_DEBUG=1 for the traceback, and please report it.")
-        code = BUG
+        if isinstance(error, OSError) and (line := unwritable(error)) is not None:
+            say(f"carom: {line}")
+            code = BAD_INPUT
+        else:
+            kind = type(error).__name__
+            say(f"carom: bug: {kind}: {error}. Set CAROM_DEBUG=1 for the traceback, and please report it.")
+            code = BUG
     sys.stdout.flush()
     sys.exit(code)
 
@@ -123,6 +129,8 @@ def demo(
     from carom.common.study import make_study
     from carom.common.workers import cores
 
+    folder_for("the run", out, "--out")
+    folder_for("the store", out / "store", "--out")
     names = only or tuple(sorted(modality_names(), key=lambda m: MODALITIES.index(m) if m in MODALITIES else 9))
     values = {
         "modalities": {m: {"limit": limit} if limit else {} for m in names},
@@ -213,6 +221,7 @@ def run_command(
 
     The same command again continues where the last one stopped; nothing is computed twice.
     """
+    from carom.common.library import which_modality
     from carom.common.modality import modality_names
     from carom.common.run import command_line, execute
     from carom.common.specs import number
@@ -232,21 +241,24 @@ def run_command(
     if modality is None and given and len(parts) == 1:
         modality = next(iter(parts))
     if modality is None and (given or not parts):
-        raise CaromError("which modality? Pass --modality image, audio or text, or a STUDY.toml (see `carom init`).")
+        raise CaromError(which_modality([*source, *target]))
     if modality is not None:
         parts = {modality: {**parts.get(modality, {}), **given}}
     names = ("controls", "batch", "device", "workers", "store", "out", "match_limit", "curve", "curve_limit")
     settings = {k: flags[k] for k in names if flags[k] is not None}
     if flags["match"] is not None:
         settings["match"] = [number(level) for level in flags["match"].split(",")]
+        if not all(0 < level < 1 for level in settings["match"]):
+            raise CaromError(f"--match {flags['match']}: levels are shares between 0 and 1, for example 0.5,0.9.")
     if seeds:
         settings["seeds"] = list(seeds)
     wanted = make_study({**values, **settings, "modalities": parts}, str(study or "flags"))
     if dry_run:
         _print_counts(wanted, as_json)
         return
+    folder = run_folder(wanted.out, wanted.store)
     with progress(quiet) as advance:
-        run = execute(wanted, advance, run_folder(wanted.out), command_line())
+        run = execute(wanted, advance, folder, command_line())
     finish(run, as_json, fail_above)
 
 
@@ -318,9 +330,9 @@ def report(folder: Path, output: Path | None, quiet: bool, as_json: bool) -> Non
     from carom.common.run import execute, load_run, write_run_report
 
     study, manifest = load_run(folder)
+    path = file_for("the report", output or folder / "report.html", "--output")
     with progress(quiet) as advance:
         run = execute(study, advance)
-    path = output or folder / "report.html"
     write_run_report(run.outcomes, path, {**run.summary(), "manifest": manifest}, study)
     print_json({"report": str(path.resolve())}) if as_json else click.echo(path.resolve())
 
@@ -341,6 +353,7 @@ def train(spec: str, data: str | None, out: Path, quiet: bool, as_json: bool) ->
     from carom.common.zoo import read_card, train_and_save
 
     recipe = recipe_of(spec).reading(data)
+    folder_for("the checkpoint", out, "--out")
     with training(quiet, recipe.name) as epoch:
         card = train_and_save(recipe, out, epoch)
     shipped = read_card(recipe) if recipe.card.exists() else {}
@@ -356,7 +369,7 @@ def init(folder: Path, force: bool) -> None:
     """Write a commented carom.toml to start a study of your own models and data."""
     from importlib.resources import files
 
-    path = folder / "carom.toml"
+    path = folder_for("a study", folder, "`carom init FOLDER`") / "carom.toml"
     if path.exists() and not force:
         raise CaromError(f"{path} exists. Pass --force to overwrite it, or name another folder.")
     folder.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ import click
 
 from carom.common.cli_parts import as_json, print_json, progress, quiet
 from carom.common.errors import CaromError
+from carom.common.outputs import file_for
 
 COLUMNS = ("text", "second", "label", "change", "classes")
 
@@ -70,6 +71,7 @@ def augment(
         raise CaromError(f"{modality} has no recipes of augmentation.")
     facts = {name: value for name in COLUMNS if (value := options.pop(name)) is not None}
     share = None if eps is None else number(eps)
+    file_for("the table", out, "--output")
     with progress(quiet) as advance:
         done = owner.augment(
             *(file, out, recipe),
@@ -83,6 +85,11 @@ def augment(
     if as_json:
         print_json(done)
         return
-    click.echo(f"{done['out']}: {done['written']} rows, {done['copies']} of them copies of {done['rows']}")
+    kept = f" of {done['rows']} rows" if only_copies else f", {done['rows']} rows as they were"
+    copies = "1 changed copy" if done["copies"] == 1 else f"{done['copies']} changed copies"
+    click.echo(f"{done['out']}: {copies}{kept}")
+    if done["reasons"]:
+        why = ", ".join(f"{count} {reason}" for reason, count in done["reasons"].items())
+        click.echo(f"without a copy: {done['without_copies']} of {done['rows']}: {why}")
     for line in done["skipped"]:
-        click.echo(f"without copies: {line}", err=True)
+        click.echo(f"not used: {line}", err=True)

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from carom.common.errors import CaromError
+from carom.common.outputs import folder_for
 
 DONE, BUG, BAD_INPUT, FAILED_UNITS, GATE, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
@@ -101,9 +102,10 @@ def training(quiet_too: bool, name: str) -> Iterator[Callable[[int, int, float],
         yield report
 
 
-def run_folder(out: Path | str | None) -> Path:
-    """Where a run is written: as asked, or by date and time."""
-    return Path(out or time.strftime("runs/%Y-%m-%d-%H%M%S"))
+def run_folder(out: Path | str | None, store: Path | str) -> Path:
+    """Where a run is written: as asked, or by date and time. It and the store can be written, or this says why not."""
+    folder_for("the store", store, "--store")
+    return folder_for("the run", out or time.strftime("runs/%Y-%m-%d-%H%M%S"), "--out")
 
 
 def finish(run: Any, json_too: bool, fail_above: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from carom.common.cli_parts import Group, as_json, modality_option, print_json, quiet, training
+from carom.common.outputs import file_for
 
 
 @click.group(cls=Group)
@@ -106,8 +107,9 @@ def _make(
     """Load the data, make the surrogate, save it and print its card."""
     from carom.common.console import print_facts
     from carom.common.library import load_data, modality_of
-    from carom.common.surrogates import save_surrogate
+    from carom.common.surrogates import save_surrogate, surrogate_file
 
+    surrogate_file(file_for("the surrogate", out, "--out"))
     owner = modality_of(spec, modality)
     name = data or owner.defaults.data
     examples, measured = (load_data(name, s, n, owner.name) for s, n in ((split, limit), (held_out, None)))

@@ -111,6 +111,7 @@ def transfer(
     }
     settings = {**flags, **({"seeds": list(seeds)} if seeds else {})}
     study = make_study({**settings, "modalities": {modality: {k: v for k, v in part.items() if v is not None}}})
+    folder = run_folder(out, study.store)
     with progress(quiet) as advance:
-        run = execute(study, advance, run_folder(out), command_line())
+        run = execute(study, advance, folder, command_line())
     finish(run, as_json, fail_above)

@@ -18,20 +18,35 @@ class Fact:
 
     name: str  # the keyword: normalise
     what: str  # in a sentence: "normalisation"
-    how: str  # what to write: "normalise=(mean, std) or normalise=None"
+    how: str  # what to write in Python: "normalise=(mean, std) or normalise=None"
+    spec: str  # and in a spec, by an example: "normalise=none"
 
 
-CLASSES = Fact("classes", "classes", 'classes=["first", "second", ...] in the order of its outputs')
+CLASSES = Fact("classes", "classes", 'classes=["first", "second", ...] in the order of its outputs', "classes=cat,dog")
 
-ANSWERS = Fact("answers", "kind of scores", 'answers="logits" or answers="probabilities"')
+ANSWERS = Fact("answers", "kind of scores", 'answers="logits" or answers="probabilities"', "answers=logits")
+
+
+class MissingFacts(CaromError):
+    """Facts about a model that only the user can state, asked for by name."""
+
+    def __init__(self, who: str, missing: Sequence[Fact]) -> None:
+        whats, hows = [f.what for f in missing], [f.how for f in missing]
+        super().__init__(f"carom cannot know the {_and(whats)} of {who}: pass {'; '.join(hows)}.")
+        self.missing = missing
+
+    def of_spec(self, more: bool = False) -> CaromError:
+        """The same, said to one who wrote a spec, which has parameters already where there are to be `more`."""
+        return CaromError(
+            f"{self} In its spec, for example: {'&' if more else '?'}{'&'.join(f.spec for f in self.missing)}"
+        )
 
 
 def need(facts: Mapping[str, Any], wanted: Iterable[Fact], who: str) -> None:
     """Raise an error that asks, by name, for every fact of `wanted` that is missing."""
     missing = [fact for fact in wanted if fact.name not in facts]
     if missing:
-        whats, hows = [f.what for f in missing], [f.how for f in missing]
-        raise CaromError(f"carom cannot know the {_and(whats)} of {who}: pass {'; '.join(hows)}.")
+        raise MissingFacts(who, missing)
 
 
 def known_facts(facts: Mapping[str, Any], known: Iterable[str], who: str) -> None:

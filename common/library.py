@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from carom.common.budgets import threat_from
 from carom.common.curves import parse_curve
 from carom.common.data import Dataset
 from carom.common.ensembles import Ensemble
@@ -60,6 +62,20 @@ def modality_of(source: Any, modality: str | None = None) -> Modality:
             return get_modality(zoo_recipe(spec.rest).modality)
     what = repr(source) if isinstance(source, str) else type(source).__name__
     raise _ask_modality(what)
+
+
+def which_modality(specs: Iterable[str]) -> str:
+    """What to answer who names models and no modality: which they belong to, where their specs tell."""
+    known: dict[str, str] = {}
+    for spec in specs:
+        with contextlib.suppress(CaromError):
+            known.setdefault(modality_of(spec).name, spec)
+    if not known:
+        return "which modality? Pass --modality image, audio or text, or a STUDY.toml (see `carom init`)."
+    told = " and ".join(f"{spec} is a model for {name}" for name, spec in known.items())
+    if len(known) == 1:
+        return f"which modality? {told}: pass --modality {next(iter(known))}."
+    return f"{told}: they take other inputs. Measure one modality at a time, or several in a STUDY.toml (`carom init`)."
 
 
 def _ask_modality(what: str) -> CaromError:
@@ -136,12 +152,10 @@ def threat_of(modality: Modality, threat: Threat | str | None, eps: float | str 
     if threat is not None and not isinstance(threat, str):
         return threat, repr(threat)
     kind = threat or modality.defaults.threat
-    if kind not in modality.threats:
-        raise UnknownName(f"threat for {modality.name}", kind, modality.threats)
     if eps is None and kind != modality.defaults.threat:
         raise CaromError(f"threat {kind} needs a budget: pass eps=...")
     size = modality.defaults.eps if eps is None else eps
-    return modality.threats[kind](number(size)), f"{kind} {size}"
+    return threat_from(modality, kind, size), f"{kind} {size}"
 
 
 def attack(

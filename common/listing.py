@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -107,9 +108,22 @@ def runs(modality: str | None = None) -> list[dict[str, Any]]:
         study, manifest = load_run(path.parent)
         if modality is None or modality in study.modalities:
             rows.append(
-                {"folder": str(path.parent), "finished": manifest["finished"], "modalities": list(study.modalities)}
+                {
+                    "folder": str(path.parent),
+                    "finished": manifest["finished"],
+                    "modalities": list(study.modalities),
+                    "seconds": _seconds(path.parent),
+                }
             )
     return rows
+
+
+def _seconds(folder: Path) -> float | None:
+    """How long a run took, as its result says."""
+    try:
+        return json.loads((folder / "result.json").read_text(encoding="utf-8"))["seconds"]
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 MODEL_KINDS = ("torchvision", "torchaudio", "hf", "safetensors", "sklearn", "py")

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from carom.common.boosting import BOOSTED
 from carom.common.errors import CaromError
-from carom.common.facts import called, known_facts
+from carom.common.facts import MissingFacts, called, known_facts
 from carom.common.models import Model
 from carom.common.objects import walk
 from carom.common.specs import Spec, call_with, existing, import_object, local_folder, parse
@@ -85,7 +85,10 @@ def dispatch(
     name = spec.rest if spec.kind == "zoo" else f"{spec.kind}:{spec.rest}"
     facts = {"name": name, **stated, **facts}
     known_facts(facts, known, facts["name"])
-    return loaders[spec.kind](spec, facts)
+    try:
+        return loaders[spec.kind](spec, facts)
+    except MissingFacts as error:
+        raise error.of_spec(more=bool(source.parameters)) from None
 
 
 def refuse_pickle(path: str | Path, remedy: str = "Save the weights with safetensors.torch.save_file.") -> None:

@@ -201,6 +201,13 @@ def load_model_of(modality: Modality, source: Any, facts: Mapping[str, Any]) -> 
         return _surrogate_of(modality, parse(source), facts)
     if isinstance(source, str) and source.startswith("ensemble:"):
         return _ensemble_of(modality, parse(source), facts)
+    if isinstance(source, str) and source.startswith("zoo:"):
+        name = parse(source).rest
+        others = [] if name in modality.recipes else [owner.name for owner in modalities() if name in owner.recipes]
+        if others:
+            raise CaromError(
+                f"zoo:{name} is a model for {others[0]}, not for {modality.name}: pass --modality {others[0]}."
+            )
     added = _added("carom.models", source)
     if added is None:
         return modality.load_model(source, **facts)

@@ -9,11 +9,12 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from carom.common.budgets import check_reach
 from carom.common.builds import builds_of
 from carom.common.curves import Curve, affording, why_not
 from carom.common.data import Dataset
 from carom.common.errors import CaromError
-from carom.common.fitting import fitting
+from carom.common.fitting import fitting, same_classes
 from carom.common.matching import Budget, Match, Matching, Search, search
 from carom.common.metrics import Metric
 from carom.common.modality import MODELS
@@ -66,9 +67,10 @@ class Plan:
             if model.classes != self.data.classes:
                 raise CaromError(
                     f"model {model.name} knows {len(model.classes)} classes ({_some(model.classes)}), the data "
-                    f"{self.data.name} has {len(self.data.classes)} ({_some(self.data.classes)}). Choose data and "
-                    "models of the same classes in the same order, or pass classes=[...]."
+                    f"{self.data.name} has {len(self.data.classes)} ({_some(self.data.classes)}). "
+                    f"{same_classes(model.classes, self.data)}"
                 )
+        check_reach(self.threat, self.data)
         names = [m.name for m in self.models]
         if len(set(names)) != len(names):
             twice = sorted({n for n in names if names.count(n) > 1})

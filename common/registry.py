@@ -37,6 +37,11 @@ def find_attack(modality: Modality, name: str) -> AttackInfo:
     if colon and kind in modality.attack_kinds:
         return modality.attack_kinds[kind](rest)
     if name not in known:
+        if others := [owner.name for owner in modalities() if name in attacks_of(owner)]:
+            raise CaromError(
+                f"{name} is an attack on {' and '.join(others)}, not on {modality.name}. See `carom list attacks "
+                f"--modality {modality.name}`."
+            )
         raise UnknownName(f"{modality.name} attack", name, [*known, *(f"{k}:NAME" for k in modality.attack_kinds)])
     return known[name]
 

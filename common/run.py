@@ -16,9 +16,10 @@ from typing import Any
 
 import torch
 
+from carom.common.budgets import threat_from
 from carom.common.curves import parse_curve
 from carom.common.data import Dataset
-from carom.common.errors import CaromError, UnknownName
+from carom.common.errors import CaromError
 from carom.common.executor import Progress
 from carom.common.loading import OWN_CODE
 from carom.common.matching import Matching, scale_of
@@ -105,12 +106,7 @@ def plan_of(study: Study, name: str) -> Plan:
     assert part.data is not None
     assert part.threat is not None
     assert part.eps is not None
-    if part.threat not in modality.threats:
-        raise UnknownName(f"threat for {name}", part.threat, modality.threats)
-    try:
-        threat = modality.threats[part.threat](number(part.eps))
-    except CaromError as error:
-        raise CaromError(f"eps of {name}: {error}") from None
+    threat = threat_from(modality, part.threat, part.eps)
     chosen = tuple(choose_attack(modality, spec, part.threat) for spec in dict.fromkeys(part.attacks))
     matching = None
     if study.match:
@@ -171,9 +167,7 @@ def _plan_of_log(study: Study, modality: Modality, part: ModalityStudy) -> Plan:
     threat = None
     if part.eps is not None:
         kind = part.threat or modality.defaults.threat
-        if kind not in modality.threats:
-            raise UnknownName(f"threat for {modality.name}", kind, modality.threats)
-        threat = modality.threats[kind](number(part.eps)), f"{kind} {part.eps}"
+        threat = threat_from(modality, kind, part.eps), f"{kind} {part.eps}"
     return replay_plan(
         found,
         models.load(part.targets, clean.classes),

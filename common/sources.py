@@ -99,10 +99,15 @@ def raise_all(bad: Sequence[BadInput]) -> None:
     raise CaromError("\n  ".join([f"{len(bad)} inputs cannot be used ({SKIPPED} leaves them out):", *listed]))
 
 
+TABLES = (".csv", ".jsonl", ".json", ".parquet")
+"""Endings of the files that one split of a folder may be."""
+
+
 def hub_dataset(rest: str, split: str) -> tuple[Any, str]:
     """(the table, its split) of `hf:name[/config]:split[:500]`, `hf:name@revision:split` or a folder on disk.
 
-    A folder is one that `save_to_disk` wrote, or holds files that `load_dataset` reads. `hf:glue/sst2` is the data set
+    A folder is one that `save_to_disk` wrote, or holds files that `load_dataset` reads: a table a split, named after it
+    (train.csv, validation_matched.parquet). `hf:glue/sst2` is the data set
     sst2 of glue, or, where there is none, configuration sst2 of the data set glue.
     """
     import datasets
@@ -121,14 +126,15 @@ def hub_dataset(rest: str, split: str) -> tuple[Any, str]:
             return _rows(stored, split), split
         with _no_bars():
             if folder.is_dir():
-                return datasets.load_dataset(str(folder), split=split), split
+                return _from_folder(folder, split), split
             name, mark, revision = name.partition("@")
             return _from_hub(name, split, revision if mark else None), split
     except (OSError, ValueError, RuntimeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise CaromError(
-            f"hf:{rest}: {reason}. Check the name, the split and the network; write hf:NAME:SPLIT or hf:./folder:SPLIT."
-        ) from error
+        remedy = "Check the name, the split and the network; write hf:NAME:SPLIT or hf:./folder:SPLIT."
+        if folder.is_dir():
+            remedy = f"A folder holds a table a split: {folder}/{plain}.csv (or {', '.join(TABLES[1:])})."
+        raise CaromError(f"hf:{rest}: {reason}. {remedy}") from error
 
 
 @contextlib.contextmanager
@@ -143,6 +149,20 @@ def _no_bars() -> Iterator[None]:
     finally:
         if not before:
             datasets.enable_progress_bars()
+
+
+def _from_folder(folder: Path, split: str) -> Any:
+    """`load_dataset` looks for train, validation and test in the names of files. Other splits are the files themselves."""
+    import datasets
+
+    plain = split.partition("[")[0]
+    try:
+        return datasets.load_dataset(str(folder), split=split)
+    except ValueError:
+        file = next((found for ending in TABLES if (found := folder / f"{plain}{ending}").is_file()), None)
+        if file is None:
+            raise
+    return datasets.load_dataset(str(folder), data_files={plain: file.name}, split=split)
 
 
 def _from_hub(name: str, split: str, revision: str | None) -> Any:

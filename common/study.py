@@ -85,6 +85,9 @@ class Study(BaseModel):
     curve_limit: int | None = Field(default=None, ge=1)
 
 
+_FLAGS = {"seeds": "seed", "sources": "source", "targets": "target", "attacks": "attack"}
+"""Options that are not called what they set."""
+
 SETTINGS = tuple(name for name in Study.model_fields if name != "modalities")
 
 
@@ -118,6 +121,11 @@ def make_study(values: Mapping[str, Any], where: str = "study") -> Study:
         return Study.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
+        if where == "flags":
+            where = (
+                f"--{_FLAGS.get(name := str(first['loc'][0 if len(first['loc']) < 3 else 2]), name).replace('_', '-')}"
+            )
+            raise CaromError(f"{where}: {first['msg']} (given: {first.get('input')!r:.80}).") from None
         at = ".".join(str(p) for p in first["loc"] if p != "modalities")
         raise CaromError(f"{where}: {at}: {first['msg']} (given: {first.get('input')!r:.80}).") from None
 

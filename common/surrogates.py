@@ -301,10 +301,19 @@ def _accuracies(model: Model, data: Dataset | None) -> dict[str, Any]:
 # Files: one safetensors with every member's state, named NUMBER.PARAMETER, and the card in its header and beside it.
 
 
+def surrogate_file(path: Path | str) -> Path:
+    """The path, whose ending must say what is written there: the card beside it has the same name with another."""
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise CaromError(f"{path}: surrogates are saved as safetensors: name it {path.stem or 'NAME'}.safetensors.")
+    return path
+
+
 def save_surrogate(model: Model, path: Path | str) -> dict[str, Any]:
     """Write what `lgv` or `substitute` made to PATH, and its card, which is returned, to PATH with the ending .json."""
     from safetensors.torch import save
 
+    path = surrogate_file(path)
     if not model.card:
         raise CaromError(f"{model.name} has no card: only what carom.lgv or carom.substitute made is saved here.")
     members = getattr(model, "members", (model,))
@@ -316,8 +325,6 @@ def save_surrogate(model: Model, path: Path | str) -> dict[str, Any]:
     facts = {"name": model.name, "modality": model.modality, "classes": list(model.classes), **model.card}
     card = {**facts, "digest": model.digest}
     data = save(tensors, metadata={"carom-surrogate": json.dumps(card)})
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, data)
     beside = {**card, "sha256": hashlib.sha256(data).hexdigest(), "torch": torch.__version__.split("+")[0]}
     write_atomically(path.with_suffix(".json"), (json.dumps(beside, indent=2) + "\n").encode())

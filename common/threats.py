@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from carom.common.errors import CaromError
 from carom.common.problem import Batch
 from carom.common.rng import Rng
-from carom.common.spaces import Inputs
+from carom.common.spaces import Box, Inputs
 
 
 class Threat(Protocol):
@@ -44,10 +45,16 @@ class Ball:
 
     eps: float
     counts: ClassVar[bool] = False  # whether the norm is a whole number: of what has changed
+    asks: ClassVar[str] = "0 or more, say 8/255"  # what a budget is, in its own unit
+    fractions: ClassVar[bool] = True  # whether it may be written as one
 
     def __post_init__(self) -> None:
         if not self.eps >= 0:
-            raise CaromError(f"a budget of {self.eps} is no size: give 0 or more, say 8/255.")
+            raise CaromError(f"a budget of {self.eps} is no size: give {self.asks}.")
+
+    def most(self, space: Box, shape: Sequence[int]) -> float:
+        """The norm that no change of an input of that shape can exceed."""
+        return math.inf
 
     def radius(self, x0: Tensor) -> Tensor:
         """float[N]: the largest allowed norm, per example; infinite where only the smallest change is asked for."""
@@ -118,6 +125,9 @@ class Ball:
 class Linf(Ball):
     """Every component may change by at most eps."""
 
+    def most(self, space: Box, shape: Sequence[int]) -> float:
+        return space.high - space.low
+
     def norm(self, change: Tensor) -> Tensor:
         return change.flatten(1).abs().amax(1)
 
@@ -142,6 +152,11 @@ class Linf(Ball):
 @dataclass(frozen=True)
 class L2(Ball):
     """The Euclidean length of the change is at most eps."""
+
+    asks: ClassVar[str] = "0 or more, say 0.5"
+
+    def most(self, space: Box, shape: Sequence[int]) -> float:
+        return (space.high - space.low) * math.sqrt(math.prod(shape))
 
     def norm(self, change: Tensor) -> Tensor:
         return change.flatten(1).norm(dim=1)
@@ -173,6 +188,10 @@ class L1(Ball):
     """The sizes of all changes add up to at most eps: few components may change much, or many a little."""
 
     share: ClassVar[float] = 0.05  # of the components that one step of a climb changes
+    asks: ClassVar[str] = "0 or more, say 5"
+
+    def most(self, space: Box, shape: Sequence[int]) -> float:
+        return (space.high - space.low) * math.prod(shape)
 
     def norm(self, change: Tensor) -> Tensor:
         return change.flatten(1).abs().sum(1)

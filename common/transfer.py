@@ -313,11 +313,12 @@ class Transfer:
             "cells": self.curve_rows(),
         }
 
-    def report(self, path: Path | str) -> None:
-        """Write this modality's report: one HTML file."""
+    def report(self, path: Path | str) -> Path:
+        """Write this modality's report, one HTML file, and say where it is."""
         from carom.common.run import write_run_report
 
-        write_run_report([self], Path(path))
+        write_run_report([self], path := Path(path))
+        return path
 
 
 def _warn_of_masking(cells: Sequence[dict[str, Any]]) -> None:

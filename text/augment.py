@@ -10,6 +10,7 @@ the number of the copy: neither from batches nor from what other texts there are
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -20,7 +21,7 @@ import torch
 
 from carom.common.errors import BadInput, CaromError, UnknownName
 from carom.common.models import Model
-from carom.common.problem import Access, Batch, Goal, Problem
+from carom.common.problem import Access, Batch, Goal, Problem, Status
 from carom.common.rng import Rng
 from carom.common.specs import split_parameters
 from carom.text.candidates import Candidates, WordNet
@@ -44,6 +45,12 @@ RANDOM: dict[str, tuple[Candidates, str]] = {
 }
 """Model-free recipes: name -> (where new words come from, one line)."""
 
+NOTHING = "in which nothing can be replaced"
+UNFOOLED = "for which the attack found no change that helps"
+UNREADABLE = "that cannot be used"
+WHY = {Status.SKIPPED.value: "that the model gets wrong already", Status.INFEASIBLE.value: NOTHING}
+"""Why a text has no copies, behind a number of texts; by how its attack ended."""
+
 SHARE = 0.1
 """Of the words that model-free recipes change, by default."""
 
@@ -65,15 +72,25 @@ class Augmenter:
     def __call__(self, texts: Sequence[str], labels: Sequence[int] | None = None, first: int = 0) -> list[list[str]]:
         """Up to `copies` of each text, without those that are the text itself or one another; `first` is the place of
         the first text among all. Labels are classes of the model, by default its own answers."""
+        return self.explained(texts, labels, first)[0]
+
+    def explained(
+        self, texts: Sequence[str], labels: Sequence[int] | None = None, first: int = 0
+    ) -> tuple[list[list[str]], list[str]]:
+        """The copies, and why a text has none, in words that follow a number of texts: "" for one that has some."""
         ids = [str(first + i) for i in range(len(texts))]
         found: list[dict[str, None]] = [{} for _ in texts]
+        whys = [NOTHING] * len(texts)
         for copy in range(self.copies):
             rng = Rng.of(self.seed, ids).fold("copy", copy)
-            made = self._drawn(texts, rng) if self.model is None else self._attacked(texts, labels, ids, rng)
+            if self.model is None:
+                made: Sequence[str | None] = self._drawn(texts, rng)
+            else:
+                made, whys = self._attacked(texts, labels, ids, rng)
             for text, new, own in zip(texts, made, found, strict=True):
                 if new is not None and new != text:
                     own[new] = None
-        return [list(own) for own in found]
+        return [list(own) for own in found], ["" if own else why for own, why in zip(found, whys, strict=True)]
 
     def _drawn(self, texts: Sequence[str], rng: Rng) -> list[str]:
         made = []
@@ -84,7 +101,8 @@ class Augmenter:
 
     def _attacked(
         self, texts: Sequence[str], labels: Sequence[int] | None, ids: Sequence[str], rng: Rng
-    ) -> list[str | None]:
+    ) -> tuple[list[str | None], list[str]]:
+        """(of each text the copy, None where it is not kept; why there is none, where there is none)"""
         assert self.model is not None
         check_side(self.model, all(map(is_pair, texts)), self.recipe)
         if labels is None:
@@ -98,7 +116,8 @@ class Augmenter:
         if not bool(self.budget.allows(made, batch.inputs).all()):
             raise AssertionError(f"{self.recipe}: an augmented text is outside the budget")
         reached = result.success.tolist()
-        return [text if hit or not self.fooled else None for text, hit in zip(made, reached, strict=True)]
+        kept = [text if hit or not self.fooled else None for text, hit in zip(made, reached, strict=True)]
+        return kept, [WHY.get(status, UNFOOLED) for status in result.status.tolist()]
 
 
 def check_side(model: Model, pairs: bool, where: str) -> None:
@@ -289,6 +308,7 @@ def augment_file(
     make = augmenter(recipe, copies=copies, eps=eps, model=model, seed=seed, fooled=fooled, facts=of_model)
     reader = _reader(names, given, make.model, str(path))
     counts = {"rows": 0, "copies": 0, "without_copies": 0}
+    reasons: Counter[str] = Counter()
     skipped: list[str] = []
     total = sum(1 for where, row in source.rows() if _usable(reader, where, row, on_error, skipped))
 
@@ -299,14 +319,17 @@ def augment_file(
             texts = [reader.text(*part[i]) for i in good]
             labels = [reader.number(*part[i]) for i in good]
             known = None if None in labels else [label for label in labels if label is not None]
-            made = dict(zip(good, make(texts, known, counts["rows"]) if texts else [], strict=True))
+            copies_of, why = make.explained(texts, known, counts["rows"]) if texts else ([], [])
+            made, whys = dict(zip(good, copies_of, strict=True)), dict(zip(good, why, strict=True))
             for i, (_, row) in enumerate(part):
                 if originals:
                     yield row
                 for text in made.get(i, ()):
                     yield reader.with_text(row, text)
                 counts["copies"] += len(made.get(i, ()))
-                counts["without_copies"] += not made.get(i)
+                if not made.get(i):
+                    counts["without_copies"] += 1
+                    reasons[whys.get(i, UNREADABLE)] += 1
             counts["rows"] += len(part)
             if progress is not None:
                 progress(counts["rows"], total + len(skipped), f"augmenting {path.name}")
@@ -318,6 +341,7 @@ def augment_file(
         "recipe": make.recipe,
         "seed": seed,
         **counts,
+        "reasons": dict(reasons.most_common()),  # why texts have no copies: how many
         "written": written,
         "skipped": skipped,
         "seconds": round(time.perf_counter() - started, 1),

@@ -30,7 +30,9 @@ from carom.text.space import Words
 KNOWN = ("name", "family", "classes", "tokenizer", "limit", "embedding", "answers", "trusted", "pairs", "threshold")
 """The facts that a user may state, as keywords or as parameters of the spec."""
 
-TOKENIZER = Fact("tokenizer", "tokenizer", "tokenizer=... (a fast tokenizer, its folder, or an encoder)")
+TOKENIZER = Fact(
+    *("tokenizer", "tokenizer", "tokenizer=... (a fast tokenizer, its folder, or an encoder)"), "tokenizer=FOLDER"
+)
 
 COUNTS_FROM_PADDING = ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer")
 """Models whose positions begin behind the number of their padding token."""

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from carom.common.data import Dataset, sampling_order
 from carom.common.errors import BadInput, CaromError, UnknownName
-from carom.common.facts import Fact, class_names, known_facts, need, stated_classes, whole_fact
+from carom.common.facts import Fact, MissingFacts, class_names, known_facts, need, stated_classes, whole_fact
 from carom.common.sources import Source, class_folders, hub_dataset, hub_sources, raise_all, read_all
 from carom.common.specs import existing, parse
 from carom.vision import cifar, fashion
@@ -34,7 +34,7 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 GREY, COLOUR = ("1", "L", "LA"), ("P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 MAX_PIXELS = 50_000_000
 
-ROOT = Fact("root", "folder", "root=FOLDER, where torchvision keeps the data")
+ROOT = Fact("root", "folder", "root=FOLDER, where torchvision keeps the data", "root=FOLDER")
 
 
 def load_data(
@@ -89,7 +89,10 @@ def _torchvision(name: str, split: str, limit: int | None, on_error: str, facts:
     if name not in known:
         raise UnknownName("torchvision data set", name, known)
     known_facts(facts, ("root", "download", "channels", "size", "resize", "classes"), f"torchvision:{name}")
-    need(facts, [ROOT], f"torchvision:{name}")
+    try:
+        need(facts, [ROOT], f"torchvision:{name}")
+    except MissingFacts as error:
+        raise error.of_spec() from None
     kind = getattr(datasets, name)
     accepted = inspect.signature(kind).parameters
     arguments: dict[str, Any] = {"root": str(Path(facts["root"]).expanduser())}

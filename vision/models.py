@@ -46,10 +46,10 @@ KNOWN = (
 )
 """The facts that a user may state, as keywords or as parameters of the spec."""
 
-NORMALISE = Fact("normalise", "normalisation", "normalise=(mean, std) or normalise=None")
-BOUNDS = Fact("bounds", "pixel bounds", "bounds=(0, 1) or bounds=(0, 255)")
-SHAPE_OF = Fact("shape", "input shape", "shape=(channels, height, width)")
-LAYOUT = Fact("layout", "order of its features", 'layout="chw" or layout="hwc"')
+NORMALISE = Fact("normalise", "normalisation", "normalise=(mean, std) or normalise=None", "normalise=none")
+BOUNDS = Fact("bounds", "pixel bounds", "bounds=(0, 1) or bounds=(0, 255)", "bounds=0,1")
+SHAPE_OF = Fact("shape", "input shape", "shape=(channels, height, width)", "shape=3x32x32")
+LAYOUT = Fact("layout", "order of its features", 'layout="chw" or layout="hwc"', "layout=chw")
 
 
 def load_model(source: Any, **facts: Any) -> Model:
@@ -96,8 +96,15 @@ def _zoo(spec: Spec, facts: Mapping[str, Any]) -> Model:
         "shape": pictures.shape,
     }
     if isinstance(body, TreeEnsemble):
-        return TreeModel(body, **shared)
-    return TorchModel(body, family=recipe.family, **shared)
+        model: Model = TreeModel(body, **shared)
+    else:
+        model = TorchModel(body, family=recipe.family, **shared)
+    channels, size, _ = pictures.shape
+    model.remedy = (
+        f"Read the data as it takes them (in their spec: folder:PATH?channels={channels}&size={size}), choose others, or "
+        "wrap the model with the resizing it needs."
+    )
+    return model
 
 
 def _torchvision(spec: Spec, facts: Mapping[str, Any]) -> Model:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from carom.common.rng import Rng
+from carom.common.spaces import Box
 from carom.common.threats import Ball
 
 
@@ -17,6 +19,8 @@ class Pixels(Ball):
     """At most `eps` pixels may change, each in all its channels and to any colour (L0 over places, not numbers)."""
 
     counts = True
+    asks = "a number of pixels, 0 or more, say 10"
+    fractions = False
 
     def norm(self, change: Tensor) -> Tensor:
         return (change != 0).any(1).flatten(1).sum(1).to(change.dtype)
@@ -64,6 +68,11 @@ def inside(shape: torch.Size, side: int, top: Tensor, left: Tensor) -> Tensor:
 class Patch(Ball):
     """One square of at most a share `eps` of the area, anywhere, with any content. Its norm is the area of the smallest
     square around all that changed; a step of size 1 is the whole range of a pixel."""
+
+    asks = "a share of the image's area, 0 to 1, say 0.05"
+
+    def most(self, space: Box, shape: Sequence[int]) -> float:
+        return 1.0
 
     def side(self, shape: torch.Size) -> int:
         """In whole pixels."""

@@ -112,6 +112,14 @@ def test_usage_errors(arguments, said, carom):
         (["-m", "image", "--eps", "8/0"], "'8/0' is not a number"),
         (["-m", "image", "--eps", "nan"], "'nan' is not a finite number"),
         (["-m", "image", "--eps=-8/255"], "is no size"),
+        (["-m", "image", "--eps", "8"], "(pixels, from 0 to 1), where no change is larger than 1. Did you mean 8/255?"),
+        (["-m", "image", "--threat", "l2", "--eps", "30"], "no change is larger than 28. Give 28 or less"),
+        (["-m", "image", "--threat", "patch", "--eps", "5", "-a", "patch"], "a share of the image's area, 0 to 1"),
+        (["-m", "image", "--threat", "l0", "--eps", "8/255", "-a", "sparse-rs"], "l0 takes a number of pixels"),
+        (["-m", "audio", "--eps", "8/255"], "eps 8/255 of audio: snr takes decibels, 0 or more, say 20"),
+        (["-m", "audio", "--eps=-5"], "a budget of -5.0 is no size: give decibels, 0 or more, say 20"),
+        (["-m", "audio", "--threat", "linf", "--eps", "8"], "Did you mean 8/32768?"),
+        (["-m", "text", "--eps=-5"], "is no share of the words: give 0 to 1, say 0.3"),
         (["-m", "image", "--device", "cuda:99"], "--device cuda:99"),
         (["-m", "image", "--device", "gpu"], "--device gpu: write auto, cpu"),
         (
@@ -207,6 +215,10 @@ def test_a_run_ends_with_its_code_and_continues(carom, tmp_path):
     assert (cell["source"], cell["target"], cell["attack"]) == ("image-resnet", "image-resnet", "fgsm")
     written = {p.name for p in (tmp_path / "first").iterdir()}
     assert {"study.json", "manifest.json", "result.json", "cells.parquet", "report.html"} <= written
+    code, out, _ = carom(*flags, "--out", "runs/once", "--json")
+    (tmp_path / "runs" / "once" / "result.json").rename(tmp_path / "runs" / "once" / "lost.json")
+    found = {row["folder"]: row["seconds"] for row in json.loads(carom("list", "runs", "--json")[1])}
+    assert found == {"first": summary["seconds"], "runs/once": None}
     code, out, _ = carom(*flags, "--dry-run", "--json")
     assert json.loads(out)["image"]["stored"] == json.loads(out)["image"]["units"]
     code, _, err = carom(

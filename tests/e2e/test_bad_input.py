@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from PIL import Image
 from carom.common.errors import CaromError
 from carom.common.library import attack, get_attack, load_data, load_model
 from carom.common.modality import get_modality
+from carom.common.outputs import file_for, folder_for
 from carom.common.registry import build_attack, list_attacks
 
 IMAGE = (
@@ -231,6 +234,49 @@ def test_a_pickle_is_refused_unread(carom: Any, folder: Path, spec: str) -> None
     assert not (folder / "canary").exists()
 
 
+COLOURED = ("run", "-m", "image", "-s", "zoo:image-vgg", "-a", "fgsm", "-d", "folder:data?channels=3")
+REMEDIES = {
+    "classes of a table": (
+        ("run", "-m", "text", "-s", "zoo:text-cnn", "-d", "folder:data.csv"),
+        "state those of the data as the model has them: folder:data.csv?classes=negative,positive",
+    ),
+    "a fact in a spec": (
+        ("run", *IMAGE[:2], "-s", "py:m:cnn", *IMAGE[4:]),
+        "In its spec, for example: ?normalise=none",
+    ),
+    "another size": (COLOURED, "in their spec: folder:PATH?channels=1&size=28"),
+    "a level": ((*COLOURED, "--match", "0.5,1.5"), "--match 0.5,1.5: levels are shares between 0 and 1"),
+    "a setting": ((*COLOURED, "--controls", "200"), "--controls: Input should be less than or equal to 100"),
+    "another modality's attack": (
+        ("run", "-m", "text", "-s", "zoo:text-cnn", "-a", "pgd"),
+        "is an attack on audio and im",
+    ),
+    "another modality's model": (("run", "-m", "image", "-s", "zoo:text-cnn"), "is a model for text, not for image"),
+    "two modalities": (
+        ("run", "-s", "zoo:image-vgg", "-t", "zoo:text-cnn"),
+        "zoo:image-vgg is a model for image and zoo:text-cnn is a model for text: they take other inputs",
+    ),
+    "a modality that the model tells": (("run", "-s", "zoo:image-vgg"), "pass --modality image."),
+}
+
+
+@pytest.mark.parametrize("name", REMEDIES)
+def test_remedies_can_be_typed_where_the_error_is_met(carom: Any, folder: Path, name: str) -> None:
+    _png(folder / "data" / "a" / "1.png")
+    _png(folder / "data" / "b" / "2.png")
+    _texts(b"text,label\nfine film,1\nsad film,0\n")(folder)
+    arguments, said = REMEDIES[name]
+    answer = carom(*arguments, "--dry-run")
+    assert answer.code == 2, answer.err
+    assert said in answer.err
+
+
+def test_the_remedy_for_classes_is_one(carom: Any, folder: Path) -> None:
+    _texts(b"text,label\nfine film,1\nsad film,0\n")(folder)
+    spec = "folder:data.csv?classes=negative,positive"
+    assert carom("run", "-m", "text", "-s", "zoo:text-cnn", "-d", spec, "--dry-run").code == 0
+
+
 USAGE = {
     "unknown modality": (("run", "--modality", "imgae", "-s", "zoo:image-tree"), "image"),
     "unknown model": (("run", "-m", "image", "-s", "zoo:image-resnt"), "image-resnet"),
@@ -289,6 +335,77 @@ def test_every_attack_says_of_each_number_what_it_takes() -> None:
             if re.search("int|float", str(parameter.annotation)):
                 with pytest.raises(CaromError, match=f"attack {info.name}: {name} takes .* number"):
                     build_attack(get_modality(owner), info, {name: "many"})
+
+
+RUN = ("run", "-m", "image", "-s", "zoo:image-tree", "-a", "leaf-path", "--limit", "2")
+NEEDS = "No such file or directory. Name another"
+OUTPUTS = {
+    "no run": ((*RUN, "--out", "/proc/x"), f"/proc/x: the run cannot be written there: {NEEDS} folder with --out"),
+    "a file for a run": ((*RUN, "--out", "taken.csv"), "taken.csv: is a file, and the run needs a folder"),
+    "a run below a file": (
+        (*RUN, "--out", "taken.csv/x"),
+        "taken.csv/x: the run cannot be written there: taken.csv is",
+    ),
+    "no store": ((*RUN, "--store", "/proc/x"), f"/proc/x: the store cannot be written there: {NEEDS} folder with --st"),
+    "a file for a store": ((*RUN, "--store", "taken.csv"), "taken.csv: is a file, and the store needs a folder"),
+    "no demo": (("demo", "--out", "taken.csv/x"), "taken.csv/x: the run cannot be written there"),
+    "no study": (("init", "/proc"), "/proc: a study cannot be written there"),
+    "no table": (
+        ("augment", "taken.csv", "-o", "/proc/x.csv"),
+        f"/proc/x.csv: the table cannot be written there: {NEEDS}",
+    ),
+    "no replay": (("transfer", "--from", "taken.csv", "-m", "text", "--out", "/proc/x"), "/proc/x: the run cannot be"),
+    "no surrogate": (
+        ("surrogate", "lgv", "zoo:image-vgg", "--out", "/proc/sub.safetensors"),
+        "/proc/sub.safetensors: the surrogate cannot be written there",
+    ),
+    "another ending": (
+        ("surrogate", "substitute", "zoo:image-tree", "--network", "zoo:image-vgg", "--out", "sub.pt"),
+        "sub.pt: surrogates are saved as safetensors: name it sub.safetensors",
+    ),
+    "no checkpoint": (("train", "zoo:text-cnn", "--out", "/proc/x"), "/proc/x: the checkpoint cannot be written there"),
+}
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="the cases write into /proc, where nobody may")
+def test_where_nothing_can_be_written_is_said_before_anything_is_computed(carom: Any, name: str) -> None:
+    arguments, said = OUTPUTS[name]
+    Path("taken.csv").write_text("text,label\na fine film,1\n")
+    answer = carom(*arguments)
+    assert answer.code == 2, answer.err
+    assert said in answer.err
+    assert (answer.out, answer.err.count("\n")) == ("", 1)
+    assert [path.name for path in Path().iterdir()] == ["taken.csv"]
+
+
+def test_probing_an_output_leaves_nothing_and_touches_nothing(tmp_path: Path) -> None:
+    assert folder_for("the run", tmp_path / "a" / "b", "--out") == tmp_path / "a" / "b"
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "kept.csv").write_text("kept")
+    assert file_for("the table", tmp_path / "kept.csv", "-o").read_text() == "kept"
+    with pytest.raises(CaromError, match="is a folder, and the table needs the name of a file"):
+        file_for("the table", tmp_path, "-o")
+
+
+def test_errors_of_the_system_that_name_a_file_are_no_bugs(carom: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CAROM_DEBUG", raising=False)
+    full = OSError(errno.ENOSPC, "No space left on device")
+    for error, code in ((PermissionError(13, "Permission denied", "a.csv"), 2), (full, 2), (OSError("no file"), 1)):
+        monkeypatch.setattr("carom.common.listing.attacks", Mock(side_effect=error))
+        answer = carom("list", "attacks")
+        assert answer.code == code
+        assert ("bug" in answer.err) == (code == 1)
+        assert answer.err.count("\n") == 1
+
+
+def test_studies_and_python_take_budgets_as_flags_do(carom: Any) -> None:
+    Path("s.toml").write_text("[image]\nsources = ['zoo:image-resnet']\neps = 8\n")
+    assert "Did you mean 8/255?" in carom("run", "s.toml", "--limit", "2").err
+    model, data = load_model("zoo:audio-m5"), load_data("builtin:keywords", limit=2)
+    for budget, said in (({"eps": "8/255"}, "snr takes decibels"), ({"threat": "linf", "eps": 8}, "8/32768")):
+        with pytest.raises(CaromError, match=said):
+            attack(model, data, "fgsm", **budget)
 
 
 @pytest.mark.parametrize(

@@ -190,6 +190,21 @@ def test_the_command_attacks_a_model_when_only_the_model_is_named(carom: Any, tm
     assert "default: synonyms; with -s fast" in " ".join(carom("augment", "--help").out.split())
 
 
+def test_augment_says_why_texts_have_no_copies(carom: Any, tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("text,label\na fine good film,0\nof the,0\na dull and tired film,0\n")
+    attacked = carom("augment", "in.csv", "-o", "hard.csv", "-s", "zoo:text-cnn", "-q")
+    assert "hard.csv: 1 changed copy, 3 rows as they were\n" in attacked.out
+    assert "without a copy: 2 of 3: " in attacked.out
+    assert "1 that the model gets wrong already" in attacked.out
+    assert "1 in which nothing can be replaced" in attacked.out
+    drawn = carom("augment", "in.csv", "-o", "more.csv", "-q", "--only-copies")
+    assert drawn.out == (
+        "more.csv: 2 changed copies of 3 rows\nwithout a copy: 1 of 3: 1 in which nothing can be replaced\n"
+    )
+    answer = carom("augment", "in.csv", "-o", "more.csv", "-q", "--json").json
+    assert answer["reasons"] == {"in which nothing can be replaced": answer["without_copies"]}
+
+
 def test_a_model_makes_copies_that_fool_it_and_files_change_format(carom: Any, here: Path) -> None:
     rows = [{"text": text, "label": ("negative", "positive")[i], "meta": {"n": i}} for text, i in SENTENCES]
     Path("in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -165,6 +165,18 @@ def test_data_sets_of_hugging_face(tmp_path):
         load_data(f"hf:{tmp_path / 'saved'}:validaton")
 
 
+def test_any_file_of_a_folder_is_a_split_of_its_own_name(tmp_path):
+    pytest.importorskip("datasets")
+    for name, text in (("validation", "good"), ("validation_matched", "bad")):
+        write(tmp_path / "mnli" / f"{name}.csv", f"text,label\n{text},1\nfine,0\n")
+    assert load_data(f"hf:{tmp_path / 'mnli'}:validation_matched").stored == ["bad", "fine"]
+    assert load_data(f"hf:{tmp_path / 'mnli'}:validation_matched[:1]").stored == ["bad"]
+    with pytest.raises(
+        CaromError, match=r"A folder holds a table a split: .*mnli/train.csv \(or .jsonl, .json, .parquet"
+    ):
+        load_data(f"hf:{tmp_path / 'mnli'}:train")
+
+
 @pytest.mark.parametrize(
     ("spec", "says"), [("folder:/no/such", "no such file or folder"), ("zip:x", "no kind of spec")]
 )

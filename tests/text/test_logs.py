@@ -272,7 +272,10 @@ def test_sets_of_other_modalities_are_measured_the_same_way(tmp_path, monkeypatc
     code, out, _ = run("--from", "set.parquet", "-t", "zoo:image-forest", "--controls", 1, "--out", "run")
     assert code == 0
     (cell,) = out["modalities"]["image"]["cells"]
-    made = carom.transfer(["zoo:image-mlp"], ["zoo:image-forest"], ["fgsm"], data, eps="8/255", controls=1).rows()[0]
+    outcome = carom.transfer(["zoo:image-mlp"], ["zoo:image-forest"], ["fgsm"], data, eps="8/255", controls=1)
+    made = outcome.rows()[0]
+    assert outcome.report("page/report.html").resolve() == (tmp_path / "page" / "report.html")
+    assert (tmp_path / "page" / "report.html").exists()
     assert (cell["transfer"], cell["control"]) == (made["transfer"], made["control"])
     # The same as arrays: real values, channels last, of a source that is named.
     pairs = {"clean": data.stored, "adversarial": found.stored}
