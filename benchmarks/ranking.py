@@ -323,9 +323,9 @@ def drawn() -> str:
 @click.option("--render", is_flag=True, help="Print docs/ranking.md from the recorded results.")
 @click.option("--draw", is_flag=True, help="Print docs/ranking.svg from the recorded results.")
 @click.option("--store", default=".carom/ranking", show_default=True, help="Where finished work is kept.")
-@click.option("--limit", default=72, show_default=True, help="Images under attack.")
+@click.option("--limit", default=128, show_default=True, help="Images under attack.")
 @click.option("--seeds", default=3, show_default=True)
-@click.option("--batch", default=72, show_default=True)
+@click.option("--batch", default=64, show_default=True)
 def main(as_json: bool, render: bool, draw: bool, store: str, limit: int, seeds: int, batch: int) -> None:
     """Rank transfer attacks at equal cost."""
     if render or draw:

@@ -65,7 +65,7 @@ PUBLISHED = {
 HEAD = """# A ranking of transfer attacks at equal cost
 
 Made by `python -m carom.benchmarks.ranking --render > docs/ranking.md` from `benchmarks/results/ranking.json`,
-which `python -m carom.benchmarks.ranking --json` measures (about 40 minutes), and from `benchmarks/results/cifar.json`.
+which `python -m carom.benchmarks.ranking --json` measures (about an hour), and from `benchmarks/results/cifar.json`.
 
 {examples} test images of CIFAR-10 (`{data}`), {threat}, {seeds} seeds, {controls} control draws each; every attack on
 every source that it suits, measured on the other models of the zoo. Right when clean: {models}.

@@ -121,13 +121,13 @@ def make_study(values: Mapping[str, Any], where: str = "study") -> Study:
         return Study.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
+        at = [str(part) for part in first["loc"] if part != "modalities"]
+        said = f"{first['msg']} (given: {first.get('input')!r:.80})."
         if where == "flags":
-            where = (
-                f"--{_FLAGS.get(name := str(first['loc'][0 if len(first['loc']) < 3 else 2]), name).replace('_', '-')}"
-            )
-            raise CaromError(f"{where}: {first['msg']} (given: {first.get('input')!r:.80}).") from None
-        at = ".".join(str(p) for p in first["loc"] if p != "modalities")
-        raise CaromError(f"{where}: {at}: {first['msg']} (given: {first.get('input')!r:.80}).") from None
+            of_study = at[0] in Study.model_fields
+            name = at[0] if of_study or len(at) < 2 else at[1]  # behind the modality
+            raise CaromError(f"--{_FLAGS.get(name, name).replace('_', '-')}: {said}") from None
+        raise CaromError(f"{where}: {'.'.join(at)}: {said}") from None
 
 
 def _nearest(name: str, known: Any) -> str:
