@@ -54,6 +54,8 @@ def _gradient(estimator: Any) -> tuple[list[Scored], NDArray[Any]]:
         tree = grown.tree_
         structure = Grown(tree.children_left, tree.children_right, tree.feature, tree.threshold, np.empty(0))
         rounds.append((structure, estimator.learning_rate * tree.value[:, 0, 0]))
+    if first == "zero":
+        return rounds, np.zeros(estimator.estimators_.shape[1])
     # What is left of one answer without its trees.
     zero = np.zeros((1, estimator.n_features_in_), dtype=np.float32)
     reached = [tree.apply(zero)[0] for tree in estimator.estimators_.flat]
