@@ -125,7 +125,8 @@ def test_the_search_finds_most_of_what_there_is(kind):
 
 
 def test_a_single_boosted_tree_is_left_by_the_smallest_change():
-    fitted = GradientBoostingClassifier(n_estimators=1, max_depth=4, learning_rate=1.0, random_state=0).fit(*plane(0, classes=2))
+    fitted = GradientBoostingClassifier(n_estimators=1, max_depth=4, learning_rate=1.0, random_state=0)
+    fitted.fit(*plane(0, classes=2))
     model = model_of(boosted(fitted))
     batch = batch_of(model)
     result = leaf_path()(Problem(model, Goal(batch.labels), Linf(1.0)), batch, RUN)
