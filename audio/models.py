@@ -31,9 +31,9 @@ from carom.common.facts import (
     stated_classes,
     whole_fact,
 )
-from carom.common.loading import Load, dispatch, load_pretrained, load_processor, load_python, own_loaders
+from carom.common.loading import Load, dispatch, load_pretrained, load_processor, load_python, own_loaders, wrapped
 from carom.common.models import FunctionModel, Model, TorchModel, TreeModel, digest_of
-from carom.common.objects import digest_of_object, fitted_classes, is_estimator, scores_of, tree_ensemble
+from carom.common.objects import digest_of_object, fitted_classes, scores_of, tree_ensemble
 from carom.common.problem import Family
 from carom.common.specs import Spec, parse
 from carom.common.trees import TreeEnsemble
@@ -62,20 +62,17 @@ def load_model(source: Any, **facts: Any) -> Model:
 
 def wrap(thing: Any, facts: Mapping[str, Any]) -> Model:
     """A model around an object."""
-    if isinstance(thing, Model):
-        return thing
-    if isinstance(thing, nn.Module):
-        if "processor" in facts and hasattr(thing, "config"):
-            return hugging_face(thing, facts["processor"], facts)
-        return _module(thing, facts)
-    if is_estimator(thing):
-        return _estimator(thing, facts)
-    if callable(thing):
-        return _function(thing, facts)
-    raise CaromError(
+    refusal = (
         f"{called(thing, facts)} is not a model: give a torch module, a Hugging Face model, a fitted scikit-learn "
         "estimator, or a function from waveforms to scores."
     )
+    return wrapped(thing, facts, _network, _estimator, _function, refusal)
+
+
+def _network(module: nn.Module, facts: Mapping[str, Any]) -> Model:
+    if "processor" in facts and hasattr(module, "config"):
+        return hugging_face(module, facts["processor"], facts)
+    return _module(module, facts)
 
 
 def _zoo(spec: Spec, facts: Mapping[str, Any]) -> Model:

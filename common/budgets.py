@@ -40,9 +40,9 @@ def check_reach(threat: Threat, data: Dataset) -> None:
     eps, most = threat.eps, threat.most(space, data.stored.shape[1:])
     if not most < eps < float("inf"):
         return
-    if not isinstance(threat, Linf | L2 | L1):
-        raise CaromError(f"eps {eps:g}: {type(threat).__name__.lower()} takes {threat.asks}.")
     kind, levels = type(threat).__name__.lower(), round(1 / space.unit) if space.unit else 0
+    if not isinstance(threat, Linf | L2 | L1):
+        raise CaromError(f"eps {eps:g}: {kind} takes {threat.asks}.")
     fits = isinstance(threat, Linf) and levels and eps / levels <= most
     meant = f"Did you mean {eps:g}/{levels}?" if fits else f"Give {most:.4g} or less."
     raise CaromError(

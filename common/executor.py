@@ -46,9 +46,10 @@ def inline(units: Sequence[Unit], store: Store, batch: int, progress: Progress |
             if needs is not None and needs.key in open_keys and not store.has(needs.key):
                 put_off.append(unit)
                 continue
-            if progress is not None and not store.has(unit.key):
+            lacking = not store.has(unit.key)
+            if progress is not None and lacking:
                 progress(len(units) - len(open_keys), len(units), unit.what)
-            if not store.has(unit.key) and not (needs is not None and needs.key in broken):
+            if lacking and not (needs is not None and needs.key in broken):
                 with store.claim(unit.key) as mine:
                     if not mine:
                         put_off.append(unit)

@@ -19,7 +19,7 @@ from carom.common.boosting import BOOSTED
 from carom.common.errors import CaromError
 from carom.common.facts import MissingFacts, called, known_facts
 from carom.common.models import Model
-from carom.common.objects import walk
+from carom.common.objects import is_estimator, walk
 from carom.common.specs import Spec, call_with, existing, import_object, local_folder, parse
 from carom.common.surroundings import quiet
 
@@ -89,6 +89,19 @@ def dispatch(
         return loaders[spec.kind](spec, facts)
     except MissingFacts as error:
         raise error.of_spec(more=bool(source.parameters)) from None
+
+
+def wrapped(thing: Any, facts: Mapping[str, Any], module: Wrap, estimator: Wrap, function: Wrap, refusal: str) -> Model:
+    """A model around an object by what kind of thing it is; of any other, `refusal` says what to give instead."""
+    if isinstance(thing, Model):
+        return thing
+    if isinstance(thing, nn.Module):
+        return module(thing, facts)
+    if is_estimator(thing):
+        return estimator(thing, facts)
+    if callable(thing):
+        return function(thing, facts)
+    raise CaromError(refusal)
 
 
 def refuse_pickle(path: str | Path, remedy: str = "Save the weights with safetensors.torch.save_file.") -> None:

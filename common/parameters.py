@@ -78,12 +78,12 @@ def _asked(annotation: Any) -> tuple[tuple[type, ...], Range | None]:
 def _implied(kinds: tuple[type, ...], default: Any) -> Range | None:
     """The range that a parameter's kinds and default tell, where none is stated."""
     if int in kinds and float not in kinds:
-        return Range(1) if default is None or _above(default, 0) else None
-    return Range(0) if float in kinds and _above(default, 0) else None
+        return Range(1) if default is None or _above_zero(default) else None
+    return Range(0) if float in kinds and _above_zero(default) else None
 
 
-def _above(default: Any, least: float) -> bool:
-    return isinstance(default, int | float) and not isinstance(default, bool) and default > least
+def _above_zero(default: Any) -> bool:
+    return isinstance(default, int | float) and not isinstance(default, bool) and default > 0
 
 
 def _fitting(kinds: tuple[type, ...], value: Any, infinite: bool) -> tuple[bool, Any]:

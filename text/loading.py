@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from carom.common.errors import CaromError, UnknownName
 from carom.common.facts import CLASSES, Fact, called, class_names, family_fact, known_facts, need
-from carom.common.loading import dispatch, load_pretrained, load_processor, load_python, own_loaders
+from carom.common.loading import dispatch, load_pretrained, load_processor, load_python, own_loaders, wrapped
 from carom.common.models import FunctionModel, Model
-from carom.common.objects import digest_of_object, fitted_classes, is_estimator, scores_of
+from carom.common.objects import digest_of_object, fitted_classes, scores_of
 from carom.common.problem import Family
 from carom.common.specs import Spec, number, parse
 from carom.common.trees import TreeEnsemble
@@ -56,18 +56,11 @@ def load_model(source: Any, **facts: Any) -> Model:
 
 def wrap(thing: Any, facts: Mapping[str, Any]) -> Model:
     """A model around an object."""
-    if isinstance(thing, Model):
-        return thing
-    if isinstance(thing, nn.Module):
-        return _module(thing, facts)
-    if is_estimator(thing):
-        return _estimator(thing, facts)
-    if callable(thing):
-        return _function(thing, facts)
-    raise CaromError(
+    refusal = (
         f"{called(thing, {})} is not a model: give a torch module, a Hugging Face model, a fitted scikit-learn pipeline, "
         "or a function from a list of texts to probabilities."
     )
+    return wrapped(thing, facts, _module, _estimator, _function, refusal)
 
 
 def _hub(spec: Spec, facts: Mapping[str, Any]) -> Model:
