@@ -223,7 +223,7 @@ def judged(oracle: Oracle, aim: Oracle, x: Tensor, objective: Objective) -> Look
 
 
 @dataclass(frozen=True)
-class Plain:
+class Undirected:
     """What moves do unless they say otherwise: remember nothing, and look where they are along one objective."""
 
     objective: Objective = margin

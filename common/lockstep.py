@@ -266,7 +266,7 @@ class Lockstep:
 
 
 @dataclass(frozen=True)
-class Plain:
+class WholeInputs:
     """The reader of a model that has none of its own: inputs are made, and told apart by what the model reads."""
 
     model: Model
@@ -297,7 +297,7 @@ class Plain:
 
 def reader_of(model: Model, example: Editable) -> Reader:
     own = model.slots(example) if isinstance(model, Slotted) else None
-    return own or Plain(model, example)
+    return own or WholeInputs(model, example)
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True)
-class Budget:
+class ScalePoint:
     """One place on a scale."""
 
     label: str  # "linf 4/255"
@@ -51,7 +51,7 @@ class Matching:
     """Compare at equal white-box success: at which levels, over which budgets, on how many examples and draws."""
 
     levels: tuple[float, ...]
-    scale: tuple[Budget, ...]  # weakest first
+    scale: tuple[ScalePoint, ...]  # weakest first
     limit: int | None = None  # examples; None: all of the study
     controls: int | None = None  # draws; None: as many as the study
 
@@ -63,13 +63,13 @@ class Matching:
             raise CaromError("to match white-box success, a scale of at least one budget is needed.")
 
 
-def scale_of(modality: Modality, kind: str) -> tuple[Budget, ...]:
+def scale_of(modality: Modality, kind: str) -> tuple[ScalePoint, ...]:
     """The budgets of a kind of threat that a search may try, weakest first; the last is the cap."""
     if kind not in modality.scales:
         known = ", ".join(modality.scales) or "none"
         raise CaromError(f"budgets of the threat {kind} cannot be matched: {modality.name} has scales for {known}.")
     return tuple(
-        Budget(f"{kind} {eps}", number(eps), modality.threats[kind](number(eps))) for eps in modality.scales[kind]
+        ScalePoint(f"{kind} {eps}", number(eps), modality.threats[kind](number(eps))) for eps in modality.scales[kind]
     )
 
 
@@ -80,7 +80,7 @@ class Match:
     source: Model
     chosen: Chosen
     level: float
-    budget: Budget
+    budget: ScalePoint
     searched: int  # examples that the bisection looked at
     promised: float  # the share of them that fell within this budget or a smaller one
     end: str  # "weakest" or "strongest", where the budget is that end of the scale
@@ -161,7 +161,7 @@ def search(
     matching: Matching,
     store: Store,
     shards: Callable[[Dataset], list[Dataset]],
-    craft: Callable[[Budget, Dataset], Craft],
+    craft: Callable[[ScalePoint, Dataset], Craft],
 ) -> Search:
     """The budget for each level, on the examples that the source gets right: bisected on half of them (chosen by a hash
     of their ids), settled on all of `data`. Every question is an ordinary unit in the store.
@@ -175,7 +175,7 @@ def search(
         answers = np.concatenate([store.rows(judge.key)["answer"].to_numpy() for judge in judges])
         return answers != np.concatenate([judge.data.labels.numpy() for judge in judges])
 
-    def fooled(budget: Budget, part: Dataset) -> Generator[list[Unit], None, Bools]:
+    def fooled(budget: ScalePoint, part: Dataset) -> Generator[list[Unit], None, Bools]:
         crafts = [craft(budget, shard) for shard in shards(part)]
         return (yield from wrong([Judge(source, c, c.data, f"{source.name} on {c.what}") for c in crafts]))
 

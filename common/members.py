@@ -136,7 +136,7 @@ class CommonWeakness:
 
 
 @dataclass(frozen=True)
-class Adaptive:
+class AdaEa:
     """The gradient of the ensemble with more weight on members whose own next step fools the others, kept where the
     members agree (AdaEA, Chen et al. 2023, section 3.2 and 3.3).
 
@@ -223,7 +223,7 @@ def adaea(
     loss: str = "ce",
 ) -> Ascent:
     """MI-FGSM on an ensemble weighted anew for every example and step."""
-    return replace(mi_fgsm(steps, decay, size, loss), gradient=Adaptive(beta, threshold))
+    return replace(mi_fgsm(steps, decay, size, loss), gradient=AdaEa(beta, threshold))
 
 
 def lgv(steps: int = 50, size: float | None = None, loss: str = "ce") -> Ascent:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from carom.common.closest import Look, Plain, Scene, judged
+from carom.common.closest import Look, Scene, Undirected, judged
 from carom.common.objectives import Objective, cross_entropy, margin
 from carom.common.oracle import Oracle
 from carom.common.problem import Goal
@@ -131,7 +131,7 @@ class DeepFool:
 
 
 @dataclass(frozen=True)
-class Adaptive:
+class Fab:
     """FAB (Croce and Hein 2020b, Alg. 1): between the projections of x and of the clean input onto the nearest
     linearised boundary, a little beyond it; from a point that reaches the goal first a step back to the clean input.
 
@@ -170,7 +170,7 @@ class Adaptive:
 
 
 @dataclass(frozen=True)
-class Decoupled(Plain):
+class Decoupled(Undirected):
     """DDN (Rony et al. 2019, Alg. 1), within L2: steps along the gradient, put on a sphere whose radius shrinks by a
     share `gamma` where the point reached the goal and grows where it did not."""
 
@@ -192,7 +192,7 @@ class Decoupled(Plain):
 
 
 @dataclass(frozen=True)
-class FastMinimumNorm(Plain):
+class FastMinimumNorm(Undirected):
     """FMN (Pintor et al. 2021, Alg. 1): steps along the gradient of the margin, projected onto a ball whose radius is
     at first the distance to the linearised boundary; it then grows by a share `gamma` where the point falls short, and
     shrinks where it does not. Where the norm counts what has changed (L0) radii are whole numbers, begin at 1 and
@@ -271,7 +271,7 @@ class Penalty(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Penalised(Plain):
+class Penalised(Undirected):
     """Carlini and Wagner 2017 (section VI.A): descend ||x - x0||_2^2 + weight * max(-margin, -kappa) by Adam, over w
     whose tanh lies between the bounds; the weight is searched for each example, by factors of 10, then by halving.
 

@@ -15,7 +15,7 @@ from carom.common.curves import Curve, affording, why_not
 from carom.common.data import Dataset
 from carom.common.errors import CaromError
 from carom.common.fitting import fitting, same_classes
-from carom.common.matching import Budget, Match, Matching, Search, search
+from carom.common.matching import Match, Matching, ScalePoint, Search, search
 from carom.common.metrics import Metric
 from carom.common.modality import MODELS
 from carom.common.models import Model, check_shape
@@ -198,7 +198,7 @@ class Plan:
         for first in self.crafts(self.shards()[0]):
             if first.seed == self.seeds[0] and store.has(first.key):
 
-                def craft(budget: Budget, part: Dataset, first: Craft = first) -> Craft:
+                def craft(budget: ScalePoint, part: Dataset, first: Craft = first) -> Craft:
                     return replace(first, threat=first.chosen.threat(budget.threat), data=part)
 
                 found.append(search(first.source, first.chosen, data, self.matching, store, shards, craft))

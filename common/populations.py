@@ -247,7 +247,7 @@ class Swarm:
 
 
 @dataclass(frozen=True)
-class Climb:
+class HillClimb:
     """Hill climbing: of `samples` random changes of one word, also of a changed one and back to the original, the best
     is made if it raises the score; `steps` times at most."""
 

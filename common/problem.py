@@ -185,8 +185,10 @@ class Attack(Protocol):
 def describe(part: Any) -> Any:
     """The parameters of an attack or threat as JSON: its identity in the store.
 
-    Dataclasses become their fields, functions their qualified names; anything else is refused, because what cannot
-    be named cannot be recognised when the same work is asked for again.
+    Dataclasses become their fields, functions their names; anything else is refused, because what cannot be named
+    cannot be recognised when the same work is asked for again. Carom's own parts go by their names alone, which are
+    unique, so that a file can move without changing what its parts are. A part that has been mended says so in an
+    attribute `revision`: what its former self computed is then computed again.
     """
     if isinstance(part, float) and not math.isfinite(part):
         return str(part)  # JSON has no infinity: the radius of an unbounded threat
@@ -202,8 +204,16 @@ def describe(part: Any) -> Any:
         return str(part)
     if dataclasses.is_dataclass(part) and not isinstance(part, type):
         fields = {f.name: describe(getattr(part, f.name)) for f in dataclasses.fields(part) if f.compare}
-        return {"is": f"{type(part).__module__}.{type(part).__qualname__}", **fields}
+        return {"is": name_of(type(part)), **fields}
     # Not a bound method: its name says nothing of the object that it belongs to.
     if callable(part) and "<" not in getattr(part, "__qualname__", "<") and not inspect.ismethod(part):
-        return f"{part.__module__}.{part.__qualname__}"
+        return {"is": name_of(part)}
     raise TypeError(f"{part!r} has no name to store results under: use a dataclass or a module-level function")
+
+
+def name_of(part: Any) -> str:
+    """What a class or function is called in the store: "Ascent"; "Ascent@2" in its second revision. Names from outside
+    Carom keep their module."""
+    own = part.__module__.partition(".")[0] == "carom"
+    revision = getattr(part, "revision", 1)
+    return f"{'' if own else part.__module__ + '.'}{part.__qualname__}{'' if revision == 1 else f'@{revision}'}"

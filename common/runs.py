@@ -53,7 +53,7 @@ class End(NamedTuple):
         return torch.where(self.finite, status, Status.BAD_GRADIENT.value)
 
 
-class Climb(Protocol):
+class Run(Protocol):
     """One run of an attack."""
 
     def __call__(self, oracle: Oracle, aim: Oracle, rng: Rng, best: End, restart: int) -> End:
@@ -61,7 +61,7 @@ class Climb(Protocol):
 
 
 def best_of_runs(
-    climb: Climb, problem: Problem, batch: Batch, rng: Rng, *, restarts: int, targets: int | None, stop: bool
+    climb: Run, problem: Problem, batch: Batch, rng: Rng, *, restarts: int, targets: int | None, stop: bool
 ) -> Result:
     """Run after run, each example keeping its best. With `stop`, examples that reached their goal take no further part.
 

@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 from safetensors.torch import load, save
 from torch import Tensor
 
-SCHEMA = 3
+SCHEMA = 4
 """Part of every key. Raised when the meaning of stored rows changes, so that old ones are computed anew."""
 
 

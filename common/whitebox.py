@@ -8,7 +8,7 @@ from carom.common.attacks import BALLS, objective
 from carom.common.autopgd import AutoPGD
 from carom.common.closest import Closest
 from carom.common.modality import AttackInfo
-from carom.common.moves import Adaptive, Decoupled, DeepFool, FastMinimumNorm, Penalised
+from carom.common.moves import Decoupled, DeepFool, Fab, FastMinimumNorm, Penalised
 from carom.common.objectives import dlr, dlr_or_margin
 from carom.common.problem import Access, Attack
 from carom.common.worst import Worst
@@ -36,12 +36,12 @@ def deepfool(steps: int = 50, overshoot: float = 0.02, rivals: int = 9) -> Close
 
 def fab(steps: int = 100, restarts: int = 1, rivals: int = 9, stop: bool = False) -> Closest:
     """FAB; restarts begin at random points. `stop` ends at the first change within the budget, whatever its size."""
-    return Closest(Adaptive(rivals=rivals), steps, restarts, stop=stop, refine=0 if stop else 3, roam=True)
+    return Closest(Fab(rivals=rivals), steps, restarts, stop=stop, refine=0 if stop else 3, roam=True)
 
 
 def fab_t(steps: int = 100, restarts: int = 1, targets: int = 9, stop: bool = False) -> Closest:
     """FAB across the boundary with one class at a time, the likeliest first; `stop` as in `fab`."""
-    return Closest(Adaptive(rivals=1), steps, restarts, targets, stop, refine=0 if stop else 3, roam=True)
+    return Closest(Fab(rivals=1), steps, restarts, targets, stop, refine=0 if stop else 3, roam=True)
 
 
 def ddn(steps: int = 100, gamma: float = 0.05, radius: float = 1.0, stop: bool = False) -> Closest:

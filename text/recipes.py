@@ -17,7 +17,7 @@ from carom.common.errors import CaromError
 from carom.common.lockstep import Substitution
 from carom.common.modality import AttackInfo
 from carom.common.parameters import Range
-from carom.common.populations import Climb, Genetic, LabelsOnly, Relaxed, Swarm
+from carom.common.populations import Genetic, HillClimb, LabelsOnly, Relaxed, Swarm
 from carom.common.problem import Access
 from carom.common.substitution import BestEdits, Cascade, GreedySites, Leap
 from carom.common.threats import Threat
@@ -121,7 +121,7 @@ def pso(samples: int = 60, steps: int = 20, until: Until = None) -> WordAttack:
 
 def climbing(samples: int = 8, steps: int = 40, until: Until = None) -> WordAttack:
     """The best of a few random changes at each step."""
-    return attack(Climb(samples, steps, until))
+    return attack(HillClimb(samples, steps, until))
 
 
 def pruthi(until: Until = None) -> WordAttack:

@@ -15,7 +15,7 @@ from carom.common.ascent import Ascent
 from carom.common.attacks import mi_fgsm
 from carom.common.ensembles import Ensemble
 from carom.common.errors import CaromError, UnknownName
-from carom.common.members import Adaptive, CommonWeakness, OneMember, VarianceReduced, adaea, cwa, lgv, svre
+from carom.common.members import AdaEa, CommonWeakness, OneMember, VarianceReduced, adaea, cwa, lgv, svre
 from carom.common.modality import get_modality
 from carom.common.models import FunctionModel, TorchModel
 from carom.common.objectives import cross_entropy
@@ -186,7 +186,7 @@ def test_adaptive_weights_by_hand(targeted, members, batch):
         for j in range(3)
     ]
     hand = (2.0 * torch.stack(score)).softmax(0).T.float().detach()
-    found = Adaptive(beta=2.0).weights(step, tuple(members), torch.stack(moved))
+    found = AdaEa(beta=2.0).weights(step, tuple(members), torch.stack(moved))
     assert torch.allclose(found, hand, atol=1e-4)
     assert step.oracle.forward.tolist() == [9] * N
     assert not step.oracle.backward.any()
@@ -195,13 +195,13 @@ def test_adaptive_weights_by_hand(targeted, members, batch):
 def test_what_members_disagree_on_is_dropped():
     """One channel: the cosine of two numbers is the product of their signs. Two channels: of their directions."""
     own = torch.tensor([[[1.0, 2.0, -3.0, 0.0]], [[5.0, -1.0, -0.1, 1.0]]])
-    assert Adaptive().agreement(own).tolist() == [[1.0, 0.0, 1.0, 1.0]]
+    assert AdaEa().agreement(own).tolist() == [[1.0, 0.0, 1.0, 1.0]]
     image = torch.tensor([[[1.0, 1.0], [0.0, 1.0]], [[0.0, -1.0], [1.0, -0.5]]]).view(2, 1, 2, 1, 2)
-    assert Adaptive().agreement(image).flatten().tolist() == [1.0, 0.0]  # 90 degrees, 161 degrees
+    assert AdaEa().agreement(image).flatten().tolist() == [1.0, 0.0]  # 90 degrees, 161 degrees
     three = torch.tensor([1.0, 1.0, -1.0]).view(3, 1, 1)
-    assert Adaptive(threshold=-0.34).agreement(three).item() == 1
-    assert Adaptive(threshold=-0.3).agreement(three).item() == 0  # one pair agrees, two do not: -1/3
-    assert Adaptive().agreement(three[:1]).item() == 1
+    assert AdaEa(threshold=-0.34).agreement(three).item() == 1
+    assert AdaEa(threshold=-0.3).agreement(three).item() == 0  # one pair agrees, two do not: -1/3
+    assert AdaEa().agreement(three[:1]).item() == 1
 
 
 @pytest.mark.parametrize("attack", [svre(steps=4), cwa(steps=4), adaea(steps=4), lgv(steps=4)])

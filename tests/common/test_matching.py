@@ -15,7 +15,7 @@ from carom.common import plan as module
 from carom.common.data import Dataset
 from carom.common.errors import CaromError
 from carom.common.library import transfer
-from carom.common.matching import Budget, Matching, bisect, scale_of, settle
+from carom.common.matching import Matching, ScalePoint, bisect, scale_of, settle
 from carom.common.modality import AttackInfo, get_modality
 from carom.common.models import FunctionModel
 from carom.common.plan import Plan
@@ -154,7 +154,7 @@ class Push:
         return Result(x, ones.bool(), Cost(ones, ones, ones), 0 * ones)
 
 
-SCALE = tuple(Budget(f"linf {k}/255", k / 255, Linf(k / 255)) for k in range(1, 129))
+SCALE = tuple(ScalePoint(f"linf {k}/255", k / 255, Linf(k / 255)) for k in range(1, 129))
 
 
 def plan(attack=Push(), levels=(0.5, 0.9), scale=SCALE, **changes):

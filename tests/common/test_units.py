@@ -273,7 +273,7 @@ def test_parts_are_described_by_their_fields():
         "size": 0.5,
         "kind": "first",
         "inner": [describe(Part(1.0)), None, True, "torch.uint8"],
-        "call": "carom.common.objectives.margin",
+        "call": {"is": "margin"},
     }
     assert describe({"b": 1, 2: [3]}) == {"b": 1, "2": [3]}
     assert describe(Part(1.0, cache={"a": 1})) == describe(Part(1.0))
@@ -312,6 +312,6 @@ def test_functions_are_described_by_their_name():
     def inner():
         return None
 
-    assert describe(module_level) == f"{__name__}.module_level"
+    assert describe(module_level) == {"is": f"{__name__}.module_level"}
     with pytest.raises(TypeError):
         describe(inner)

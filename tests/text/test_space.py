@@ -62,9 +62,9 @@ def test_a_budget_is_a_share(share):
 
 def test_the_budget_names_itself_by_its_parts():
     assert describe(WordBudget(0.3, CharacterEdits(("swap",)))) == {
-        "is": "carom.text.space.WordBudget",
+        "is": "WordBudget",
         "max_changed": 0.3,
-        "candidates": {"is": "carom.text.candidates.CharacterEdits", "kinds": ["swap"], "seed": 0},
+        "candidates": {"is": "CharacterEdits", "kinds": ["swap"], "seed": 0},
         "keep_stop_words": True,
         "constraints": [],
     }

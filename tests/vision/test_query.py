@@ -12,7 +12,7 @@ from carom.common.rng import Rng
 from carom.common.search import Turn
 from carom.common.threats import L2
 from carom.vision.attacks import ATTACKS
-from carom.vision.attacks.query import Bumps, Smooth, Squares, Tiles, bump, simba, square, waves
+from carom.vision.attacks.query import Bumps, LowFrequencies, Squares, Tiles, bump, simba, square, waves
 from carom.vision.models import load_model
 from carom.vision.space import PIXELS
 
@@ -79,7 +79,7 @@ def test_tiles_are_constant_and_as_many_as_said():
 
 
 def test_smooth_noise_holds_low_frequencies_only():
-    noise = Smooth(0.25)(torch.Size((3, 2, 40, 40)), Rng.of(0, "abc"))
+    noise = LowFrequencies(0.25)(torch.Size((3, 2, 40, 40)), Rng.of(0, "abc"))
     whole = waves(40, 40).float()
     assert torch.allclose(whole @ whole.T, torch.eye(40), atol=1e-5)
     weights = whole @ noise @ whole.T

@@ -137,7 +137,7 @@ class Tiles:
 
 
 @dataclass(frozen=True)
-class Smooth:
+class LowFrequencies:
     """Random images of the lowest `share` of the frequencies of the cosine transform along each side, and no fewer than
     7: where SurFree and GeoDA look for directions."""
 
@@ -236,12 +236,12 @@ def bandits(
 
 def surfree(queries: int = 1000, share: float = 0.25) -> DecisionSearch:
     """Circles through the boundary in random planes, spanned by the lowest `share` of the frequencies."""
-    return DecisionSearch(SurFree(Smooth(share)), queries)
+    return DecisionSearch(SurFree(LowFrequencies(share)), queries)
 
 
 def geoda(queries: int = 1000, probes: int = 30, share: float = 0.25) -> DecisionSearch:
     """The normal of the boundary from `probes` questions at first, among the lowest `share` of the frequencies."""
-    return DecisionSearch(GeoDA(probes, Smooth(share)), queries)
+    return DecisionSearch(GeoDA(probes, LowFrequencies(share)), queries)
 
 
 BOTH = ("linf", "l2")

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from carom.common.closest import Closest, Look, Plain, Scene, judged
+from carom.common.closest import Closest, Look, Scene, Undirected, judged
 from carom.common.modality import AttackInfo
 from carom.common.moves import Boundary, Rivals, Weight, slope
 from carom.common.objectives import margin
@@ -155,7 +155,7 @@ class Search(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Elastic(Plain):
+class Elastic(Undirected):
     """EAD (Chen et al. 2018, Alg. 1): descend ||x - x0||_2^2 + beta ||x - x0||_1 + weight * max(-margin, -kappa) by
     steps that fall as a root, each followed by shrinking all changes by `beta` (FISTA); the weight is searched for as
     by Carlini and Wagner. Of what reached the goal the smallest in the threat's norm is kept: the L1 rule.
