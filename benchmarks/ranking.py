@@ -49,7 +49,7 @@ from carom.common.registry import choose_attack
 from carom.common.stats import Array, interval
 from carom.common.store import Store
 from carom.common.transfer import Transfer
-from carom.common.units import Chosen, Craft
+from carom.common.units import AttackChoice, Craft
 
 RESULTS = Path(__file__).parent / "results"
 DATA = "builtin:cifar-10-sample"
@@ -105,7 +105,7 @@ OWN_LENGTH = ("rap", "dem", "cwa", "lgv")
 """Attacks with steps of a length of their own."""
 
 
-def allocated(spec: str) -> Chosen:
+def allocated(spec: str) -> AttackChoice:
     """The attack, its steps a tenth of the radius or longer, unless it has a length of its own."""
     chosen = choose_attack(get_modality("image"), spec, "linf")
     climb = climb_of(chosen.attack)

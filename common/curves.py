@@ -14,7 +14,7 @@ from carom.common.ascent import climb_of, with_climb
 from carom.common.errors import CaromError, UnknownName
 from carom.common.models import Model
 from carom.common.problem import Attack
-from carom.common.units import Chosen
+from carom.common.units import AttackChoice
 
 AMOUNTS = {"gradients": (1, 10, 50, 200, 1000), "queries": (100, 300, 1000)}
 """What a curve measures against -> the allowances per example, unless told otherwise."""
@@ -47,7 +47,7 @@ def parse_curve(text: str, limit: int | None = None) -> Curve:
     return Curve(unit, amounts, limit)
 
 
-def affording(chosen: Chosen, unit: str, amount: int, source: Model | None = None) -> Chosen | None:
+def affording(chosen: AttackChoice, unit: str, amount: int, source: Model | None = None) -> AttackChoice | None:
     """The attack with as many steps, or queries, as the allowance per example pays for; None if not one fits, or if it
     has no such budget. A gradient of an ensemble is paid for as one of each of its members."""
     if unit == "gradients":
@@ -77,7 +77,7 @@ def _asking(attack: Attack, queries: int) -> Attack | None:
     return replace(attack, queries=queries) if known else None  # type: ignore[type-var]
 
 
-def why_not(chosen: Chosen, unit: str, amounts: tuple[int, ...], source: Model | None = None) -> str:
+def why_not(chosen: AttackChoice, unit: str, amounts: tuple[int, ...], source: Model | None = None) -> str:
     """Why an attack has no point at these allowances, of which at least one it cannot use."""
     most, step = max(amounts), _least(chosen, unit, source)
     if step is not None:
@@ -85,7 +85,7 @@ def why_not(chosen: Chosen, unit: str, amounts: tuple[int, ...], source: Model |
     return f"its cost is not set by a number of {unit}"
 
 
-def _least(chosen: Chosen, unit: str, source: Model | None) -> int | None:
+def _least(chosen: AttackChoice, unit: str, source: Model | None) -> int | None:
     """The smallest allowance that an attack can use, with all it does before its first step; None if it uses none."""
     allowances = range(1, 1 << 24)  # far above what anybody pays for a step
     at = bisect_left(allowances, True, key=lambda amount: affording(chosen, unit, amount, source) is not None)

@@ -41,7 +41,7 @@ from carom.common.store import Store
 from carom.common.surrogates import read_surrogate_card
 from carom.common.threats import Threat
 from carom.common.transfer import Transfer, evaluate
-from carom.common.units import Chosen
+from carom.common.units import AttackChoice
 
 ONLY_KIND = {"torchvision": "image", "torchaudio": "audio"}
 
@@ -210,7 +210,7 @@ def attack(
     )
 
 
-def _choose(modality: Modality, attack: str | Attack, kind: str | None, transforms: str | Sequence[str]) -> Chosen:
+def _choose(modality: Modality, attack: str | Attack, kind: str | None, transforms: str | Sequence[str]) -> AttackChoice:
     wanted = transforms if isinstance(transforms, str) else ",".join(transforms)
     if isinstance(attack, str):
         return choose_attack(modality, with_transform(attack, wanted or None), kind)
@@ -219,7 +219,7 @@ def _choose(modality: Modality, attack: str | Attack, kind: str | None, transfor
         attack, more = transformed(modality, attack, wanted, f"attack {name}")
         needs |= more
     info = AttackInfo(name, str(describe(attack)), "given by the caller", needs, (), lambda: attack, "unknown")
-    return Chosen(info, {"transform": wanted} if wanted else {}, attack)
+    return AttackChoice(info, {"transform": wanted} if wanted else {}, attack)
 
 
 def transfer(

@@ -24,7 +24,7 @@ from carom.common.specs import number
 from carom.common.stats import wilson
 from carom.common.store import Store
 from carom.common.threats import Threat
-from carom.common.units import Chosen, Clean, Craft, Judge, Unit
+from carom.common.units import AttackChoice, Clean, Craft, Judge, Unit
 
 LEAST_SEARCHED = 64  # examples; of more, the search takes half
 TRIES = 3  # budgets measured on all examples, where the first one misses the level
@@ -78,7 +78,7 @@ class Match:
     """The budget found for one attack on one source. Whether it reached its level is measured by the cells."""
 
     source: Model
-    chosen: Chosen
+    chosen: AttackChoice
     level: float
     budget: ScalePoint
     searched: int  # examples that the bisection looked at
@@ -156,7 +156,7 @@ Search = Generator[list[Unit], None, list[Match]]
 
 def search(
     source: Model,
-    chosen: Chosen,
+    chosen: AttackChoice,
     data: Dataset,
     matching: Matching,
     store: Store,

@@ -22,7 +22,7 @@ from carom.common.models import Model, check_shape
 from carom.common.problem import Access
 from carom.common.store import Store
 from carom.common.threats import Threat
-from carom.common.units import Chosen, Clean, Control, Craft, Judge, Size, Swapped, Unit
+from carom.common.units import AttackChoice, Clean, Control, Craft, Judge, Size, Swapped, Unit
 
 SHARD = 256
 """Examples in one unit of work: what an interruption can cost. Part of every key, never of a result."""
@@ -35,7 +35,7 @@ class Plan:
     modality: str
     sources: tuple[Model, ...]
     targets: tuple[Model, ...]
-    attacks: tuple[Chosen, ...]
+    attacks: tuple[AttackChoice, ...]
     data: Dataset
     threat: Threat
     threat_label: str
@@ -94,7 +94,7 @@ class Plan:
         known = {m.digest for m in self.targets}
         return (*self.targets, *(s for s in self.sources if s.digest not in known))
 
-    def attacks_on(self, source: Model) -> list[Chosen]:
+    def attacks_on(self, source: Model) -> list[AttackChoice]:
         return [c for c in self.attacks if self._unsuited(c, source) is None]
 
     def left_out(self) -> list[dict[str, str]]:
@@ -105,7 +105,7 @@ class Plan:
         found = [(source.name, chosen.label, self._unsuited(chosen, source)) for source, chosen in pairs]
         return [{"source": source, "attack": attack, "why": why} for source, attack, why in found if why is not None]
 
-    def _unsuited(self, chosen: Chosen, source: Model) -> str | None:
+    def _unsuited(self, chosen: AttackChoice, source: Model) -> str | None:
         """Why an attack cannot run on a source; None if it can."""
         info = chosen.info
         if not chosen.runs_on(source):
@@ -135,7 +135,7 @@ class Plan:
                 for seed in self.seeds:
                     yield self.craft(source, chosen, self.threat, shard, seed)
 
-    def craft(self, source: Model, chosen: Chosen, threat: Threat, shard: Dataset, seed: int) -> Craft:
+    def craft(self, source: Model, chosen: AttackChoice, threat: Threat, shard: Dataset, seed: int) -> Craft:
         others = self.others if chosen.needs_others else None
         return Craft(source, chosen, chosen.threat(threat), shard, seed, self.targeted, others)
 

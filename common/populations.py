@@ -59,7 +59,7 @@ def best_of(members: Sequence[Member]) -> Member:
     return max(members, key=lambda m: (m.reached, m.score))
 
 
-def _within(example: Editable, chosen: Chosen, draws: Draws) -> dict[int, int]:
+def within_limit(example: Editable, chosen: Chosen, draws: Draws) -> dict[int, int]:
     """The edit without as many of its changes, at random, as the limit does not allow."""
     kept = dict(chosen)
     while spent(example, kept) > example.limit:
@@ -145,7 +145,7 @@ class Genetic:
             children: list[Chosen] = []
             for _ in range(self.samples - 1):
                 one, other = members[draws.weighted(weights)], members[draws.weighted(weights)]
-                children.append(_within(example, self._child(example, one.chosen, other.chosen, draws), draws))
+                children.append(within_limit(example, self._child(example, one.chosen, other.chosen, draws), draws))
             answer = yield Ask(children)
             over = answer.over
             born = [Member(*facts) for facts in zip(children, answer.scores, answer.reached, strict=False)]
@@ -226,7 +226,7 @@ class Swarm:
                                 place.pop(site, None)
                                 if site in goal.chosen:
                                     place[site] = goal.chosen[site]
-                moved.append(_within(example, place, draws))
+                moved.append(within_limit(example, place, draws))
             answer = yield Ask(moved)
             over = answer.over
             arrived = [Member(*facts) for facts in zip(moved, answer.scores, answer.reached, strict=False)]
@@ -431,7 +431,7 @@ class Relaxed:
         for sample in range(self.tries):
             noisy = weights / self.temperature + self._noise(rng.fold("sample", sample), field)
             picked = {site: option for at in field.first(noisy) for site, option in field.move(at).items()}
-            rows.append(_within(example, picked, draws))
+            rows.append(within_limit(example, picked, draws))
         best = Member({}, score, False)
         asked = [row for row in dict.fromkeys(tuple(sorted(row.items())) for row in rows) if row]
         if not over and asked:

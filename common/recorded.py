@@ -26,7 +26,7 @@ from carom.common.spaces import Inputs
 from carom.common.specs import number, split_parameters
 from carom.common.store import write_table
 from carom.common.threats import Threat
-from carom.common.units import Chosen
+from carom.common.units import AttackChoice
 
 
 @dataclass(frozen=True, repr=False)
@@ -231,7 +231,7 @@ def replay_plan(
     # A recorded answer belongs to one text, whichever examples hold it: the whole log is known, not only `limit`.
     origin = source or RecordedSource(found, found.clean_in(data))
     return Plan(
-        *(found.modality, (origin,), tuple(targets), (Chosen(info, {}, replayed),), clean, budget, label),
+        *(found.modality, (origin,), tuple(targets), (AttackChoice(info, {}, replayed),), clean, budget, label),
         seeds=tuple(seeds),
         controls=controls,
         metrics=tuple(modality.metrics),

@@ -14,7 +14,7 @@ from carom.common.errors import CaromError, UnknownName
 from carom.common.modality import AttackInfo, Modality, TransformInfo, modalities
 from carom.common.problem import Access, Attack
 from carom.common.specs import call_with, split_parameters
-from carom.common.units import Chosen
+from carom.common.units import AttackChoice
 
 
 def attacks_of(modality: Modality) -> dict[str, AttackInfo]:
@@ -46,7 +46,7 @@ def find_attack(modality: Modality, name: str) -> AttackInfo:
     return known[name]
 
 
-def choose_attack(modality: Modality, spec: str, threat: str | None = None) -> Chosen:
+def choose_attack(modality: Modality, spec: str, threat: str | None = None) -> AttackChoice:
     """The attack that `pgd?steps=20&transform=di,ti` asks for, checked against the kind of threat."""
     name, parameters = split_parameters(spec)
     info = find_attack(modality, name)
@@ -56,7 +56,7 @@ def choose_attack(modality: Modality, spec: str, threat: str | None = None) -> C
     return build_attack(modality, info, parameters)
 
 
-def build_attack(modality: Modality, info: AttackInfo, parameters: Mapping[str, Any]) -> Chosen:
+def build_attack(modality: Modality, info: AttackInfo, parameters: Mapping[str, Any]) -> AttackChoice:
     """A registered attack with its parameters; `transform` is not its own but names transforms to add."""
     name, own = info.name, dict(parameters)
     wanted = None if "transform" in inspect.signature(info.build).parameters else own.pop("transform", None)
@@ -64,7 +64,7 @@ def build_attack(modality: Modality, info: AttackInfo, parameters: Mapping[str, 
     if wanted is not None:
         attack, needs = transformed(modality, attack, str(wanted), f"attack {name}")
         info = replace(info, needs=info.needs | needs)
-    return Chosen(info, parameters, attack)
+    return AttackChoice(info, parameters, attack)
 
 
 def transformed(modality: Modality, attack: Attack, names: str | Iterable[str], what: str) -> tuple[Attack, Access]:

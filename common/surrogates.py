@@ -58,7 +58,7 @@ def lgv(
     The same arguments give the same weights on one machine: training takes one thread of the CPU, which suits small
     networks, and its randomness is `seed`.
     """
-    base, spec = _network(model, data, modality)
+    base, spec = network_of(model, data, modality)
     if per_epoch < 1 or epochs < 1:
         raise CaromError(f"epochs={epochs} and per_epoch={per_epoch} collect no network: give 1 or more of each.")
     schedule = replace(SGD_PATH, epochs=epochs, lr=lr, batch=min(batch, len(data)))
@@ -68,7 +68,7 @@ def lgv(
             f"{len(data)} examples make {steps} batches of {schedule.batch}, from which {per_epoch} networks an epoch "
             "cannot be collected. Give more data, or a smaller per_epoch or batch."
         )
-    path, found = _copied(base, base.name), []
+    path, found = copied(base, base.name), []
     stops = {steps * (k + 1) // per_epoch % steps for k in range(per_epoch)}  # of the steps of an epoch
 
     def collect(step: int) -> None:
@@ -76,8 +76,8 @@ def lgv(
             found.append(copy.deepcopy(path.module).eval())
 
     with fitting(base, data), deterministic(seed):
-        fit(path.module, _examples(path, data, data.labels), torch.arange(len(data)), schedule, seed, progress, collect)
-    members = [_copied(base, f"{base.name}-lgv{k}", module) for k, module in enumerate(found)]
+        fit(path.module, examples_of(path, data, data.labels), torch.arange(len(data)), schedule, seed, progress, collect)
+    members = [copied(base, f"{base.name}-lgv{k}", module) for k, module in enumerate(found)]
     ensemble = Ensemble(members, name=f"{base.name}-lgv")
     ensemble.card = {
         "kind": "lgv",
@@ -92,7 +92,7 @@ def lgv(
         "per_epoch": per_epoch,
         "lr": lr,
         "batch": schedule.batch,
-        **_accuracies(ensemble, held_out),
+        **accuracies(ensemble, held_out),
     }
     return ensemble
 
@@ -126,14 +126,14 @@ def substitute(
     target's answers; agreement and accuracy are measured on `held_out` afterwards, and cost the attacker nothing.
     """
     with deterministic(seed):
-        base, spec = _network(network, data, modality, fresh=True)
+        base, spec = network_of(network, data, modality, fresh=True)
     if not isinstance(data.space, Box):
         raise CaromError(f"substitutes are taught on real inputs, and {data.name} holds {data.space.name}.")
     if rounds < 1:
         raise CaromError(f"rounds={rounds}: the substitute is taught once at least.")
     if target.classes != base.classes or target.space != base.space:
         raise CaromError(f"{base.name} cannot stand for {target.name}: it takes other inputs or knows other classes.")
-    learner, schedule = _copied(base, f"{base.name}-for-{target.name}"), replace(ROUND, epochs=epochs, lr=lr)
+    learner, schedule = copied(base, f"{base.name}-for-{target.name}"), replace(ROUND, epochs=epochs, lr=lr)
     asked = _Asked(target, data.stored, data.lengths, list(data.ids))
     with fitting(target, data):
         asked.ask()
@@ -142,7 +142,7 @@ def substitute(
         with fitting(base, data), deterministic(seed + turn):
             known = asked.dataset(data)
             fitted = replace(schedule, batch=min(schedule.batch, len(known)))
-            sample = _examples(learner, known, asked.labels)
+            sample = examples_of(learner, known, asked.labels)
             fit(learner.module, sample, torch.arange(len(known)), fitted, seed + turn, progress)
             agreements.append(_agreement(learner, target, held_out))
             if turn + 1 < rounds:
@@ -152,7 +152,7 @@ def substitute(
                 sign = 1 if (turn // flip) % 2 == 0 else -1
                 asked.add(*_augmented(learner, known.take(rows), asked.labels[rows], sign * step, turn))
                 asked.ask()
-    made = _copied(base, learner.name, learner.module)
+    made = copied(base, learner.name, learner.module)
     made.card = {
         "kind": "substitute",
         "network": spec,
@@ -171,7 +171,7 @@ def substitute(
         "queries": asked.queries,
         "agreement": agreements[-1],
         "agreement_by_round": agreements,
-        **_accuracies(made, held_out),
+        **accuracies(made, held_out),
     }
     return made
 
@@ -226,7 +226,7 @@ def _augmented(
     return torch.cat(moved), data.lengths, [f"{name}~{turn}" for name in data.ids]
 
 
-def _examples(model: TorchModel, data: Dataset, labels: Tensor) -> Sampler:
+def examples_of(model: TorchModel, data: Dataset, labels: Tensor) -> Sampler:
     """Reads one training batch; lengths travel to the module beside its inputs."""
 
     def sample(rows: Tensor, generator: torch.Generator) -> tuple[Any, Tensor]:
@@ -238,7 +238,7 @@ def _examples(model: TorchModel, data: Dataset, labels: Tensor) -> Sampler:
     return sample
 
 
-def _network(
+def network_of(
     source: Model | str, data: Dataset, modality: str | None, fresh: bool = False
 ) -> tuple[TorchModel, str | None]:
     """(the torch model of a spec, or the one given; its spec)"""
@@ -259,11 +259,11 @@ def built(spec: str, modality: str, classes: tuple[str, ...], fresh: bool = Fals
     if fresh and parsed.kind == "zoo" and isinstance(model, TorchModel):
         module = owner.recipes[parsed.rest].build()
         assert isinstance(module, nn.Module)
-        return _copied(model, model.name, module)
+        return copied(model, model.name, module)
     return model
 
 
-def _copied(model: TorchModel, name: str, module: nn.Module | None = None) -> TorchModel:
+def copied(model: TorchModel, name: str, module: nn.Module | None = None) -> TorchModel:
     """A model with the same facts around another module; by default, around a copy of its own."""
     return TorchModel(
         copy.deepcopy(model.module).cpu() if module is None else module,
@@ -285,7 +285,7 @@ def _agreement(one: Model, other: Model, data: Dataset | None) -> float | None:
     return round((one.predict(batch).argmax(1) == other.predict(batch).argmax(1)).float().mean().item(), 4)
 
 
-def _accuracies(model: Model, data: Dataset | None) -> dict[str, Any]:
+def accuracies(model: Model, data: Dataset | None) -> dict[str, Any]:
     if data is None:
         return {}
 
@@ -363,7 +363,7 @@ def load_surrogate(path: Path | str, like: TorchModel | None = None, name: str |
     members = []
     for at in sorted(states):
         one = f"{called}{at}" if card["kind"] == "lgv" else called
-        members.append(_copied(base, one, fill(copy.deepcopy(base.module), states[at], path)))
+        members.append(copied(base, one, fill(copy.deepcopy(base.module), states[at], path)))
     model: Model = Ensemble(members, name=called) if card["kind"] == "lgv" else members[0]
     kept = ("name", "modality", "classes", "digest")
     model.card = {key: value for key, value in card.items() if key not in kept}

@@ -34,7 +34,7 @@ NOTE = "note: "
 
 
 @dataclass(frozen=True)
-class Chosen:
+class AttackChoice:
     """An attack as asked for: its entry in the registry, its parameters, and the attack they make."""
 
     info: AttackInfo
@@ -95,7 +95,7 @@ class Craft:
     """Adversarial inputs from one attack on one source."""
 
     source: Model
-    chosen: Chosen
+    chosen: AttackChoice
     threat: Threat
     data: Dataset
     seed: int

@@ -25,7 +25,7 @@ from carom.common.stats import wilson
 from carom.common.store import Store
 from carom.common.threats import Linf
 from carom.common.transfer import Transfer, evaluate
-from carom.common.units import Chosen
+from carom.common.units import AttackChoice
 
 # The search alone: examples fall at thresholds that are written down.
 
@@ -158,7 +158,7 @@ SCALE = tuple(ScalePoint(f"linf {k}/255", k / 255, Linf(k / 255)) for k in range
 
 
 def plan(attack=Push(), levels=(0.5, 0.9), scale=SCALE, **changes):
-    chosen = Chosen(AttackInfo("push", "", "", Access.SCORE, ("linf",), lambda: attack, ""), {}, attack)
+    chosen = AttackChoice(AttackInfo("push", "", "", Access.SCORE, ("linf",), lambda: attack, ""), {}, attack)
     base = Plan(
         modality="image",
         sources=(brightness("source", 119.5),),

@@ -22,7 +22,7 @@ from carom.common.stats import wilson
 from carom.common.store import Store
 from carom.common.threats import Linf
 from carom.common.transfer import evaluate
-from carom.common.units import Chosen, Craft
+from carom.common.units import AttackChoice, Craft
 
 # An input is four small integers: whose it is, what was done to it (CLEAN ...), and a coin that each control draws.
 SPACE = Box("toy", 0.0, 255.0, 1.0, torch.uint8)
@@ -114,7 +114,7 @@ def data():
 
 
 def chosen(attack, name="mark"):
-    return Chosen(AttackInfo(name, "", "", Access.SCORE, ("scripted",), lambda: attack, ""), {}, attack)
+    return AttackChoice(AttackInfo(name, "", "", Access.SCORE, ("scripted",), lambda: attack, ""), {}, attack)
 
 
 SOURCE = model("source", clean=[9], attacked=dict.fromkeys([0, 1, 2, 4, 5, 6, 9], 1), control=[4], swapped=[0, 1, 2])

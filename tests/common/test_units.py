@@ -22,7 +22,7 @@ from carom.common.rng import Rng
 from carom.common.spaces import Box
 from carom.common.store import Store
 from carom.common.threats import L2, Linf
-from carom.common.units import Chosen, Clean, Control, Craft, Judge, Swapped
+from carom.common.units import AttackChoice, Clean, Control, Craft, Judge, Swapped
 
 PIXELS = Box("pixels", 0.0, 1.0, 1 / 255, torch.uint8)
 CLASSES = ("a", "b", "c")
@@ -44,7 +44,7 @@ class Nudge:
 
 def chosen(attack, name="nudge"):
     info = AttackInfo(name, "", "", Access.SCORE, ("linf",), lambda: attack, "1 forward")
-    return Chosen(info, {}, attack)
+    return AttackChoice(info, {}, attack)
 
 
 def brightness(x):

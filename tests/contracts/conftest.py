@@ -30,7 +30,7 @@ from carom.common.rng import Rng
 from carom.common.spaces import Box, Space
 from carom.common.threats import Threat
 from carom.common.trees import TreeEnsemble
-from carom.common.units import Chosen
+from carom.common.units import AttackChoice
 
 CLASSES = ("a", "b", "c")
 SMALL = {"queries": 40, "steps": 5, "samples": 3}
@@ -484,7 +484,7 @@ class Case:
 
     def threat(self, eps: float | None = None) -> Threat:
         asked = self.world.threat(self.kind, self.eps if eps is None else eps)
-        return Chosen(self.info, {}, self.attack()).threat(asked)
+        return AttackChoice(self.info, {}, self.attack()).threat(asked)
 
     def goal(self, batch: Batch, targeted: bool = False) -> Goal:
         if not targeted:

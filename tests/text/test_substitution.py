@@ -13,7 +13,7 @@ from carom.common.errors import CaromError
 from carom.common.lockstep import Substitution
 from carom.common.problem import Status
 from carom.common.substitution import BestEdits, GreedySites, Leap
-from carom.common.units import Chosen
+from carom.common.units import AttackChoice
 from carom.text.attacks import ATTACKS
 from carom.text.space import WordBudget
 
@@ -29,7 +29,7 @@ ORDERS = ("unk", "delete", "saliency", "gradient", "random")
 
 def made(name, share, **parameters):
     """The attack, and the threat that it works in."""
-    chosen = Chosen(ATTACKS[name], parameters, ATTACKS[name].build(**parameters))
+    chosen = AttackChoice(ATTACKS[name], parameters, ATTACKS[name].build(**parameters))
     return chosen.attack, chosen.threat(WordBudget(share))
 
 
