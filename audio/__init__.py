@@ -10,9 +10,9 @@ from carom.audio.models import load_model
 from carom.audio.panels import panels
 from carom.audio.space import WAVEFORM
 from carom.audio.zoo import RECIPES
-from carom.common.arrays import load_arrays
-from carom.common.metrics import distance
-from carom.common.modality import Defaults, Modality
+from carom.common.core.metrics import distance
+from carom.common.loading.arrays import load_arrays
+from carom.common.modality.contract import Defaults, Modality
 
 SOURCES = ("zoo:audio-melcnn", "zoo:audio-gru", "zoo:audio-kwt", "zoo:audio-forest")
 

@@ -9,22 +9,23 @@ import torch
 from torch import Tensor
 
 from carom.audio.space import SNR
-from carom.common import members, whitebox
-from carom.common.ascent import Ascent
-from carom.common.attacks import BALLS, GRADIENT_ATTACKS, LEAF_PATH_THROUGH, SOFT_LEAF_PATH
-from carom.common.blackbox import QUERY_ATTACKS, estimated, query_info
-from carom.common.boundary import SurFree
-from carom.common.decision import DecisionSearch
-from carom.common.errors import UnknownName
-from carom.common.modality import AttackInfo
-from carom.common.problem import Access
-from carom.common.proposals import Directions
-from carom.common.rng import Rng
-from carom.common.scores import Bandits
-from carom.common.search import Everywhere, RandomSearch, Turn, shrinking
-from carom.common.threats import L2, Linf
-from carom.common.universal import UAP
-from carom.common.worst import Worst
+from carom.common.attacks.catalogue import ensemble, white_box
+from carom.common.attacks.catalogue.gradient import GRADIENT_ATTACKS
+from carom.common.attacks.catalogue.query import QUERY_ATTACKS, estimated, query_info
+from carom.common.attacks.catalogue.trees import LEAF_PATH_THROUGH, SOFT_LEAF_PATH
+from carom.common.attacks.catalogue.universal import UAP
+from carom.common.attacks.gradient.ascent import Ascent
+from carom.common.attacks.info import BALLS, AttackInfo
+from carom.common.attacks.query.finite_differences import Bandits
+from carom.common.attacks.query.label_search import DecisionSearch
+from carom.common.attacks.query.proposals import Directions
+from carom.common.attacks.query.random_search import Everywhere, RandomSearch, Turn, shrinking
+from carom.common.attacks.query.surfree import SurFree
+from carom.common.attacks.worst_case import Worst
+from carom.common.base.errors import UnknownName
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Access
+from carom.common.core.threats import L2, Linf
 
 THREATS = {"linf": Linf, "l2": L2, "snr": SNR}
 SHORTEST = 32  # samples: of a segment
@@ -91,11 +92,11 @@ def surfree(queries: int = 1000) -> DecisionSearch:
 
 def auto(steps: int = 100, restarts: int = 1, targets: int = 9, queries: int = 5000) -> Worst:
     """AutoAttack with tones for squares."""
-    return whitebox.auto(square(queries), steps, restarts, targets)
+    return white_box.auto(square(queries), steps, restarts, targets)
 
 
 QUERY = [
-    whitebox.auto_info(auto),
+    white_box.auto_info(auto),
     query_info(
         "square",
         "random search over short tones, by scores alone",
@@ -137,9 +138,9 @@ ATTACKS: dict[str, AttackInfo] = {
         *GRADIENT_ATTACKS,
         LEAF_PATH_THROUGH,
         SOFT_LEAF_PATH,
-        *members.INFOS,
+        *ensemble.INFOS,
         UAP,
-        *whitebox.INFOS,
+        *white_box.INFOS,
         *QUERY_ATTACKS,
         *QUERY,
     ]

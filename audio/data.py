@@ -17,11 +17,12 @@ import torch
 
 from carom.audio import keywords
 from carom.audio.space import Waveform
-from carom.common.data import Dataset
-from carom.common.errors import BadInput, CaromError, UnknownName
-from carom.common.facts import known_facts, stated_classes, whole_fact
-from carom.common.sources import Source, class_folders, hub_dataset, hub_sources, raise_all, read_all
-from carom.common.specs import existing, number, parse
+from carom.common.base.errors import BadInput, CaromError, UnknownName
+from carom.common.base.specs import existing, number, parse
+from carom.common.core.data import Dataset
+from carom.common.loading.class_folders import Source, class_folders, raise_all, read_all
+from carom.common.loading.facts import known_facts, stated_classes, whole_fact
+from carom.common.loading.hub_tables import hub_dataset, hub_sources
 
 BUILTIN = {
     "keywords": "ten spoken words (yes no up down left right on off stop go), 16 kHz, voices not heard in training"

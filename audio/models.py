@@ -16,8 +16,14 @@ from torch.nn import functional as F
 
 from carom.audio.space import Waveform
 from carom.audio.zoo import RECIPES
-from carom.common.errors import CaromError, UnknownName
-from carom.common.facts import (
+from carom.common.base.errors import CaromError, UnknownName
+from carom.common.base.identity import digest_of
+from carom.common.base.specs import Spec, parse
+from carom.common.core.batch import Family
+from carom.common.core.model import Model
+from carom.common.loading.dispatch import Load, dispatch, load_python, own_loaders, wrapped
+from carom.common.loading.estimators import digest_of_object, fitted_classes, scores_of, tree_ensemble
+from carom.common.loading.facts import (
     ANSWERS,
     CLASSES,
     Fact,
@@ -31,13 +37,11 @@ from carom.common.facts import (
     stated_classes,
     whole_fact,
 )
-from carom.common.loading import Load, dispatch, load_pretrained, load_processor, load_python, own_loaders, wrapped
-from carom.common.models import FunctionModel, Model, TorchModel, TreeModel, digest_of
-from carom.common.objects import digest_of_object, fitted_classes, scores_of, tree_ensemble
-from carom.common.problem import Family
-from carom.common.specs import Spec, parse
-from carom.common.trees import TreeEnsemble
-from carom.common.zoo import load_body
+from carom.common.loading.pretrained import load_pretrained, load_processor
+from carom.common.loading.zoo import load_body
+from carom.common.models.functions import FunctionModel
+from carom.common.models.networks import TorchModel
+from carom.common.models.trees import TreeEnsemble, TreeModel
 
 KNOWN = (
     *("name", "family", "classes", "sample_rate", "bounds", "samples", "takes_lengths"),

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from carom.common.modality import Panel, Sound
-from carom.common.spaces import Space
+from carom.common.core.spaces import Space
+from carom.common.modality.panels import Panel, Sound
 
 COLUMNS = 240  # of an outline
 PEAK = 10 ** (-12 / 20)  # -12 dBFS: nothing in the report is loud, whatever was stored

@@ -10,8 +10,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from carom.common.spaces import Box
-from carom.common.threats import L2
+from carom.common.core.spaces import Box
+from carom.common.core.threats import L2
 
 LEVELS = 1 << 15
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from carom.audio import keywords
 from carom.audio.frontends import MfccStatistics
 from carom.audio.networks import M5, AttentionGru, KeywordTransformer, MelCnn
-from carom.common.training import Progress, Schedule, fit
-from carom.common.trees import TreeEnsemble
-from carom.common.zoo import Body, Recipe
+from carom.common.loading.zoo import Body, Recipe
+from carom.common.models.training import Progress, Schedule, fit
+from carom.common.models.trees import TreeEnsemble
 
 COPIES = 4
 """Augmented copies of each clip that a tree sees besides the clip itself."""

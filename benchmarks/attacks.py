@@ -12,8 +12,9 @@ import inspect
 import textwrap
 from collections.abc import Callable
 
-from carom.common.modality import AttackInfo, modality_names
-from carom.common.registry import list_attacks
+from carom.common.attacks.info import AttackInfo
+from carom.common.modality.installed import modality_names
+from carom.common.modality.registry import list_attacks
 
 HEAD = """# Attacks
 

@@ -29,17 +29,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from carom.common.allocator import keep_freed_memory
-from carom.common.ascent import Ascent
-from carom.common.data import Dataset
-from carom.common.library import get_attack, load_data, load_model
-from carom.common.modality import get_modality
-from carom.common.models import TorchModel
-from carom.common.problem import Goal, Problem
-from carom.common.rng import Rng
-from carom.common.run import pick_device
-from carom.common.spaces import Box
-from carom.common.threats import Linf
+from carom.common.api import get_attack, load_data, load_model
+from carom.common.attacks.gradient.ascent import Ascent
+from carom.common.base.memory import keep_freed_memory
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Goal
+from carom.common.core.data import Dataset
+from carom.common.core.problem import Problem
+from carom.common.core.spaces import Box
+from carom.common.core.threats import Linf
+from carom.common.modality.installed import get_modality
+from carom.common.models.networks import TorchModel
+from carom.common.runs.devices import pick_device
 from carom.text.models import TextModel
 
 NETWORKS = {
@@ -107,7 +108,7 @@ def gradient_row(
     rng = Rng.of(0, batch.ids, device)
     ascent = get_attack(attack, modality)
     assert isinstance(ascent, Ascent)
-    from carom.common.oracle import Oracle
+    from carom.common.core.oracle import Oracle
 
     start = batch.inputs
     if ascent.random_start:
@@ -201,7 +202,7 @@ def main(as_json: bool, repeats: int, device: str, only: tuple[str, ...]) -> Non
     if as_json:
         click.echo(json.dumps(rows, indent=2))
     else:
-        from carom.common.console import print_table
+        from carom.common.cli.tables import print_table
 
         print_table(("name", "ours_seconds", "floor_seconds", "ratio", "whole_ratio", "parity", "same"), rows)
 

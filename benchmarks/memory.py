@@ -22,7 +22,7 @@ from typing import Any
 
 import click
 
-from carom.common.allocator import keep_few_kernels, keep_freed_memory
+from carom.common.base.memory import keep_few_kernels, keep_freed_memory
 from carom.text import reviews
 
 SIZES = (2_500, 25_000)
@@ -39,8 +39,8 @@ def write_documents(path: Path, count: int) -> int:
 
 def measure(data: Path, folder: Path) -> dict[str, Any]:
     """One study in this process."""
-    from carom.common.run import execute
-    from carom.common.study import make_study
+    from carom.common.runs.run import execute
+    from carom.common.study.config import make_study
 
     keep_freed_memory()  # as the command line does
     keep_few_kernels()

@@ -12,7 +12,7 @@ that pays for, which serves them better than more of them in ten steps; SSA, BSR
 MI-FGSM with shorter steps too.
 
 The images are a part of `builtin:cifar-10-sample`; Admix mixes in others of it. Excess transfer, its control and its
-intervals are the evaluator's (carom.common.transfer). An attack whose outcome does not depend on the seed is crafted
+intervals are the evaluator's (carom.common.study.outcome). An attack whose outcome does not depend on the seed is crafted
 once and measured against the controls of every seed. What is finished lies in the store: the same command goes on where
 it was stopped.
 """
@@ -35,21 +35,22 @@ import torch
 from carom.benchmarks.ranking_chart import chart
 from carom.benchmarks.ranking_table import BASELINES, document
 from carom.benchmarks.records import rounded
-from carom.common.allocator import keep_freed_memory
-from carom.common.ascent import climb_of, with_climb
-from carom.common.data import Dataset
-from carom.common.errors import CaromError
-from carom.common.executor import Failure, inline
-from carom.common.library import load_data, load_model
-from carom.common.modality import get_modality
-from carom.common.models import Model
-from carom.common.others import others_for
-from carom.common.plan import Plan
-from carom.common.registry import choose_attack
-from carom.common.stats import Array, interval
-from carom.common.store import Store
-from carom.common.transfer import Transfer
-from carom.common.units import AttackChoice, Craft
+from carom.common.api import load_data, load_model
+from carom.common.attacks.gradient.ascent import climb_of, with_climb
+from carom.common.attacks.info import AttackChoice
+from carom.common.base.errors import CaromError
+from carom.common.base.memory import keep_freed_memory
+from carom.common.core.data import Dataset
+from carom.common.core.model import Model
+from carom.common.measure.stats import Array, interval
+from carom.common.modality.installed import get_modality
+from carom.common.modality.registry import choose_attack
+from carom.common.study.attacker_data import others_for
+from carom.common.study.outcome import Transfer
+from carom.common.study.plan import Plan
+from carom.common.work.executor import Failure, inline
+from carom.common.work.store import Store
+from carom.common.work.units import Craft
 
 RESULTS = Path(__file__).parent / "results"
 DATA = "builtin:cifar-10-sample"

@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from carom.benchmarks.ranking_table import TITLES, called, settings, verdict
-from carom.common.report_values import rate
+from carom.common.report.values import rate
 
 NAME, PLOT, MARGIN = 210, 400, 16  # widths in pixels: names, a panel, around all
 ROW, HEAD, FOOT = 18, 46, 30  # heights: an attack, a panel's title, its axis

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from carom.common.modality import get_modality
-from carom.common.registry import paper
-from carom.common.report_values import interval, listing, rate
-from carom.common.specs import split_parameters
-from carom.common.stats import spearman
+from carom.common.base.specs import split_parameters
+from carom.common.measure.stats import spearman
+from carom.common.modality.installed import get_modality
+from carom.common.modality.registry import paper
+from carom.common.report.values import interval, listing, rate
 
 BASELINES = {
     "I-FGSM": ("bim?steps=50", "bim?steps=25", "bim?steps=10"),

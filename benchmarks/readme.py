@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from carom.common.console import rate
+from carom.common.cli.tables import rate
 
 RECORDED = Path(__file__).parent / "results" / "demo.json"
 FAMILIES = ("cnn", "rnn", "transformer", "tree")

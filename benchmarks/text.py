@@ -28,10 +28,11 @@ from typing import Any
 import click
 import torch
 
-from carom.common.allocator import keep_freed_memory
-from carom.common.library import get_attack, load_data, load_model
-from carom.common.problem import Batch, Budget, Goal, Problem, Result, Status
-from carom.common.rng import Rng
+from carom.common.api import get_attack, load_data, load_model
+from carom.common.base.memory import keep_freed_memory
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Batch, Goal
+from carom.common.core.problem import Budget, Problem, Result, Status
 from carom.text import language
 from carom.text.candidates import Candidates, CharacterEdits, WordNet, options_of
 from carom.text.constraints import Similar
@@ -271,7 +272,7 @@ def main(as_json: bool, repeats: int, models: tuple[str, ...], only: tuple[str, 
     if as_json:
         click.echo(json.dumps(rows, indent=2))
     else:
-        from carom.common.console import print_table
+        from carom.common.cli.tables import print_table
 
         columns = ("name", "model", "ours_seconds", "peer_seconds", "ratio", "success", "peer_success", "parity")
         print_table((*columns, "forward_share"), rows)

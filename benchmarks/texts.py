@@ -18,7 +18,7 @@ import click
 import torch
 
 from carom.benchmarks.records import rounded
-from carom.common.console import rate
+from carom.common.cli.tables import rate
 
 FOLDER = Path(__file__).parent
 RECORDED = FOLDER / "results" / "transfer-text.json"
@@ -39,11 +39,12 @@ def study(name: str, store: str, device: str, held: bool) -> dict[str, Any]:
     """One study run, or continued: its facts, clean accuracies, one row a source and attack, one a cell. With `held`
     nothing is computed; what the store does not hold is named: what was not crafted under `absent`, targets that
     were not asked about all of it under `unasked`."""
-    from carom.common.executor import inline
-    from carom.common.run import plan_of, resolve
-    from carom.common.store import Store
-    from carom.common.study import make_study, read_study
-    from carom.common.transfer import evaluate
+    from carom.common.runs.load import plan_of
+    from carom.common.runs.resolve import resolve
+    from carom.common.study.config import make_study, read_study
+    from carom.common.study.evaluate import evaluate
+    from carom.common.work.executor import inline
+    from carom.common.work.store import Store
 
     asked = resolve(make_study({**read_study(FOLDER / "studies" / name, ["text"]), "device": device}, name))
     plan = plan_of(asked, "text")
@@ -77,8 +78,8 @@ def study(name: str, store: str, device: str, held: bool) -> dict[str, Any]:
 
 def accuracy(data: str, model: Any) -> dict[str, Any]:
     """Clean accuracy on `ACCURATE` test examples, with its Wilson interval."""
-    from carom.common.library import load_data
-    from carom.common.stats import wilson
+    from carom.common.api import load_data
+    from carom.common.measure.stats import wilson
 
     texts = load_data(data, limit=ACCURATE)
     right = int((model.predict(texts.batch(), 16).argmax(1) == texts.labels).sum())

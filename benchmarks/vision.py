@@ -34,14 +34,15 @@ import torch
 from torch import Tensor, nn
 
 from carom.benchmarks.core import bare_loop, clock
-from carom.common.allocator import keep_freed_memory
-from carom.common.library import get_attack, load_data, load_model
-from carom.common.models import TorchModel
-from carom.common.problem import Batch, Goal, Problem
-from carom.common.rng import Rng
-from carom.common.run import pick_device
-from carom.common.spaces import Box
-from carom.common.threats import L2, Ball, Linf
+from carom.common.api import get_attack, load_data, load_model
+from carom.common.base.memory import keep_freed_memory
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Batch, Goal
+from carom.common.core.problem import Problem
+from carom.common.core.spaces import Box
+from carom.common.core.threats import L2, Ball, Linf
+from carom.common.models.networks import TorchModel
+from carom.common.runs.devices import pick_device
 
 Run = Callable[[], Tensor]
 """An attack, to adversarial images float[N, C, H, W]."""
@@ -143,7 +144,7 @@ def one_by_one(spec: str) -> Callable[[Field], Run]:
     """Our own attack, made to ask for one copy of the images after another."""
 
     def make(field: Field) -> Run:
-        from carom.common import oracle
+        from carom.common.core import oracle
 
         run = field.ours(spec, Linf(field.eps))
 
@@ -300,7 +301,7 @@ def main(
     if as_json:
         click.echo(json.dumps(rows, indent=2))
     else:
-        from carom.common.console import print_table
+        from carom.common.cli.tables import print_table
 
         print_table(tuple(rows[0]), rows)
 

@@ -1,0 +1,1 @@
+"""The shared attack and evaluation interface, in layers. It imports no modality."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from carom.common.modality import Defaults, Modality
+from carom.common.modality.contract import Defaults, Modality
 from carom.text.attacks import ATTACKS, THREATS
 from carom.text.augment import augment_file
 from carom.text.bridge import KINDS

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from carom.common.lockstep import Substitution
-from carom.common.modality import AttackInfo
-from carom.common.problem import Access
-from carom.common.substitution import BestEdits, GreedySites
-from carom.common.threats import Threat
+from carom.common.attacks.edits.greedy import BestEdits, GreedySites
+from carom.common.attacks.edits.substitution import Substitution
+from carom.common.attacks.info import AttackInfo
+from carom.common.core.batch import Access
+from carom.common.core.threats import Threat
 from carom.text.candidates import CharacterEdits, Union
 from carom.text.recipes import RECIPES, Until, entry
 from carom.text.space import WordBudget

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from carom.common.surroundings import quiet
+from carom.common.base.environment import quiet
 from carom.text.transformer import EncoderBlock
 
 

@@ -19,11 +19,12 @@ from typing import Any
 
 import torch
 
-from carom.common.errors import BadInput, CaromError, UnknownName
-from carom.common.models import Model
-from carom.common.problem import Access, Batch, Goal, Problem, Status
-from carom.common.rng import Rng
-from carom.common.specs import split_parameters
+from carom.common.base.errors import BadInput, CaromError, UnknownName
+from carom.common.base.rng import Rng
+from carom.common.base.specs import split_parameters
+from carom.common.core.batch import Access, Batch, Goal
+from carom.common.core.model import Model
+from carom.common.core.problem import Problem, Status
 from carom.text.candidates import Candidates, WordNet
 from carom.text.characters import LookAlikes, Misspellings
 from carom.text.data import Columns, checked, label_number, text_columns
@@ -152,9 +153,9 @@ def augmenter(
     `eps` is the share of a text's words that may be changed: for model-free recipes, that are changed (.1 by default);
     of attacks .5.
     """
-    from carom.common.library import load_model
-    from carom.common.modality import get_modality
-    from carom.common.registry import choose_attack
+    from carom.common.api import load_model
+    from carom.common.modality.installed import get_modality
+    from carom.common.modality.registry import choose_attack
 
     if copies < 1:
         raise CaromError(f"copies={copies}: at least one copy of each text is needed.")

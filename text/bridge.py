@@ -30,15 +30,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from carom.common.errors import CaromError, UnknownName
-from carom.common.modality import AttackInfo
-from carom.common.models import Model
-from carom.common.objects import feed
-from carom.common.oracle import Oracle
-from carom.common.problem import Access, Batch, Goal, Problem, Result, Status
-from carom.common.rng import Rng
-from carom.common.specs import import_object
-from carom.common.threats import Threat
+from carom.common.attacks.info import AttackInfo
+from carom.common.base.errors import CaromError, UnknownName
+from carom.common.base.rng import Rng
+from carom.common.base.specs import import_object
+from carom.common.core.batch import Access, Batch, Goal
+from carom.common.core.model import Model
+from carom.common.core.oracle import Oracle
+from carom.common.core.problem import Problem, Result, Status
+from carom.common.core.threats import Threat
+from carom.common.loading.estimators import feed
 from carom.text.candidates import Candidates
 from carom.text.offline import Guard, lacking, offline, textattack
 from carom.text.space import AnyWords, WordBudget

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
 
-from carom.common.errors import UnknownName
-from carom.common.rng import Rng
+from carom.common.base.errors import UnknownName
+from carom.common.base.rng import Rng
 from carom.text.wordnet import synonyms
 from carom.text.words import Word, split_words
 

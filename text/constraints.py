@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
 
-from carom.common.errors import CaromError, UnknownName
+from carom.common.base.errors import CaromError, UnknownName
 from carom.text.candidates import Merged
 from carom.text.wordnet import antonyms, lemmas, parts_of_speech
 from carom.text.words import Word, split_words

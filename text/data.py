@@ -12,11 +12,12 @@ from typing import Any
 
 import torch
 
-from carom.common.data import Dataset
-from carom.common.errors import BadInput, CaromError, UnknownName
-from carom.common.facts import known_facts, stated_classes
-from carom.common.sources import Source, class_folders, hub_dataset, read_all
-from carom.common.specs import existing, parse
+from carom.common.base.errors import BadInput, CaromError, UnknownName
+from carom.common.base.specs import existing, parse
+from carom.common.core.data import Dataset
+from carom.common.loading.class_folders import Source, class_folders, read_all
+from carom.common.loading.facts import known_facts, stated_classes
+from carom.common.loading.hub_tables import hub_dataset
 from carom.text import reviews
 from carom.text.pairs import SEPARATORS, is_pair, join
 from carom.text.space import Words

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from carom.common.errors import CaromError
-from carom.common.specs import import_object
+from carom.common.base.errors import CaromError
+from carom.common.base.specs import import_object
 from carom.text.candidates import match_case
 from carom.text.wordnet import inflections
 

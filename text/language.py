@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from carom.common.errors import CaromError, UnknownName
-from carom.common.loading import load_pretrained, load_processor
-from carom.common.specs import Spec, parse
+from carom.common.base.errors import CaromError, UnknownName
+from carom.common.base.specs import Spec, parse
+from carom.common.loading.pretrained import load_pretrained, load_processor
 from carom.text.candidates import Merged, match_case
 from carom.text.words import Word
 

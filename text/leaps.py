@@ -10,24 +10,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from carom.common.edits import (
-    Answer,
-    Ask,
-    Chosen,
-    Editable,
-    Found,
-    Request,
-    Search,
-    Strategy,
-    Try,
-    rows_of,
-    some_of,
-    spent,
-)
-from carom.common.errors import CaromError
-from carom.common.populations import Draws, LabelsOnly
-from carom.common.problem import Status
-from carom.common.rng import Rng
+from carom.common.attacks.edits.editable import Chosen, Editable, spent
+from carom.common.attacks.edits.labels_only import LabelsOnly
+from carom.common.attacks.edits.population import Draws
+from carom.common.attacks.edits.requests import Answer, Ask, Found, Request, Search, Strategy, Try, rows_of, some_of
+from carom.common.base.errors import CaromError
+from carom.common.base.rng import Rng
+from carom.common.core.problem import Status
 from carom.text.space import Sentence
 from carom.text.vectors import MINILM, vectors
 

@@ -11,15 +11,17 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from carom.common.errors import CaromError, UnknownName
-from carom.common.facts import CLASSES, Fact, called, class_names, family_fact, known_facts, need
-from carom.common.loading import dispatch, load_pretrained, load_processor, load_python, own_loaders, wrapped
-from carom.common.models import FunctionModel, Model
-from carom.common.objects import digest_of_object, fitted_classes, scores_of
-from carom.common.problem import Family
-from carom.common.specs import Spec, number, parse
-from carom.common.trees import TreeEnsemble
-from carom.common.zoo import load_body
+from carom.common.base.errors import CaromError, UnknownName
+from carom.common.base.specs import Spec, number, parse
+from carom.common.core.batch import Family
+from carom.common.core.model import Model
+from carom.common.loading.dispatch import dispatch, load_python, own_loaders, wrapped
+from carom.common.loading.estimators import digest_of_object, fitted_classes, scores_of
+from carom.common.loading.facts import CLASSES, Fact, called, class_names, family_fact, known_facts, need
+from carom.common.loading.pretrained import load_pretrained, load_processor
+from carom.common.loading.zoo import load_body
+from carom.common.models.functions import FunctionModel
+from carom.common.models.trees import TreeEnsemble
 from carom.text import zoo
 from carom.text.models import BELOW_ABOVE, Encoder, FeatureModel, HubTokens, TokenModel, on_sides
 from carom.text.networks import Linear, TokenNetwork

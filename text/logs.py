@@ -21,13 +21,13 @@ from typing import Any
 
 import torch
 
-from carom.common.data import Dataset
-from carom.common.errors import BadInput, CaromError, UnknownName
-from carom.common.facts import class_names
-from carom.common.problem import Cost, Status
-from carom.common.recorded import AdversarialSet
-from carom.common.sources import Source, read_all
-from carom.common.specs import existing
+from carom.common.base.errors import BadInput, CaromError, UnknownName
+from carom.common.base.specs import existing
+from carom.common.core.adversarial_set import AdversarialSet
+from carom.common.core.data import Dataset
+from carom.common.core.problem import Cost, Status
+from carom.common.loading.class_folders import Source, read_all
+from carom.common.loading.facts import class_names
 from carom.text.candidates import Candidates, CharacterEdits, Union, WordNet, options_of
 from carom.text.data import MAX_CLASSES, find_column, plain_label, read_text
 from carom.text.space import AnyWords, Words, changes, edits

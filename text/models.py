@@ -17,13 +17,15 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from carom.common.edits import Chosen, Gains
-from carom.common.errors import CaromError
-from carom.common.lockstep import CELLS as NEAR
-from carom.common.models import FrozenModule, Model, digest_of
-from carom.common.objectives import margin
-from carom.common.problem import Access, Batch, Family, Goal, Output
-from carom.common.trees import TreeEnsemble
+from carom.common.attacks.edits.editable import Chosen, Gains
+from carom.common.attacks.edits.scheduler import CELLS as NEAR
+from carom.common.base.errors import CaromError
+from carom.common.base.identity import digest_of
+from carom.common.core.batch import Access, Batch, Family, Goal, Output
+from carom.common.core.model import Model
+from carom.common.core.objectives import margin
+from carom.common.models.networks import FrozenModule
+from carom.common.models.trees import TreeEnsemble
 from carom.text.attention import attends, recorded
 from carom.text.encoders import TfidfEncoder, pad, tokens
 from carom.text.networks import Changes

@@ -23,9 +23,9 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-from carom.common.errors import CaromError
-from carom.common.store import write_atomically
-from carom.common.surroundings import cache_folder, quiet
+from carom.common.base.environment import cache_folder, quiet
+from carom.common.base.errors import CaromError
+from carom.common.base.files import write_atomically
 from carom.text.wordnet import synsets
 from carom.text.words import STOP_WORDS
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from carom.common.errors import CaromError
+from carom.common.base.errors import CaromError
 from carom.text.encoders import pad
 from carom.text.pairs import is_pair, sides
 from carom.text.words import Span

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 
-from carom.common.errors import UnknownName
+from carom.common.base.errors import UnknownName
 from carom.text.words import Span, Word, split_words
 
 SEPARATORS = {"first": "\x1e", "second": "\x1f"}

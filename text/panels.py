@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from carom.common.modality import Panel, WordDiff
-from carom.common.spaces import Space
+from carom.common.core.spaces import Space
+from carom.common.modality.panels import Panel, WordDiff
 from carom.text.pairs import sides
 from carom.text.space import changes, trim
 

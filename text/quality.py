@@ -1,6 +1,6 @@
 """What an attack leaves of a text: how alike in meaning, how usual and how grammatical it still is.
 
-Each is one number a text, taken on what is stored, as a metric of `carom.common.metrics`. Of a pair of texts, that
+Each is one number a text, taken on what is stored, as a metric of `carom.common.core.metrics`. Of a pair of texts, that
 side counts which may be changed.
 """
 
@@ -17,9 +17,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from carom.common.errors import CaromError
-from carom.common.metrics import Metric, distance
-from carom.common.spaces import Space
+from carom.common.base.errors import CaromError
+from carom.common.core.metrics import Metric, distance
+from carom.common.core.spaces import Space
 from carom.text import constraints
 from carom.text.language import perplexity, sentence_vector
 from carom.text.ngrams import of_reviews

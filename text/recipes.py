@@ -12,15 +12,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
-from carom.common.edits import Strategy
-from carom.common.errors import CaromError
-from carom.common.lockstep import Substitution
-from carom.common.modality import AttackInfo
-from carom.common.parameters import Range
-from carom.common.populations import Genetic, HillClimb, LabelsOnly, Relaxed, Swarm
-from carom.common.problem import Access
-from carom.common.substitution import BestEdits, Cascade, GreedySites, Leap
-from carom.common.threats import Threat
+from carom.common.attacks.edits.gbda import Relaxed
+from carom.common.attacks.edits.greedy import BestEdits, Cascade, GreedySites
+from carom.common.attacks.edits.labels_only import LabelsOnly
+from carom.common.attacks.edits.leap import Leap
+from carom.common.attacks.edits.population import Genetic, HillClimb, Swarm
+from carom.common.attacks.edits.requests import Strategy
+from carom.common.attacks.edits.substitution import Substitution
+from carom.common.attacks.info import AttackInfo
+from carom.common.base.errors import CaromError
+from carom.common.base.parameters import Range
+from carom.common.core.batch import Access
+from carom.common.core.threats import Threat
 from carom.text.candidates import Candidates, CharacterEdits, Union
 from carom.text.characters import BadCharacters, Emoji, LookAlikes, Misspellings
 from carom.text.constraints import KeepNames, KeepNegations, Likely, NotAntonyms, PartOfSpeech, Similar

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 
 import torch
 
-from carom.common.edits import Chosen, Editable, Found, Search, Try, affordable
-from carom.common.lockstep import Lockstep
-from carom.common.models import Model
-from carom.common.problem import Goal, Status
-from carom.common.rng import Rng
+from carom.common.attacks.edits.editable import Chosen, Editable, affordable
+from carom.common.attacks.edits.requests import Found, Search, Try
+from carom.common.attacks.edits.scheduler import Lockstep
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Goal
+from carom.common.core.model import Model
+from carom.common.core.problem import Status
 from carom.text.forms import LeaveOut
 from carom.text.space import WordBudget
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from carom.common.errors import CaromError, UnknownName
+from carom.common.base.errors import CaromError, UnknownName
 
 CLASSES = ("negative", "positive")
 SPLITS = ("train", "calibration", "test")

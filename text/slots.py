@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from itertools import chain, count, islice
 from typing import Any, Protocol
 
-from carom.common.edits import BLANK, Chosen, Move
+from carom.common.attacks.edits.editable import BLANK, Chosen, Move
 from carom.text.candidates import Merged
 from carom.text.space import UNKNOWN, Sentence
 

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from carom.common.edits import BLANK, DROPPED, Chosen
-from carom.common.errors import CaromError
-from carom.common.problem import Batch
-from carom.common.rng import Rng
+from carom.common.attacks.edits.editable import BLANK, DROPPED, Chosen
+from carom.common.base.errors import CaromError
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Batch
 from carom.text.candidates import (
     Candidates,
     Merged,

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from carom.common.errors import BadInput, CaromError
+from carom.common.base.errors import BadInput, CaromError
 
 SEPARATED = {".csv": ",", ".tsv": "\t"}
 JSON_LINES = (".jsonl", ".ndjson")

@@ -15,15 +15,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from carom.common.edits import ranked, steepest
-from carom.common.errors import CaromError
-from carom.common.objectives import margin
-from carom.common.oracle import Oracle
-from carom.common.problem import Batch, Goal, Problem, Result, Status
-from carom.common.rng import Rng
-from carom.common.specs import existing
-from carom.common.threats import Threat
-from carom.common.universal import content, once
+from carom.common.attacks.edits.requests import ranked, steepest
+from carom.common.attacks.gradient.universal import content, once
+from carom.common.base.errors import CaromError
+from carom.common.base.rng import Rng
+from carom.common.base.specs import existing
+from carom.common.core.batch import Batch, Goal
+from carom.common.core.objectives import margin
+from carom.common.core.oracle import Oracle
+from carom.common.core.problem import Problem, Result, Status
+from carom.common.core.threats import Threat
 from carom.text.candidates import is_word
 from carom.text.encoders import vocabulary
 from carom.text.pairs import open_span, open_words

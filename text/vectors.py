@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from carom.common.errors import BadInput, CaromError
-from carom.common.specs import existing
-from carom.common.surroundings import cache_folder
+from carom.common.base.environment import cache_folder
+from carom.common.base.errors import BadInput, CaromError
+from carom.common.base.specs import existing
 from carom.text.candidates import match_case
 
 MINILM = "minilm"

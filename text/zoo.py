@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from carom.common.errors import CaromError
-from carom.common.training import Progress, Schedule, fit
-from carom.common.trees import TreeEnsemble
-from carom.common.zoo import Body, Recipe
+from carom.common.base.errors import CaromError
+from carom.common.loading.zoo import Body, Recipe
+from carom.common.models.training import Progress, Schedule, fit
+from carom.common.models.trees import TreeEnsemble
 from carom.text import reviews
 from carom.text.encoders import PAD, UNKNOWN, TfidfEncoder, WordEncoder, WordPieceEncoder, vocabulary
 from carom.text.networks import BiLstm, Linear, PooledBert, TokenNetwork, WordCnn

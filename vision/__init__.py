@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from carom.common.arrays import load_arrays
-from carom.common.modality import Defaults, Modality
+from carom.common.loading.arrays import load_arrays
+from carom.common.modality.contract import Defaults, Modality
 from carom.vision.attacks import ATTACKS, THREATS, TRANSFORMS
 from carom.vision.data import BUILTIN, load_data
 from carom.vision.metrics import METRICS

@@ -16,11 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from carom.common.data import Dataset, sampling_order
-from carom.common.errors import BadInput, CaromError, UnknownName
-from carom.common.facts import Fact, MissingFacts, class_names, known_facts, need, stated_classes, whole_fact
-from carom.common.sources import Source, class_folders, hub_dataset, hub_sources, raise_all, read_all
-from carom.common.specs import existing, parse
+from carom.common.base.errors import BadInput, CaromError, UnknownName
+from carom.common.base.specs import existing, parse
+from carom.common.core.data import Dataset, sampling_order
+from carom.common.loading.class_folders import Source, class_folders, raise_all, read_all
+from carom.common.loading.facts import Fact, MissingFacts, class_names, known_facts, need, stated_classes, whole_fact
+from carom.common.loading.hub_tables import hub_dataset, hub_sources
 from carom.vision import cifar, fashion
 from carom.vision.space import PIXELS
 

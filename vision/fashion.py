@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from carom.common.errors import UnknownName
+from carom.common.base.errors import UnknownName
 
 PATH = Path(__file__).parent / "assets" / "fashion.npz"
 SPLITS = ("train", "test")

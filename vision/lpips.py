@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from carom.common.errors import CaromError
+from carom.common.base.errors import CaromError
 
 BACKBONE = "alexnet-owt-7be5be79.pth"
 """AlexNet_Weights.IMAGENET1K_V1. The digits begin the sha256 of the file."""
@@ -94,7 +94,7 @@ def load(path: Path) -> Lpips:
     """The metric on AlexNet's weights in a file, which must be what its name says: its digits begin its sha256."""
     from torchvision.models import alexnet
 
-    from carom.common.loading import fill
+    from carom.common.loading.weights import fill
 
     content = path.read_bytes()
     wanted, found = path.stem.rpartition("-")[2], hashlib.sha256(content).hexdigest()

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from carom.common.metrics import Metric, distance
-from carom.common.spaces import Space
+from carom.common.core.metrics import Metric, distance
+from carom.common.core.spaces import Space
 from carom.vision import colours, lpips
 
 WINDOW, SIGMA = 11, 1.5

@@ -14,8 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from carom.common.errors import CaromError, UnknownName
-from carom.common.facts import (
+from carom.common.base.errors import CaromError, UnknownName
+from carom.common.base.specs import Spec
+from carom.common.core.batch import Family
+from carom.common.core.model import Model
+from carom.common.loading.dispatch import Load, dispatch, own_loaders, wrapped
+from carom.common.loading.estimators import digest_of_object, fitted_classes, scores_of, tree_ensemble
+from carom.common.loading.facts import (
     ANSWERS,
     CLASSES,
     Fact,
@@ -29,13 +34,11 @@ from carom.common.facts import (
     numbers,
     stated_classes,
 )
-from carom.common.loading import Load, dispatch, load_pretrained, load_processor, own_loaders, wrapped
-from carom.common.models import FunctionModel, Model, TorchModel, TreeModel
-from carom.common.objects import digest_of_object, fitted_classes, scores_of, tree_ensemble
-from carom.common.problem import Family
-from carom.common.specs import Spec
-from carom.common.trees import TreeEnsemble
-from carom.common.zoo import load_body
+from carom.common.loading.pretrained import load_pretrained, load_processor
+from carom.common.loading.zoo import load_body
+from carom.common.models.functions import FunctionModel
+from carom.common.models.networks import TorchModel
+from carom.common.models.trees import TreeEnsemble, TreeModel
 from carom.vision.pretrained import Pretrained, hugging_face_classifier, resolution, torchvision_classifier
 from carom.vision.space import PIXELS
 from carom.vision.zoo import RECIPES, pictures_of

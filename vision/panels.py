@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from carom.common.modality import Panel, Picture
-from carom.common.spaces import Space
+from carom.common.core.spaces import Space
+from carom.common.modality.panels import Panel, Picture
 
 
 def panels(space: Space, clean: Tensor, adversarial: Tensor, facts: Mapping[str, Any]) -> list[Panel]:

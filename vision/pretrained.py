@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from carom.common.errors import CaromError, UnknownName
-from carom.common.specs import Spec, call_with
+from carom.common.base.errors import CaromError, UnknownName
+from carom.common.base.specs import Spec, call_with
 
 Size = tuple[int, int]
 """(height, width)"""

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from carom.common.training import Progress, Schedule, fit
-from carom.common.trees import TreeEnsemble
-from carom.common.zoo import Body, Recipe
+from carom.common.loading.zoo import Body, Recipe
+from carom.common.models.training import Progress, Schedule, fit
+from carom.common.models.trees import TreeEnsemble
 from carom.vision.networks import Normalise, Shape
 
 SHIFT = 2  # pixels: the largest shift of a training image

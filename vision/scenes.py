@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from carom.common.rng import Rng
+from carom.common.base.rng import Rng
 from carom.vision.transforms import places, sampled
 
 Vector = tuple[Tensor, Tensor, Tensor]

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from carom.common.spaces import Box
+from carom.common.core.spaces import Box
 
 PIXELS = Box("pixels", 0.0, 1.0, 1 / 255, torch.uint8)

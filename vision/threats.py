@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from carom.common.rng import Rng
-from carom.common.spaces import Box
-from carom.common.threats import Ball
+from carom.common.base.rng import Rng
+from carom.common.core.spaces import Box
+from carom.common.core.threats import Ball
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from carom.common.errors import CaromError
-from carom.common.oracle import Oracle
-from carom.common.rng import Rng
+from carom.common.base.errors import CaromError
+from carom.common.base.rng import Rng
+from carom.common.core.oracle import Oracle
 
 
 def sampled(x: Tensor, down: Tensor, across: Tensor) -> Tensor:

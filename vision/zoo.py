@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from carom.common.errors import CaromError
-from carom.common.training import Schedule
-from carom.common.zoo import Recipe
+from carom.common.base.errors import CaromError
+from carom.common.loading.zoo import Recipe
+from carom.common.models.training import Schedule
 from carom.vision import cifar, fashion
 from carom.vision.data import load_data
 from carom.vision.networks import MLP, VGG, Mixer, ResNet, RowGRU, SweepGRU, ViT

@@ -8,7 +8,7 @@ import soundfile
 import torch
 
 from carom.audio.data import load_data, read_sound
-from carom.common.errors import BadInput, CaromError, UnknownName
+from carom.common.base.errors import BadInput, CaromError, UnknownName
 
 RATE = 16_000
 

@@ -9,9 +9,10 @@ from torch import nn
 
 from carom.audio.models import ASTFeatures, load_model
 from carom.audio.space import WAVEFORM, Waveform
-from carom.common.errors import CaromError, UnknownName
-from carom.common.models import FunctionModel, TreeModel
-from carom.common.problem import Access, Batch, Family
+from carom.common.base.errors import CaromError, UnknownName
+from carom.common.core.batch import Access, Batch, Family
+from carom.common.models.functions import FunctionModel
+from carom.common.models.trees import TreeModel
 
 LABELS = {0: "up", 1: "down", 2: "stop"}
 
@@ -231,9 +232,9 @@ def test_rates_and_extractors_that_do_not_fit(hub):
 
 
 def test_a_study_refuses_data_at_another_rate():
-    from carom.common.data import Dataset
-    from carom.common.plan import Plan
-    from carom.common.threats import Linf
+    from carom.common.core.data import Dataset
+    from carom.common.core.threats import Linf
+    from carom.common.study.plan import Plan
 
     model = load_model(Energy(), sample_rate=8000, classes=["a", "b"])
     stored = WAVEFORM.encode(sounds(1))

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 
 from carom.audio.attacks import THREATS
 from carom.audio.space import SNR, WAVEFORM, Waveform, snr_db
-from carom.common.oracle import Oracle
-from carom.common.problem import Batch, Goal, Problem, describe
-from carom.common.rng import Rng
-from carom.common.threats import L2, Ball
+from carom.common.base.identity import describe
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Batch, Goal
+from carom.common.core.oracle import Oracle
+from carom.common.core.problem import Problem
+from carom.common.core.threats import L2, Ball
 
 
 def sounds(n=3, length=400, loudness=0.2, seed=0):

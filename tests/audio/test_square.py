@@ -10,9 +10,10 @@ from torch import nn
 from carom.audio.attacks import ATTACKS, Tones, square
 from carom.audio.models import load_model
 from carom.audio.space import SNR, WAVEFORM
-from carom.common.problem import Batch, Goal, Problem
-from carom.common.rng import Rng
-from carom.common.search import Turn
+from carom.common.attacks.query.random_search import Turn
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Batch, Goal
+from carom.common.core.problem import Problem
 
 
 class Fast(nn.Module):

@@ -8,19 +8,20 @@ import pytest
 import torch
 from torch import nn
 
-from carom.common.ascent import Ascent
-from carom.common.attacks import bim, fgsm, mi_fgsm, objective, pgd
-from carom.common.errors import UnknownName
-from carom.common.estimators import Average, Backprop
-from carom.common.models import TorchModel
-from carom.common.objectives import cross_entropy, margin
-from carom.common.oracle import Oracle
-from carom.common.problem import Batch, Goal, Problem, Status
-from carom.common.rng import Rng
-from carom.common.spaces import Box
-from carom.common.steps import Step
-from carom.common.threats import L2, Linf
-from carom.common.updates import Chain, L1Normalise, Momentum, chain
+from carom.common.attacks.catalogue.gradient import bim, fgsm, mi_fgsm, pgd
+from carom.common.attacks.gradient.ascent import Ascent
+from carom.common.attacks.gradient.estimators import Average, Backprop
+from carom.common.attacks.gradient.step import Step
+from carom.common.attacks.gradient.updates import Chain, L1Normalise, Momentum, chain
+from carom.common.base.errors import UnknownName
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Batch, Goal
+from carom.common.core.objectives import cross_entropy, margin, objective
+from carom.common.core.oracle import Oracle
+from carom.common.core.problem import Problem, Status
+from carom.common.core.spaces import Box
+from carom.common.core.threats import L2, Linf
+from carom.common.models.networks import TorchModel
 
 FLOATS = Box("floats", -100.0, 100.0, 0.0)
 N, D = 16, 40
@@ -247,7 +248,7 @@ def test_copies_are_chunked_by_memory_without_changing_anything(line, batch, mon
     x, sizes = torch.cat([batch.inputs, batch.inputs + 1, batch.inputs - 1]), []
     grads = []
     for memory in (1, 2**30):
-        monkeypatch.setattr("carom.common.oracle.MEMORY", memory)
+        monkeypatch.setattr("carom.common.core.oracle.MEMORY", memory)
         step, oracle = step_of(line, batch, cross_entropy, Scaled(copies=5))
         whole, rows = oracle.gradient, []
         monkeypatch.setattr(oracle, "gradient", lambda o, x, *a, w=whole, r=rows: (r.append(len(x)), w(o, x, *a))[1])

@@ -11,19 +11,19 @@ from sklearn.ensemble import GradientBoostingClassifier, HistGradientBoostingCla
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from carom.common.attacks import leaf_path, leaf_path_through, soft_leaf_path
-from carom.common.boosting import boosted
-from carom.common.errors import CaromError
-from carom.common.leaves import leaves_of
-from carom.common.loading import load_skops
-from carom.common.models import TreeModel
-from carom.common.objectives import margin
-from carom.common.problem import Batch, Goal, Problem, Status
-from carom.common.rng import Rng
-from carom.common.softtrees import NearValues, SoftForest
-from carom.common.spaces import Box
-from carom.common.threats import L2, Linf
-from carom.common.trees import TreeEnsemble
+from carom.common.attacks.catalogue.trees import leaf_path, leaf_path_through, soft_leaf_path
+from carom.common.attacks.trees.leaf_boxes import leaves_of
+from carom.common.attacks.trees.relaxed_trees import NearValues, SoftForest
+from carom.common.base.errors import CaromError
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Batch, Goal
+from carom.common.core.objectives import margin
+from carom.common.core.problem import Problem, Status
+from carom.common.core.spaces import Box
+from carom.common.core.threats import L2, Linf
+from carom.common.loading.estimator_files import load_skops
+from carom.common.models.boosting import boosted
+from carom.common.models.trees import TreeEnsemble, TreeModel
 
 LEVELS = 32
 GRID = Box("grid", 0.0, 1.0, 1 / (LEVELS - 1), torch.uint8)

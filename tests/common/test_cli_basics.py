@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from carom.common import cli
+from carom.common.cli import main
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def carom(monkeypatch, capsys, tmp_path):
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["carom", *arguments])
         with pytest.raises(SystemExit) as stop:
-            cli.main()
+            main.main()
         out, err = capsys.readouterr()
         return stop.value.code or 0, out, err
 
@@ -52,11 +52,11 @@ def test_every_command_has_help(command, carom):
 def test_what_a_shell_put_behind_ends_when_asked_to(carom, monkeypatch):
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        monkeypatch.setattr(cli.cli, "main", lambda **_: signal.raise_signal(signal.SIGTERM))
+        monkeypatch.setattr(main.cli, "main", lambda **_: signal.raise_signal(signal.SIGTERM))
         code, _, err = carom("doctor")
     finally:
         signal.signal(signal.SIGINT, before)
-    assert code == cli.INTERRUPTED
+    assert code == main.INTERRUPTED
     assert "interrupted" in err
 
 
@@ -246,7 +246,7 @@ def test_failed_units_are_named_and_exit_code_3(carom, monkeypatch):
     def explode(self, inputs, lengths=None):
         raise RuntimeError("no such operator")
 
-    monkeypatch.setattr("carom.common.models.TreeModel.__call__", explode)
+    monkeypatch.setattr("carom.common.models.trees.TreeModel.__call__", explode)
     flags = ["run", "-m", "image", "-s", "zoo:image-resnet", "-t", "zoo:image-tree", "-a", "fgsm", "--limit", "2", "-q"]
     code, out, err = carom(*flags, "--controls", "1", "--json")
     assert code == 3
@@ -256,7 +256,7 @@ def test_failed_units_are_named_and_exit_code_3(carom, monkeypatch):
 
 def test_bugs_are_one_line_and_exit_code_1(carom, monkeypatch):
     monkeypatch.delenv("CAROM_DEBUG", raising=False)
-    monkeypatch.setattr("carom.common.listing.attacks", lambda modality: 1 / 0)
+    monkeypatch.setattr("carom.common.cli.listing.attacks", lambda modality: 1 / 0)
     code, out, err = carom("list", "attacks")
     assert (code, out) == (1, "")
     assert err.startswith("carom: bug: ZeroDivisionError")
@@ -267,7 +267,7 @@ def test_an_interrupt_is_exit_code_130(carom, monkeypatch):
     def stop(modality):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("carom.common.listing.attacks", stop)
+    monkeypatch.setattr("carom.common.cli.listing.attacks", stop)
     code, out, err = carom("list", "attacks")
     assert (code, out) == (130, "")
     assert "what was computed is kept" in err

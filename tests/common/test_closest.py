@@ -9,15 +9,16 @@ import pytest
 import torch
 from torch import nn
 
-from carom.common.closest import Scene
-from carom.common.errors import CaromError
-from carom.common.models import TorchModel
-from carom.common.moves import across
-from carom.common.problem import Batch, Goal, Problem, Status
-from carom.common.rng import Rng
-from carom.common.spaces import Box
-from carom.common.threats import L2, Linf
-from carom.common.whitebox import apgd, apgd_t, cw, ddn, deepfool, fab, fab_t, fmn
+from carom.common.attacks.catalogue.white_box import apgd, apgd_t, cw, ddn, deepfool, fab, fab_t, fmn
+from carom.common.attacks.minimal.linearised import across
+from carom.common.attacks.minimal.search import Scene
+from carom.common.base.errors import CaromError
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Batch, Goal
+from carom.common.core.problem import Problem, Status
+from carom.common.core.spaces import Box
+from carom.common.core.threats import L2, Linf
+from carom.common.models.networks import TorchModel
 
 FLOATS = Box("floats", -10.0, 10.0, 0.0)
 N = 12

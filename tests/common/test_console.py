@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from carom.common.console import print_matched, print_matrix
+from carom.common.cli.tables import print_matched, print_matrix
 
 NAMES = [f"image-model-{i}" for i in range(6)]
 

@@ -8,21 +8,25 @@ import pytest
 import torch
 from torch import nn
 
-from carom.common.ascent import Ascent, climb_of
-from carom.common.autopgd import AutoPGD
-from carom.common.curves import AMOUNTS, affording, parse_curve, why_not
-from carom.common.ensembles import Ensemble
-from carom.common.errors import CaromError, UnknownName
-from carom.common.modality import get_modality
-from carom.common.models import TorchModel
-from carom.common.problem import Access, Batch, Goal, Problem
-from carom.common.registry import choose_attack
-from carom.common.report import render
-from carom.common.report_costs import curve_view
-from carom.common.rng import Rng
-from carom.common.run import execute, plan_of, resolve
-from carom.common.study import make_study
-from carom.common.threats import Linf
+from carom.common.attacks.cost import affording, why_not
+from carom.common.attacks.gradient.apgd import AutoPGD
+from carom.common.attacks.gradient.ascent import Ascent, climb_of
+from carom.common.base.errors import CaromError, UnknownName
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Access, Batch, Goal
+from carom.common.core.problem import Problem
+from carom.common.core.threats import Linf
+from carom.common.modality.installed import get_modality
+from carom.common.modality.registry import choose_attack
+from carom.common.models.ensembles import Ensemble
+from carom.common.models.networks import TorchModel
+from carom.common.report.costs import curve_view
+from carom.common.report.page import render
+from carom.common.runs.load import plan_of
+from carom.common.runs.resolve import resolve
+from carom.common.runs.run import execute
+from carom.common.study.config import make_study
+from carom.common.study.cost_curve import AMOUNTS, parse_curve
 from carom.vision.space import PIXELS
 
 IMAGE = get_modality("image")

@@ -9,13 +9,18 @@ import pytest
 import torch
 from torch import nn
 
-from carom.common.boundary import GeoDA, HopSkipJump, RayS, SurFree
-from carom.common.decision import DecisionSearch
-from carom.common.models import FunctionModel, TorchModel
-from carom.common.problem import Batch, Budget, Goal, Problem, Status
-from carom.common.rng import Rng
-from carom.common.spaces import Box
-from carom.common.threats import L2, Linf
+from carom.common.attacks.query.geoda import GeoDA
+from carom.common.attacks.query.hopskipjump import HopSkipJump
+from carom.common.attacks.query.label_search import DecisionSearch
+from carom.common.attacks.query.rays import RayS
+from carom.common.attacks.query.surfree import SurFree
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Batch, Goal
+from carom.common.core.problem import Budget, Problem, Status
+from carom.common.core.spaces import Box
+from carom.common.core.threats import L2, Linf
+from carom.common.models.functions import FunctionModel
+from carom.common.models.networks import TorchModel
 
 FLOATS = Box("floats", -10.0, 10.0, 0.0)
 PIXELS = Box("pixels", 0.0, 1.0, 1 / 255, torch.uint8)

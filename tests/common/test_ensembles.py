@@ -11,22 +11,25 @@ from torch import nn
 from torch.nn import functional as F
 
 import carom
-from carom.common.ascent import Ascent
-from carom.common.attacks import mi_fgsm
-from carom.common.ensembles import Ensemble
-from carom.common.errors import CaromError, UnknownName
-from carom.common.members import AdaEa, CommonWeakness, OneMember, VarianceReduced, adaea, cwa, lgv, svre
-from carom.common.modality import get_modality
-from carom.common.models import FunctionModel, TorchModel
-from carom.common.objectives import cross_entropy
-from carom.common.oracle import Oracle
-from carom.common.problem import Access, Batch, Family, Goal, Problem
-from carom.common.rng import Rng
-from carom.common.run import load_named
-from carom.common.spaces import Box
-from carom.common.steps import Step
-from carom.common.study import Named
-from carom.common.threats import L2, Linf
+from carom.common.attacks.catalogue.ensemble import adaea, cwa, lgv, svre
+from carom.common.attacks.catalogue.gradient import mi_fgsm
+from carom.common.attacks.gradient.ascent import Ascent
+from carom.common.attacks.gradient.ensemble import AdaEa, CommonWeakness, OneMember, VarianceReduced
+from carom.common.attacks.gradient.step import Step
+from carom.common.base.errors import CaromError, UnknownName
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Access, Batch, Family, Goal
+from carom.common.core.objectives import cross_entropy
+from carom.common.core.oracle import Oracle
+from carom.common.core.problem import Problem
+from carom.common.core.spaces import Box
+from carom.common.core.threats import L2, Linf
+from carom.common.modality.installed import get_modality
+from carom.common.models.ensembles import Ensemble
+from carom.common.models.functions import FunctionModel
+from carom.common.models.networks import TorchModel
+from carom.common.runs.load import load_named
+from carom.common.study.config import Named
 
 FLOATS = Box("floats", -100.0, 100.0, 0.0)
 N, D, C = 12, 10, 3

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 import carom
-from carom.common import modality
-from carom.common.data import Dataset
-from carom.common.errors import CaromError
+from carom.common.base.errors import CaromError
+from carom.common.core.data import Dataset
+from carom.common.modality import load
 from carom.vision.space import PIXELS
 
 
@@ -38,8 +38,8 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
         "carom.models": [Point("mine", f"{here}:grey_model", "carom.models")],
         "carom.datasets": [Point("mine", f"{here}:grey_data", "carom.datasets")],
     }
-    real = modality.entry_points
-    monkeypatch.setattr(modality, "entry_points", lambda group: added.get(group) or real(group=group))
+    real = load.entry_points
+    monkeypatch.setattr(load, "entry_points", lambda group: added.get(group) or real(group=group))
 
 
 def test_a_kind_of_model_and_of_data() -> None:

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from carom.common import plan as module
-from carom.common.examples import choose_examples
-from carom.common.library import load_data, load_model, transfer
-from carom.common.report import render
+from carom.common.api import load_data, load_model, transfer
+from carom.common.report.page import render
+from carom.common.study import plan as module
+from carom.common.study.examples import choose_examples
 
 
 def test_examples_come_from_all_of_data_that_are_sorted_by_class(monkeypatch, tmp_path):

@@ -6,15 +6,16 @@ import pytest
 import torch
 from torch import nn
 
-from carom.common.errors import CaromError
-from carom.common.featuremix import FeatureMix
-from carom.common.models import TorchModel
-from carom.common.objectives import logit
-from carom.common.oracle import Oracle
-from carom.common.problem import Batch, Goal, Problem
-from carom.common.rng import Rng
-from carom.common.spaces import Box
-from carom.common.threats import Linf
+from carom.common.attacks.inside.feature_mixup import FeatureMix
+from carom.common.base.errors import CaromError
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Batch, Goal
+from carom.common.core.objectives import logit
+from carom.common.core.oracle import Oracle
+from carom.common.core.problem import Problem
+from carom.common.core.spaces import Box
+from carom.common.core.threats import Linf
+from carom.common.models.networks import TorchModel
 
 N, K = 6, 9
 SPACE = Box("floats", 0.0, 1.0, 0.0)

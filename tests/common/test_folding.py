@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from carom.common.folding import Fast, folded, state_of
-from carom.common.models import TorchModel
-from carom.common.spaces import Box
+from carom.common.core.spaces import Box
+from carom.common.models.folding import Fast, folded, state_of
+from carom.common.models.networks import TorchModel
 
 PIXELS = Box("pixels", 0.0, 1.0, 1 / 255, torch.uint8)
 X = torch.rand(16, 3, 8, 8, generator=torch.Generator().manual_seed(0))

@@ -11,17 +11,18 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
-from carom.common.attacks import leaf_path, leaf_path_through, soft_leaf_path
-from carom.common.errors import CaromError
-from carom.common.leaves import leaves_of, on_lattice
-from carom.common.models import TorchModel, TreeModel
-from carom.common.objectives import margin
-from carom.common.problem import Batch, Goal, Problem, Status
-from carom.common.rng import Rng
-from carom.common.softtrees import NearLeaves, SoftForest
-from carom.common.spaces import Box
-from carom.common.threats import L2, Linf
-from carom.common.trees import TreeEnsemble
+from carom.common.attacks.catalogue.trees import leaf_path, leaf_path_through, soft_leaf_path
+from carom.common.attacks.trees.leaf_boxes import leaves_of, on_lattice
+from carom.common.attacks.trees.relaxed_trees import NearLeaves, SoftForest
+from carom.common.base.errors import CaromError
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Batch, Goal
+from carom.common.core.objectives import margin
+from carom.common.core.problem import Problem, Status
+from carom.common.core.spaces import Box
+from carom.common.core.threats import L2, Linf
+from carom.common.models.networks import TorchModel
+from carom.common.models.trees import TreeEnsemble, TreeModel
 
 LEVELS, D = 8, 3
 GRID = Box("grid", 0.0, 1.0, 1 / (LEVELS - 1), torch.uint8)

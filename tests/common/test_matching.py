@@ -11,21 +11,24 @@ import pytest
 import torch
 from stores import Counting
 
-from carom.common import plan as module
-from carom.common.data import Dataset
-from carom.common.errors import CaromError
-from carom.common.library import transfer
-from carom.common.matching import Matching, ScalePoint, bisect, scale_of, settle
-from carom.common.modality import AttackInfo, get_modality
-from carom.common.models import FunctionModel
-from carom.common.plan import Plan
-from carom.common.problem import Access, Cost, Result
-from carom.common.spaces import Box
-from carom.common.stats import wilson
-from carom.common.store import Store
-from carom.common.threats import Linf
-from carom.common.transfer import Transfer, evaluate
-from carom.common.units import AttackChoice
+from carom.common.api import transfer
+from carom.common.attacks.info import AttackChoice, AttackInfo
+from carom.common.base.errors import CaromError
+from carom.common.core.batch import Access
+from carom.common.core.data import Dataset
+from carom.common.core.problem import Cost, Result
+from carom.common.core.spaces import Box
+from carom.common.core.threats import Linf
+from carom.common.measure.stats import wilson
+from carom.common.modality.budgets import ScalePoint, scale_of
+from carom.common.modality.installed import get_modality
+from carom.common.models.functions import FunctionModel
+from carom.common.study import plan as module
+from carom.common.study.evaluate import evaluate
+from carom.common.study.matching import Matching, bisect, settle
+from carom.common.study.outcome import Transfer
+from carom.common.study.plan import Plan
+from carom.common.work.store import Store
 
 # The search alone: examples fall at thresholds that are written down.
 

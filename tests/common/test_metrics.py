@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from carom.common.console import print_run, rate
-from carom.common.examples import choose_examples
-from carom.common.metrics import CHUNK, Metric, changed, distance, measured, summarised
-from carom.common.report import render
-from carom.common.run import execute
-from carom.common.spaces import Box
-from carom.common.study import make_study
-from carom.common.transfer import evaluate, table_of
-from carom.common.units import Size, needed
+from carom.common.cli.tables import print_run, rate
+from carom.common.core.metrics import CHUNK, Metric, changed, distance, measured, summarised
+from carom.common.core.spaces import Box
+from carom.common.report.page import render
+from carom.common.runs.run import execute
+from carom.common.study.config import make_study
+from carom.common.study.evaluate import evaluate
+from carom.common.study.examples import choose_examples
+from carom.common.study.tables import table_of
+from carom.common.work.units import Size, needed
 
 SPACE = Box("pixels", 0.0, 1.0, 1 / 255, torch.uint8)
 

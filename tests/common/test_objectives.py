@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
-from carom.common.errors import CaromError
-from carom.common.objectives import confidence, cross_entropy, dlr, logit, margin, po_trip
-from carom.common.problem import Goal
+from carom.common.base.errors import CaromError
+from carom.common.core.batch import Goal
+from carom.common.core.objectives import confidence, cross_entropy, dlr, logit, margin, po_trip
 
 LOGITS = torch.tensor([[2.0, 1.0, -1.0, 0.0], [0.0, 3.0, 1.0, -2.0]], dtype=torch.float64)
 LABELS = torch.tensor([0, 2])

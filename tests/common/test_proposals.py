@@ -9,9 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carom.common.proposals import Directions, Halves, flipped, halving
-from carom.common.rng import Rng
-from carom.common.search import Turn
+from carom.common.attacks.query.proposals import Directions, Halves, flipped, halving
+from carom.common.attacks.query.random_search import Turn
+from carom.common.base.rng import Rng
 
 
 def blocks(numbers, count):

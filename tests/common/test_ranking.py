@@ -24,14 +24,16 @@ from carom.benchmarks.ranking import (
     written,
 )
 from carom.benchmarks.ranking_table import BASELINES, PUBLISHED, document
-from carom.common.ascent import climb_of
-from carom.common.builds import builds_of
-from carom.common.ensembles import Ensemble
-from carom.common.models import Model, TorchModel
-from carom.common.problem import Batch, Goal, Problem
-from carom.common.rng import Rng
-from carom.common.specs import split_parameters
-from carom.common.threats import Linf
+from carom.common.attacks.gradient.ascent import climb_of
+from carom.common.base.rng import Rng
+from carom.common.base.specs import split_parameters
+from carom.common.core.batch import Batch, Goal
+from carom.common.core.model import Model
+from carom.common.core.problem import Problem
+from carom.common.core.threats import Linf
+from carom.common.models.ensembles import Ensemble
+from carom.common.models.kinds import builds_of
+from carom.common.models.networks import TorchModel
 from carom.vision.networks import Normalise, ResNet, ViT
 from carom.vision.space import PIXELS
 

@@ -24,7 +24,7 @@ def test_files_it_links_to_exist() -> None:
 
 
 def test_commands_it_names_exist() -> None:
-    from carom.common.cli import cli
+    from carom.common.cli.main import cli
 
     for command in set(re.findall(r"(?:`|bin/)carom (\w+)", README)):
         assert command in cli.commands, command

@@ -16,11 +16,10 @@ from pathlib import Path
 import pytest
 import report_study as made
 
-from carom.common import report
-from carom.common import report_values as values
-from carom.common import report_views as views
-from carom.common.modality import WordDiff
-from carom.common.report import Example, render, write_report
+from carom.common.modality.panels import WordDiff
+from carom.common.report import page as report
+from carom.common.report import values, views
+from carom.common.report.page import Example, render, write_report
 
 VOID = {"meta", "img", "input", "br", "hr", "link", "wbr"}
 

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import report_study as made
 
-from carom.common import report
-from carom.common.report_values import plain, rate
+from carom.common.report import page as report
+from carom.common.report.values import plain, rate
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")]

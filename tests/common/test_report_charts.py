@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree
 
-from carom.common.report_charts import Point, Series, line_chart
+from carom.common.report.charts import Point, Series, line_chart
 
 BOTH = [
     Series("a to b", [Point(1, 0.0, -0.1, 0.1), Point(10, 0.5, 0.4, 0.6), Point(100, 1.0, 0.9, 1.0)]),

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from carom.common.rng import Rng
+from carom.common.base.rng import Rng
 
 IDS = [f"example-{i}" for i in range(500)]
 

@@ -8,19 +8,21 @@ import pytest
 import torch
 from torch import nn
 
-from carom.common.ascent import Ascent
-from carom.common.attacks import fgsm
-from carom.common.blackbox import nes, spsa
-from carom.common.errors import CaromError
-from carom.common.models import FunctionModel, TorchModel
-from carom.common.objectives import margin
-from carom.common.oracle import Oracle
-from carom.common.problem import Batch, Budget, Goal, Problem, Status
-from carom.common.rng import Rng
-from carom.common.scores import Bandits, FiniteDifferences
-from carom.common.spaces import Box
-from carom.common.steps import Step
-from carom.common.threats import L2, Linf
+from carom.common.attacks.catalogue.gradient import fgsm
+from carom.common.attacks.catalogue.query import nes, spsa
+from carom.common.attacks.gradient.ascent import Ascent
+from carom.common.attacks.gradient.step import Step
+from carom.common.attacks.query.finite_differences import Bandits, FiniteDifferences
+from carom.common.base.errors import CaromError
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Batch, Goal
+from carom.common.core.objectives import margin
+from carom.common.core.oracle import Oracle
+from carom.common.core.problem import Budget, Problem, Status
+from carom.common.core.spaces import Box
+from carom.common.core.threats import L2, Linf
+from carom.common.models.functions import FunctionModel
+from carom.common.models.networks import TorchModel
 
 FLOATS = Box("floats", -10.0, 10.0, 0.0)
 PIXELS = Box("pixels", 0.0, 1.0, 1 / 255, torch.uint8)

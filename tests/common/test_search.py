@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from carom.common.models import FunctionModel
-from carom.common.problem import Batch, Budget, Goal, Problem, Status
-from carom.common.rng import Rng
-from carom.common.search import SQUARE_SCHEDULE, Everywhere, RandomSearch, shrinking
-from carom.common.spaces import Box
-from carom.common.threats import L2, Linf
+from carom.common.attacks.query.random_search import SQUARE_SCHEDULE, Everywhere, RandomSearch, shrinking
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Batch, Goal
+from carom.common.core.problem import Budget, Problem, Status
+from carom.common.core.spaces import Box
+from carom.common.core.threats import L2, Linf
+from carom.common.models.functions import FunctionModel
 
 PIXELS = Box("pixels", 0.0, 1.0, 1 / 255, torch.uint8)
 IDS = [f"e{i}" for i in range(12)]

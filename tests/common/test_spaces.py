@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from carom.common.rng import Rng
-from carom.common.spaces import Box
+from carom.common.base.rng import Rng
+from carom.common.core.spaces import Box
 
 PIXELS = Box("pixels", 0.0, 1.0, 1 / 255, torch.uint8)
 SAMPLES = Box("samples", -1.0, 1 - 2**-15, 2**-15, torch.int16)

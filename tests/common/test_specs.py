@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carom.common.errors import CaromError, UnknownName
-from carom.common.parameters import Range
-from carom.common.specs import Spec, call_with, existing, import_object, literal, number, parse, split_parameters
+from carom.common.base.errors import CaromError, UnknownName
+from carom.common.base.parameters import Range
+from carom.common.base.specs import Spec, call_with, existing, import_object, literal, number, parse, split_parameters
 
 
 @pytest.mark.parametrize(

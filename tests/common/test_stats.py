@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from carom.common.stats import Bootstrap, excess, holm, interval, mcnemar, wilson
+from carom.common.measure.stats import Bootstrap, excess, holm, interval, mcnemar, wilson
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pytest
 import torch
 
-from carom.common.store import Store, key_of, write_atomically
+from carom.common.base.files import write_atomically
+from carom.common.work.store import Store, key_of
 
 KEY = key_of({"kind": "test"})
 
@@ -87,7 +88,7 @@ def test_files_have_the_permissions_of_other_files(tmp_path):
 
 def test_a_claim_is_held_by_one_process_and_ends_with_it(tmp_path):
     store = Store(tmp_path)
-    code = "import sys; from carom.common.store import Store; store = Store(sys.argv[1])\n"
+    code = "import sys; from carom.common.work.store import Store; store = Store(sys.argv[1])\n"
     code += "with store.claim(sys.argv[2]) as mine: print(mine, flush=True); sys.stdin.read()"
     other = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path), KEY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

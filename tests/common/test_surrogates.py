@@ -11,14 +11,16 @@ from click.testing import CliRunner
 from torch import nn
 
 import carom
-from carom.common import surrogates, training
-from carom.common.cli import cli
-from carom.common.data import Dataset
-from carom.common.errors import CaromError
-from carom.common.models import TorchModel
-from carom.common.problem import Access
-from carom.common.rng import Rng
-from carom.common.spaces import Box
+from carom.common.base.errors import CaromError
+from carom.common.base.rng import Rng
+from carom.common.cli.main import cli
+from carom.common.core.batch import Access
+from carom.common.core.data import Dataset
+from carom.common.core.spaces import Box
+from carom.common.models import training
+from carom.common.models.networks import TorchModel
+from carom.common.surrogates import lgv as lgv_module
+from carom.common.surrogates.substitute import augmented
 
 SPACE = Box("pixels", 0.0, 1.0, 1 / 255, torch.uint8)
 N = 48
@@ -91,7 +93,7 @@ def test_lgv_collects_along_the_path_by_its_schedule(network, monkeypatch):
 
         return real(module, *rest, told)
 
-    monkeypatch.setattr(surrogates, "fit", spy)
+    monkeypatch.setattr(lgv_module, "fit", spy)
     made = carom.lgv(network, drawn("train"), epochs=2, per_epoch=4, batch=8, seed=3)
     kept = [1, 3, 4, 6, 7, 9, 10, 12]
     assert len(made.members) == made.card["members"] == 8
@@ -183,7 +185,7 @@ def test_new_examples_lie_along_the_gradient_for_their_label():
             return self.map(x.flatten(1))
 
     model, data = model_of(Line()), drawn("x", 10)
-    stored, _, ids = surrogates._augmented(model, data, data.labels, -0.1, 4)
+    stored, _, ids = augmented(model, data, data.labels, -0.1, 4)
     x, w = data.batch().inputs, model.module.map.weight.detach()
     shares = model(x).logits.softmax(1).detach()
     hand = x - 0.1 * (w[data.labels] - shares @ w).sign().view_as(x)

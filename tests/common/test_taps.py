@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from carom.common.errors import CaromError, UnknownName
-from carom.common.models import FunctionModel, TorchModel
-from carom.common.spaces import Box
-from carom.common.taps import layers, tapped, watching
+from carom.common.base.errors import CaromError, UnknownName
+from carom.common.core.spaces import Box
+from carom.common.models.functions import FunctionModel
+from carom.common.models.layers import layers, tapped, watching
+from carom.common.models.networks import TorchModel
 
 SPACE = Box("floats", 0.0, 1.0, 0.0)
 

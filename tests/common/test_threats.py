@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from carom.common.errors import CaromError
-from carom.common.oracle import within
-from carom.common.problem import Batch
-from carom.common.rng import Rng
-from carom.common.spaces import Box
-from carom.common.threats import L1, L2, Ball, Linf
+from carom.common.base.errors import CaromError
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Batch
+from carom.common.core.rounding import within
+from carom.common.core.spaces import Box
+from carom.common.core.threats import L1, L2, Ball, Linf
 
 IDS = ["a", "b", "c", "d"]
 SHAPE = (2, 3, 4)

@@ -9,20 +9,21 @@ import pytest
 import torch
 from stores import Counting
 
-from carom.common import plan as module
-from carom.common.data import Dataset
-from carom.common.errors import CaromError
-from carom.common.modality import AttackInfo
-from carom.common.models import FunctionModel
-from carom.common.plan import Plan
-from carom.common.problem import Access, Cost, Result, Status
-from carom.common.rng import Rng
-from carom.common.spaces import Box
-from carom.common.stats import wilson
-from carom.common.store import Store
-from carom.common.threats import Linf
-from carom.common.transfer import evaluate
-from carom.common.units import AttackChoice, Craft
+from carom.common.attacks.info import AttackChoice, AttackInfo
+from carom.common.base.errors import CaromError
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Access
+from carom.common.core.data import Dataset
+from carom.common.core.problem import Cost, Result, Status
+from carom.common.core.spaces import Box
+from carom.common.core.threats import Linf
+from carom.common.measure.stats import wilson
+from carom.common.models.functions import FunctionModel
+from carom.common.study import plan as module
+from carom.common.study.evaluate import evaluate
+from carom.common.study.plan import Plan
+from carom.common.work.store import Store
+from carom.common.work.units import Craft
 
 # An input is four small integers: whose it is, what was done to it (CLEAN ...), and a coin that each control draws.
 SPACE = Box("toy", 0.0, 255.0, 1.0, torch.uint8)

@@ -8,14 +8,16 @@ import pytest
 import torch
 
 import carom
-from carom.common.attacks import mi_fgsm
-from carom.common.data import Dataset
-from carom.common.errors import CaromError, UnknownName
-from carom.common.modality import get_modality
-from carom.common.others import OTHERS, apart, others_for
-from carom.common.registry import choose_attack
-from carom.common.run import execute, plan_of, resolve, with_transform
-from carom.common.study import make_study
+from carom.common.attacks.catalogue.gradient import mi_fgsm
+from carom.common.base.errors import CaromError, UnknownName
+from carom.common.core.data import Dataset
+from carom.common.modality.installed import get_modality
+from carom.common.modality.registry import choose_attack
+from carom.common.runs.load import plan_of
+from carom.common.runs.resolve import resolve, with_transform
+from carom.common.runs.run import execute
+from carom.common.study.attacker_data import OTHERS, apart, others_for
+from carom.common.study.config import make_study
 from carom.vision.attacks.iterative import di_fgsm, seen, smoothed
 from carom.vision.space import PIXELS
 from carom.vision.transforms import Mixed, Resized

@@ -8,9 +8,9 @@ import torch
 from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 from sklearn.tree import DecisionTreeClassifier
 
-from carom.common.models import TreeModel, digest_of
-from carom.common.spaces import Box
-from carom.common.trees import LEAF, TreeEnsemble
+from carom.common.base.identity import digest_of
+from carom.common.core.spaces import Box
+from carom.common.models.trees import LEAF, TreeEnsemble, TreeModel
 
 GROWERS = {
     "tree": DecisionTreeClassifier(random_state=0),

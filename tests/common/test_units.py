@@ -10,19 +10,21 @@ from typing import Any
 import pytest
 import torch
 
-from carom.common.attacks import fgsm, mi_fgsm, pgd
-from carom.common.data import Dataset
-from carom.common.errors import CaromError
-from carom.common.modality import AttackInfo
-from carom.common.models import FunctionModel
-from carom.common.objectives import margin
-from carom.common.plan import Plan
-from carom.common.problem import Access, Cost, Result, describe
-from carom.common.rng import Rng
-from carom.common.spaces import Box
-from carom.common.store import Store
-from carom.common.threats import L2, Linf
-from carom.common.units import AttackChoice, Clean, Control, Craft, Judge, Swapped
+from carom.common.attacks.catalogue.gradient import fgsm, mi_fgsm, pgd
+from carom.common.attacks.info import AttackChoice, AttackInfo
+from carom.common.base.errors import CaromError
+from carom.common.base.identity import describe
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Access
+from carom.common.core.data import Dataset
+from carom.common.core.objectives import margin
+from carom.common.core.problem import Cost, Result
+from carom.common.core.spaces import Box
+from carom.common.core.threats import L2, Linf
+from carom.common.models.functions import FunctionModel
+from carom.common.study.plan import Plan
+from carom.common.work.store import Store
+from carom.common.work.units import Clean, Control, Craft, Judge, Swapped
 
 PIXELS = Box("pixels", 0.0, 1.0, 1 / 255, torch.uint8)
 CLASSES = ("a", "b", "c")

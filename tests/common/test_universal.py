@@ -8,13 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from carom.common.errors import CaromError
-from carom.common.models import TorchModel
-from carom.common.problem import Batch, Goal, Problem, Status
-from carom.common.rng import Rng
-from carom.common.spaces import Box
-from carom.common.threats import L2, Linf
-from carom.common.universal import uap
+from carom.common.attacks.catalogue.universal import uap
+from carom.common.base.errors import CaromError
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Batch, Goal
+from carom.common.core.problem import Problem, Status
+from carom.common.core.spaces import Box
+from carom.common.core.threats import L2, Linf
+from carom.common.models.networks import TorchModel
 
 D, C = 12, 3
 FLOATS = Box("floats", -100.0, 100.0, 0.0)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from carom.common.stats import wilson
-from carom.common.within import Share, marks, success_within
+from carom.common.measure.query_curve import Share, marks, success_within
+from carom.common.measure.stats import wilson
 
 
 def test_marks_end_with_the_most():

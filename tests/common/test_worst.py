@@ -8,14 +8,15 @@ import torch
 from torch import nn
 
 import carom
-from carom.common.attacks import fgsm, pgd
-from carom.common.modality import get_modality
-from carom.common.models import TorchModel
-from carom.common.problem import Batch, Budget, Goal, Problem, Status
-from carom.common.rng import Rng
-from carom.common.spaces import Box
-from carom.common.threats import Linf
-from carom.common.worst import MASKED, STUCK, Worst
+from carom.common.attacks.catalogue.gradient import fgsm, pgd
+from carom.common.attacks.worst_case import MASKED, STUCK, Worst
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Batch, Goal
+from carom.common.core.problem import Budget, Problem, Status
+from carom.common.core.spaces import Box
+from carom.common.core.threats import Linf
+from carom.common.modality.installed import get_modality
+from carom.common.models.networks import TorchModel
 
 PIXELS = Box("pixels", 0.0, 1.0, 1 / 255, torch.uint8)
 N = 10

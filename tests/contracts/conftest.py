@@ -20,17 +20,19 @@ from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
 from sklearn.tree import DecisionTreeClassifier
 from torch import Tensor, nn
 
-from carom.common.boosting import boosted
-from carom.common.ensembles import Ensemble
-from carom.common.modality import AttackInfo, get_modality, modality_names
-from carom.common.models import Model, TorchModel, TreeModel
-from carom.common.problem import Access, Attack, Batch, Budget, Goal, Problem, Result
-from carom.common.registry import list_attacks
-from carom.common.rng import Rng
-from carom.common.spaces import Box, Space
-from carom.common.threats import Threat
-from carom.common.trees import TreeEnsemble
-from carom.common.units import AttackChoice
+from carom.common.attacks.info import AttackChoice, AttackInfo
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Access, Batch, Goal
+from carom.common.core.model import Model
+from carom.common.core.problem import Attack, Budget, Problem, Result
+from carom.common.core.spaces import Box, Space
+from carom.common.core.threats import Threat
+from carom.common.modality.installed import get_modality, modality_names
+from carom.common.modality.registry import list_attacks
+from carom.common.models.boosting import boosted
+from carom.common.models.ensembles import Ensemble
+from carom.common.models.networks import TorchModel
+from carom.common.models.trees import TreeEnsemble, TreeModel
 
 CLASSES = ("a", "b", "c")
 SMALL = {"queries": 40, "steps": 5, "samples": 3}
@@ -106,7 +108,7 @@ class Spectrum(nn.Module):
 
 @dataclass(frozen=True)
 class Victim:
-    """What a toy model grants, and which of carom.common.modality.MODELS it stands for."""
+    """What a toy model grants, and which of carom.common.attacks.info.MODELS it stands for."""
 
     access: Access
     models: tuple[str, ...] = ("any",)

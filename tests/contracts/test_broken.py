@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from carom.common.models import TreeModel
-from carom.common.problem import Batch, Result, Status
-from carom.common.trees import LEAF, TreeEnsemble
+from carom.common.core.batch import Batch
+from carom.common.core.problem import Result, Status
+from carom.common.models.trees import LEAF, TreeEnsemble, TreeModel
 
 MARK, ABOVE = 0.99, 0.85
 """The first component of the one example that is poisoned (of a text: of its first word's embedding); within EPS no

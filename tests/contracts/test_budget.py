@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from carom.common.problem import Status
-from carom.common.rng import Rng
-from carom.common.spaces import Box
+from carom.common.base.rng import Rng
+from carom.common.core.problem import Status
+from carom.common.core.spaces import Box
 
 
 def levenshtein(a, b):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from carom.common.problem import Access
-from carom.common.rng import Rng
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Access
 
 QUERIES = 150
 LABELS = 400  # queries of attacks that see labels only: an answer says less than a score

@@ -14,7 +14,7 @@ import carom.audio
 import carom.common
 import carom.text
 import carom.vision
-from carom.common.problem import describe, name_of
+from carom.common.base.identity import describe, name_of
 
 FOLDERS = (carom.common, carom.vision, carom.audio, carom.text)
 NOT_IMPORTED = ("scripts", "_root", "workers")  # programs; what they hold is no part of an attack
@@ -65,7 +65,7 @@ def test_a_revision_is_another_part():
 
 
 def test_a_file_can_move(monkeypatch):
-    from carom.common.ascent import Ascent
+    from carom.common.attacks.gradient.ascent import Ascent
 
     before = describe(Ascent())
     monkeypatch.setattr(Ascent, "__module__", "carom.somewhere.else")

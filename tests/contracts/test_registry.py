@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from carom.common.registry import list_attacks
+from carom.common.modality.registry import list_attacks
 
 
 def test_every_modality_lists_its_attacks(unlisted):

@@ -7,7 +7,7 @@ import random
 import numpy as np
 import torch
 
-from carom.common.problem import Access
+from carom.common.core.batch import Access
 
 
 def same(case, one, other):

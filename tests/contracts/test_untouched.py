@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from carom.common.models import TreeModel
-from carom.common.spaces import Box
+from carom.common.core.spaces import Box
+from carom.common.models.trees import TreeModel
 
 
 def modules_of(model):
@@ -138,7 +138,7 @@ def inside(rows, module, given, out):
 
 def test_counted_cost_is_what_hooks_counted(case, monkeypatch):
     monkeypatch.setattr(
-        "carom.common.models.filled", lambda given, together: given
+        "carom.common.models.networks.filled", lambda given, together: given
     )  # copies that fill up a batch are not counted
     model = case.model(fresh=True)
     counts: dict[str, int] = {"forward": 0, "backward": 0}

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from carom.common.cli import main
+from carom.common.cli.main import main
 
 
 @dataclass(frozen=True)

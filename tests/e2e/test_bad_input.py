@@ -17,11 +17,11 @@ import soundfile
 import torch
 from PIL import Image
 
-from carom.common.errors import CaromError
-from carom.common.library import attack, get_attack, load_data, load_model
-from carom.common.modality import get_modality
-from carom.common.outputs import file_for, folder_for
-from carom.common.registry import build_attack, list_attacks
+from carom.common.api import attack, get_attack, load_data, load_model
+from carom.common.base.errors import CaromError
+from carom.common.base.files import file_for, folder_for
+from carom.common.modality.installed import get_modality
+from carom.common.modality.registry import build_attack, list_attacks
 
 IMAGE = (
     "--modality",
@@ -392,7 +392,7 @@ def test_errors_of_the_system_that_name_a_file_are_no_bugs(carom: Any, monkeypat
     monkeypatch.delenv("CAROM_DEBUG", raising=False)
     full = OSError(errno.ENOSPC, "No space left on device")
     for error, code in ((PermissionError(13, "Permission denied", "a.csv"), 2), (full, 2), (OSError("no file"), 1)):
-        monkeypatch.setattr("carom.common.listing.attacks", Mock(side_effect=error))
+        monkeypatch.setattr("carom.common.cli.listing.attacks", Mock(side_effect=error))
         answer = carom("list", "attacks")
         assert answer.code == code
         assert ("bug" in answer.err) == (code == 1)

@@ -24,12 +24,13 @@ def test_every_cell_is_within_two_points_of_the_cpu(carom: Any, modality: str) -
 
 @pytest.mark.parametrize("name", ["fgsm", "bim", "pgd", "mi-fgsm"])
 def test_the_gradient_loop_never_waits_for_the_host(name: str) -> None:
-    from carom.common.ascent import Ascent
-    from carom.common.library import get_attack, load_data, load_model
-    from carom.common.oracle import Oracle
-    from carom.common.problem import Goal, Problem
-    from carom.common.rng import Rng
-    from carom.common.threats import Linf
+    from carom.common.api import get_attack, load_data, load_model
+    from carom.common.attacks.gradient.ascent import Ascent
+    from carom.common.base.rng import Rng
+    from carom.common.core.batch import Goal
+    from carom.common.core.oracle import Oracle
+    from carom.common.core.problem import Problem
+    from carom.common.core.threats import Linf
 
     model = load_model("zoo:image-resnet").to("cuda")
     batch = load_data("builtin:fashion-mnist", limit=16).batch().to("cuda")

@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from carom.common.run import plan_of, resolve
-from carom.common.store import Store
-from carom.common.study import make_study
-from carom.common.workers import _end, helped
-from carom.common.workers import _start as _start_helper
+from carom.common.runs.load import plan_of
+from carom.common.runs.resolve import resolve
+from carom.common.study.config import make_study
+from carom.common.work.processes import _end, helped
+from carom.common.work.processes import _start as _start_helper
+from carom.common.work.store import Store
 
 QUICK = ("--modality", "image", "-s", "zoo:image-resnet", "-s", "zoo:image-tree", "-t", "zoo:image-forest")
 ATTACKS = ("-a", "fgsm", "-a", "leaf-path")

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from tiny_hub import bert, pieces_of, word_pieces
 
-from carom.common.library import load_model
+from carom.common.api import load_model
 from carom.text.pairs import join
 
 datasets = pytest.importorskip("datasets")

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from carom.common.modality import Panel, Picture, Sound, WordDiff
-from carom.common.report import Example
+from carom.common.modality.panels import Panel, Picture, Sound, WordDiff
+from carom.common.report.page import Example
 
 MODELS = {
     "image": [("resnet", "cnn"), ("vgg", "cnn"), ("gru", "rnn"), ("vit", "transformer"), ("forest", "tree")],

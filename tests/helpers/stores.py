@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from carom.common.store import Store
+from carom.common.work.store import Store
 
 
 class Counting(Store):

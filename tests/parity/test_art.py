@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from carom.common.modality import get_modality
-from carom.common.problem import Goal, Problem
-from carom.common.rng import Rng
-from carom.common.threats import L2, Linf
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Goal
+from carom.common.core.problem import Problem
+from carom.common.core.threats import L2, Linf
+from carom.common.modality.installed import get_modality
 
 pytestmark = pytest.mark.peers
 evasion = pytest.importorskip("art.attacks.evasion")

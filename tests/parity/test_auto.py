@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from carom.common.modality import get_modality
-from carom.common.models import TorchModel
-from carom.common.problem import Goal, Problem
-from carom.common.rng import Rng
-from carom.common.spaces import Box
-from carom.common.threats import Linf
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Goal
+from carom.common.core.problem import Problem
+from carom.common.core.spaces import Box
+from carom.common.core.threats import Linf
+from carom.common.modality.installed import get_modality
+from carom.common.models.networks import TorchModel
 
 pytestmark = pytest.mark.peers
 torchattacks = pytest.importorskip("torchattacks")

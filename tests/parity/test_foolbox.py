@@ -14,14 +14,15 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from carom.common.boundary import HopSkipJump
-from carom.common.decision import DecisionSearch
-from carom.common.modality import get_modality
-from carom.common.models import TorchModel
-from carom.common.problem import Goal, Problem
-from carom.common.rng import Rng
-from carom.common.spaces import Box
-from carom.common.threats import L2, Linf
+from carom.common.attacks.query.hopskipjump import HopSkipJump
+from carom.common.attacks.query.label_search import DecisionSearch
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Goal
+from carom.common.core.problem import Problem
+from carom.common.core.spaces import Box
+from carom.common.core.threats import L2, Linf
+from carom.common.modality.installed import get_modality
+from carom.common.models.networks import TorchModel
 
 pytestmark = pytest.mark.peers
 foolbox = pytest.importorskip("foolbox")

@@ -12,12 +12,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from carom.common.attacks import bim, fgsm, mi_fgsm, pgd
-from carom.common.models import TorchModel
-from carom.common.problem import Batch, Goal, Problem
-from carom.common.rng import Rng
-from carom.common.spaces import Box
-from carom.common.threats import L2, Linf
+from carom.common.attacks.catalogue.gradient import bim, fgsm, mi_fgsm, pgd
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Batch, Goal
+from carom.common.core.problem import Problem
+from carom.common.core.spaces import Box
+from carom.common.core.threats import L2, Linf
+from carom.common.models.networks import TorchModel
 
 pytestmark = pytest.mark.peers
 torchattacks = pytest.importorskip("torchattacks")

@@ -10,13 +10,14 @@ import math
 import pytest
 import torch
 
-from carom.common.folding import Fast
-from carom.common.modality import get_modality
-from carom.common.problem import Goal, Problem
-from carom.common.rng import Rng
-from carom.common.spaces import Box
-from carom.common.threats import L1, L2, Linf
-from carom.common.whitebox import apgd, apgd_t, cw, ddn, deepfool, fab, fab_t, fmn
+from carom.common.attacks.catalogue.white_box import apgd, apgd_t, cw, ddn, deepfool, fab, fab_t, fmn
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Goal
+from carom.common.core.problem import Problem
+from carom.common.core.spaces import Box
+from carom.common.core.threats import L1, L2, Linf
+from carom.common.modality.installed import get_modality
+from carom.common.models.folding import Fast
 from carom.vision.attacks.sparse import ead, jsma, sparsefool
 from carom.vision.threats import Pixels
 
@@ -29,8 +30,8 @@ torchattacks = pytest.importorskip("torchattacks")
 def unfolded():
     """The network itself on both sides, so that only the algorithms can differ: steps add up what rounding differs in."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("carom.common.models.folded", lambda module, given: Fast(module))
-        patch.setattr("carom.common.models.filled", lambda given, together: given)
+        patch.setattr("carom.common.models.networks.folded", lambda module, given: Fast(module))
+        patch.setattr("carom.common.models.networks.filled", lambda given, together: given)
         yield
 
 

@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from carom.common.models import Model
-from carom.common.problem import Attack, Batch, Budget, Goal, Problem, Result
-from carom.common.rng import Rng
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Batch, Goal
+from carom.common.core.model import Model
+from carom.common.core.problem import Attack, Budget, Problem, Result
 from carom.text.encoders import WordEncoder
 from carom.text.models import TokenModel
 from carom.text.space import WordBudget

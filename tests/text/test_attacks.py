@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from carom.common.problem import Batch, Goal, Problem, Status
-from carom.common.rng import Rng
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Batch, Goal
+from carom.common.core.problem import Problem, Status
 from carom.text import MODALITY, reviews
 from carom.text.loading import load_model
 

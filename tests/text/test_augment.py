@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import carom
-from carom.common.errors import BadInput, CaromError, UnknownName
+from carom.common.base.errors import BadInput, CaromError, UnknownName
 from carom.text import augment as module
 from carom.text import pairs
 from carom.text.augment import RANDOM, augment, augmenter, stream

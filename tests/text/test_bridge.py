@@ -11,9 +11,10 @@ import pytest
 import torch
 
 import carom
-from carom.common.errors import CaromError, UnknownName
-from carom.common.problem import Access, Batch, Budget, Goal, Problem, Status
-from carom.common.rng import Rng
+from carom.common.base.errors import CaromError, UnknownName
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Access, Batch, Goal
+from carom.common.core.problem import Budget, Problem, Status
 from carom.text.bridge import STOPPED, as_textattack, from_textattack
 from carom.text.offline import Unreachable, lacking, offline
 from carom.text.space import AnyWords, WordBudget, changes
@@ -233,7 +234,7 @@ def test_nothing_is_fetched_and_what_is_missing_is_named(monkeypatch, tmp_path):
 
 
 def test_a_recipe_is_an_attack_of_a_study(sentences, networks, tmp_path):
-    from carom.common.data import Dataset
+    from carom.common.core.data import Dataset
     from carom.text.space import Words
 
     labels = networks["cnn"](sentences).logits.argmax(1).clone()

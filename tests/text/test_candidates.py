@@ -7,11 +7,11 @@ import pytest
 import torch
 from tiny_hub import masked_lm
 
-from carom.common.errors import CaromError
-from carom.common.lockstep import Substitution
-from carom.common.problem import Batch
-from carom.common.rng import Rng
-from carom.common.substitution import BestEdits, GreedySites
+from carom.common.attacks.edits.greedy import BestEdits, GreedySites
+from carom.common.attacks.edits.substitution import Substitution
+from carom.common.base.errors import CaromError
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Batch
 from carom.text import constraints, language
 from carom.text.attacks import ATTACKS
 from carom.text.candidates import Merged, Union, options_of
@@ -150,7 +150,8 @@ def test_constraints_on_whole_texts_hold_of_the_text_that_is_handed_back(toy):
     assert free.inputs == ["a ship film"]
     kept = WordBudget(1.0, world.threat.candidates, constraints=(Similar(0.6),))
     batch = Batch(["a good film"], torch.tensor([1]), ["one"])
-    from carom.common.problem import Goal, Problem
+    from carom.common.core.batch import Goal
+    from carom.common.core.problem import Problem
 
     for search in (GreedySites(), GreedySites("gradient"), BestEdits(2)):
         held = Substitution(search)(Problem(world.model, Goal(batch.labels), kept), batch, Rng.of(0, batch.ids))

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from carom.common.errors import BadInput, CaromError
+from carom.common.base.errors import BadInput, CaromError
 from carom.text.data import MAX_CHARACTERS, load_data
 
 

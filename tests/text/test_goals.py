@@ -10,14 +10,15 @@ import torch
 from tiny_hub import bert, pieces_of, word_pieces
 from torch import nn
 
-from carom.common.errors import CaromError
-from carom.common.loading import load_pretrained
-from carom.common.lockstep import Substitution
-from carom.common.modality import get_modality
-from carom.common.problem import Access, Status
-from carom.common.registry import choose_attack
-from carom.common.specs import Spec
-from carom.common.substitution import BestEdits, GreedySites
+from carom.common.attacks.edits.greedy import BestEdits, GreedySites
+from carom.common.attacks.edits.substitution import Substitution
+from carom.common.base.errors import CaromError
+from carom.common.base.specs import Spec
+from carom.common.core.batch import Access
+from carom.common.core.problem import Status
+from carom.common.loading.pretrained import load_pretrained
+from carom.common.modality.installed import get_modality
+from carom.common.modality.registry import choose_attack
 from carom.text.attacks import ATTACKS
 from carom.text.encoders import WordEncoder
 from carom.text.loading import load_model

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from carom.common.errors import CaromError
-from carom.common.lockstep import Substitution
-from carom.common.populations import LabelsOnly
+from carom.common.attacks.edits.labels_only import LabelsOnly
+from carom.common.attacks.edits.substitution import Substitution
+from carom.common.base.errors import CaromError
 from carom.text.leaps import Leaps, Metered
 from carom.text.space import changes
 

@@ -12,9 +12,9 @@ import torch
 from click.testing import CliRunner
 
 import carom
-from carom.common.cli import cli
-from carom.common.errors import BadInput, CaromError, UnknownName
-from carom.common.recorded import AdversarialSet
+from carom.common.base.errors import BadInput, CaromError, UnknownName
+from carom.common.cli.main import cli
+from carom.common.core.adversarial_set import AdversarialSet
 from carom.text.logs import load_log, plain
 from carom.text.space import AnyWords
 

@@ -12,10 +12,10 @@ from tiny_hub import LETTERS, SPECIAL, word_pieces
 from tiny_hub import bert as bert_of
 from torch import nn
 
-from carom.common.errors import CaromError
-from carom.common.lockstep import Substitution
-from carom.common.problem import Access, Batch, Family, Goal
-from carom.common.substitution import BestEdits, GreedySites
+from carom.common.attacks.edits.greedy import BestEdits, GreedySites
+from carom.common.attacks.edits.substitution import Substitution
+from carom.common.base.errors import CaromError
+from carom.common.core.batch import Access, Batch, Family, Goal
 from carom.text.encoders import WordEncoder
 from carom.text.loading import load_model
 from carom.text.models import TokenModel

@@ -10,10 +10,10 @@ import pytest
 import torch
 from tiny_hub import bert, pieces_of, word_pieces
 
-from carom.common.errors import BadInput, CaromError, UnknownName
-from carom.common.library import attack, ensemble, transfer
-from carom.common.problem import Batch, Goal
-from carom.common.rng import Rng
+from carom.common.api import attack, ensemble, transfer
+from carom.common.base.errors import BadInput, CaromError, UnknownName
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Batch, Goal
 from carom.text.candidates import Merged
 from carom.text.data import load_data
 from carom.text.loading import load_model

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from carom.common.edits import BLANK, DROPPED
+from carom.common.attacks.edits.editable import BLANK, DROPPED
 from carom.text import zoo
 from carom.text.candidates import CharacterEdits
 from carom.text.encoders import WordEncoder

@@ -7,9 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from carom.common.errors import CaromError
-from carom.common.problem import Batch, describe
-from carom.common.rng import Rng
+from carom.common.base.errors import CaromError
+from carom.common.base.identity import describe
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Batch
 from carom.text.candidates import CharacterEdits, Union, WordNet, is_word, match_case, options_of
 from carom.text.space import WordBudget, Words, changes, edits
 from carom.text.words import split_words

@@ -8,12 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from carom.common.edits import odds, ranked
-from carom.common.errors import CaromError
-from carom.common.lockstep import Substitution
-from carom.common.problem import Status
-from carom.common.substitution import BestEdits, GreedySites, Leap
-from carom.common.units import AttackChoice
+from carom.common.attacks.edits.greedy import BestEdits, GreedySites
+from carom.common.attacks.edits.leap import Leap
+from carom.common.attacks.edits.requests import odds, ranked
+from carom.common.attacks.edits.substitution import Substitution
+from carom.common.attacks.info import AttackChoice
+from carom.common.base.errors import CaromError
+from carom.common.core.problem import Status
 from carom.text.attacks import ATTACKS
 from carom.text.space import WordBudget
 
@@ -233,7 +234,7 @@ def test_targeted_attacks_reach_their_target(toy, attack):
 def test_gains_of_a_linear_model_are_what_a_change_does(toy):
     world = toy(WEIGHTS, ENTRIES)
     sentence = world.threat.editable("good , fine film")
-    from carom.common.problem import Goal
+    from carom.common.core.batch import Goal
 
     (gains,) = world.model.gains([(sentence, {0: 1})], Goal(torch.tensor([1])))
     clean = world.model([sentence.edit({0: 1})]).logits
@@ -336,7 +337,7 @@ def test_ranking_keeps_the_order_of_what_ties():
 
 
 def test_odds_do_not_saturate():
-    from carom.common.problem import Goal
+    from carom.common.core.batch import Goal
 
     logits = torch.tensor([[60.0, 0.0], [90.0, 0.0]], dtype=torch.float64)
     assert odds(logits, Goal(torch.tensor([0, 0]))).tolist() == [-60.0, -90.0]

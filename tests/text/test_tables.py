@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from carom.common.errors import BadInput, CaromError
+from carom.common.base.errors import BadInput, CaromError
 from carom.text.tables import ENDINGS, Table, write_rows
 
 ROWS = [

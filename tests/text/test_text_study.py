@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from carom.benchmarks.texts import RECORDED, STUDIES, document, noise, written
-from carom.common.study import read_study
+from carom.common.study.config import read_study
 
 ROOT = Path(__file__).parents[2]
 RECORD = json.loads(RECORDED.read_text(encoding="utf-8"))

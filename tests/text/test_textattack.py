@@ -11,8 +11,9 @@ import importlib.util
 import pytest
 import torch
 
-from carom.common.problem import Batch, Goal, Problem, Status
-from carom.common.rng import Rng
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Batch, Goal
+from carom.common.core.problem import Problem, Status
 from carom.text import reviews
 from carom.text.attacks import ATTACKS
 from carom.text.candidates import WordNet, options_of

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from carom.common.errors import CaromError
-from carom.common.problem import Batch, Goal, Problem, Status
-from carom.common.rng import Rng
+from carom.common.base.errors import CaromError
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Batch, Goal
+from carom.common.core.problem import Problem, Status
 from carom.text.pairs import join
 from carom.text.space import WordBudget
 from carom.text.triggers import Beside, Vocabulary, trigger

@@ -14,9 +14,9 @@ import pytest
 import torch
 from PIL import Image
 
-from carom.common.cli import main
-from carom.common.errors import CaromError, UnknownName
-from carom.common.zoo import read_card
+from carom.common.base.errors import CaromError, UnknownName
+from carom.common.cli.main import main
+from carom.common.loading.zoo import read_card
 from carom.vision import cifar, zoo
 from carom.vision.data import load_data
 from carom.vision.models import load_model

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from carom.common.errors import BadInput, CaromError, UnknownName
+from carom.common.base.errors import BadInput, CaromError, UnknownName
 from carom.vision.data import load_data, read_image
 from carom.vision.space import PIXELS
 

@@ -6,15 +6,16 @@ import pytest
 import torch
 from torch import nn
 
-from carom.common.attacks import bim
-from carom.common.errors import CaromError, UnknownName
-from carom.common.features import Alike, Attributed, Important, Onward
-from carom.common.models import TorchModel
-from carom.common.oracle import Oracle
-from carom.common.problem import Batch, Goal, Problem
-from carom.common.rng import Rng
-from carom.common.spaces import Box
-from carom.common.threats import L2, Linf
+from carom.common.attacks.catalogue.gradient import bim
+from carom.common.attacks.inside.feature_losses import Alike, Attributed, Important, Onward
+from carom.common.base.errors import CaromError, UnknownName
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Batch, Goal
+from carom.common.core.oracle import Oracle
+from carom.common.core.problem import Problem
+from carom.common.core.spaces import Box
+from carom.common.core.threats import L2, Linf
+from carom.common.models.networks import TorchModel
 from carom.vision.attacks.features import fia, ila, naa
 from carom.vision.attacks.targeted import su
 from carom.vision.transforms import Parted

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torchvision.models import alexnet
 
-from carom.common.errors import CaromError
-from carom.common.metrics import measured
+from carom.common.base.errors import CaromError
+from carom.common.core.metrics import measured
 from carom.vision import lpips as perceptual
 from carom.vision.colours import ciede2000, lab
 from carom.vision.metrics import METRICS, psnr, ssim

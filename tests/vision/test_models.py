@@ -12,10 +12,12 @@ import torch
 import toys
 from safetensors.torch import save_file
 
-from carom.common.errors import CaromError, UnknownName
-from carom.common.models import FunctionModel, TorchModel, TreeModel
-from carom.common.problem import Access, Family
-from carom.common.steady import ROWS_TOGETHER
+from carom.common.base.errors import CaromError, UnknownName
+from carom.common.core.batch import Access, Family
+from carom.common.models.functions import FunctionModel
+from carom.common.models.networks import TorchModel
+from carom.common.models.row_blocks import ROWS_TOGETHER
+from carom.common.models.trees import TreeModel
 from carom.vision.models import Rescale, load_model
 from carom.vision.space import PIXELS
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from carom.common.errors import CaromError
-from carom.common.modality import get_modality
-from carom.common.oracle import Oracle
-from carom.common.problem import Batch, Goal, Problem
-from carom.common.rng import Rng
-from carom.common.threats import Linf
+from carom.common.base.errors import CaromError
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Batch, Goal
+from carom.common.core.oracle import Oracle
+from carom.common.core.problem import Problem
+from carom.common.core.threats import Linf
+from carom.common.modality.installed import get_modality
 from carom.vision.attacks.patch import Pasted
 from carom.vision.threats import Patch, inside
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from carom.common.problem import Batch
-from carom.common.rng import Rng
-from carom.common.search import Turn
+from carom.common.attacks.query.random_search import Turn
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Batch
 from carom.vision.attacks.query import Sparse
 from carom.vision.threats import Pixels
 

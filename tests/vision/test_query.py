@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from carom.common.errors import UnknownName
-from carom.common.problem import Access, Batch, Budget, Goal, Problem
-from carom.common.rng import Rng
-from carom.common.search import Turn
-from carom.common.threats import L2
+from carom.common.attacks.query.random_search import Turn
+from carom.common.base.errors import UnknownName
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Access, Batch, Goal
+from carom.common.core.problem import Budget, Problem
+from carom.common.core.threats import L2
 from carom.vision.attacks import ATTACKS
 from carom.vision.attacks.query import Bumps, LowFrequencies, Squares, Tiles, bump, simba, square, waves
 from carom.vision.models import load_model

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from carom.common.attacks import mi_fgsm
-from carom.common.rng import Rng
+from carom.common.attacks.catalogue.gradient import mi_fgsm
+from carom.common.base.rng import Rng
 from carom.vision.attacks.iterative import TRANSFORMS, seen
 from carom.vision.scenes import LENS, Rendered, ball, box, cylinder, dot, turned
 

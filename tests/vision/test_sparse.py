@@ -8,13 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from carom.common.attacks import pgd
-from carom.common.models import TorchModel
-from carom.common.problem import Batch, Goal, Problem
-from carom.common.rng import Rng
-from carom.common.spaces import Box
-from carom.common.threats import L1
-from carom.common.whitebox import apgd, fmn
+from carom.common.attacks.catalogue.gradient import pgd
+from carom.common.attacks.catalogue.white_box import apgd, fmn
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Batch, Goal
+from carom.common.core.problem import Problem
+from carom.common.core.spaces import Box
+from carom.common.core.threats import L1
+from carom.common.models.networks import TorchModel
 from carom.vision.attacks.sparse import Saliency, ead, jsma, sparsefool
 from carom.vision.threats import Pixels
 

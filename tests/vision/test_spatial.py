@@ -6,9 +6,10 @@ from itertools import pairwise
 
 import torch
 
-from carom.common.modality import get_modality
-from carom.common.problem import Batch, Goal, Problem
-from carom.common.rng import Rng
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Batch, Goal
+from carom.common.core.problem import Problem
+from carom.common.modality.installed import get_modality
 from carom.vision.attacks.spatial import ANGLES, GRID, IDENTITY, SHIFTS, Spatial
 from carom.vision.space import PIXELS
 

@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from carom.common.problem import Batch, Budget, Goal, Problem, Status
-from carom.common.rng import Rng
-from carom.common.search import Turn
-from carom.common.threats import Linf
+from carom.common.attacks.query.random_search import Turn
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Batch, Goal
+from carom.common.core.problem import Budget, Problem, Status
+from carom.common.core.threats import Linf
 from carom.vision.attacks import ATTACKS
 from carom.vision.attacks.query import Squares, square
 from carom.vision.models import load_model

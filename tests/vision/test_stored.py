@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from carom.common.library import get_attack
-from carom.common.modality import get_modality
-from carom.common.problem import Goal, Problem
-from carom.common.rng import Rng
-from carom.common.threats import L2, Linf
+from carom.common.api import get_attack
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Goal
+from carom.common.core.problem import Problem
+from carom.common.core.threats import L2, Linf
+from carom.common.modality.installed import get_modality
 
 LOST = {"fab": 1 / 24, "fab-t": 1 / 24, "fmn": 1 / 24, "ddn": 1 / 24, "cw": 1 / 24, "deepfool": 2 / 24}
 """The share that rounding may cost: of 24 images one, of DeepFool, which stops at the boundary, two."""

@@ -13,20 +13,28 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
-from carom.common.attacks import bim
-from carom.common.builds import builds_of
-from carom.common.errors import CaromError
-from carom.common.ghosts import Ghosts
-from carom.common.library import load_data, load_model, transfer
-from carom.common.models import TorchModel
-from carom.common.objectives import logit
-from carom.common.oracle import Oracle
-from carom.common.problem import Batch, Goal, Problem
-from carom.common.rng import Rng
-from carom.common.spaces import Box
-from carom.common.surgery import ConstantAttention, LinearBackward, RegularTokens, SkipGradients, Surgeries, operate
-from carom.common.taps import watching
-from carom.common.threats import Linf
+from carom.common.api import load_data, load_model, transfer
+from carom.common.attacks.catalogue.gradient import bim
+from carom.common.attacks.inside.backward_surgery import (
+    ConstantAttention,
+    LinearBackward,
+    RegularTokens,
+    SkipGradients,
+    Surgeries,
+    operate,
+)
+from carom.common.attacks.inside.ghost_networks import Ghosts
+from carom.common.base.errors import CaromError
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Batch, Goal
+from carom.common.core.objectives import logit
+from carom.common.core.oracle import Oracle
+from carom.common.core.problem import Problem
+from carom.common.core.spaces import Box
+from carom.common.core.threats import Linf
+from carom.common.models.kinds import builds_of
+from carom.common.models.layers import watching
+from carom.common.models.networks import TorchModel
 from carom.vision import networks
 from carom.vision.attacks.iterative import di_fgsm
 from carom.vision.attacks.surgery import operated

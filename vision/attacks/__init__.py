@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from carom.common import members
-from carom.common.attacks import GRADIENT_ATTACKS, LEAF_PATH, SOFT_LEAF_PATH
-from carom.common.blackbox import QUERY_ATTACKS
-from carom.common.modality import AttackInfo
-from carom.common.threats import L1, L2, Linf, Threat
-from carom.common.universal import UAP
-from carom.common.whitebox import INFOS as WHITE_BOX
+from carom.common.attacks.catalogue import ensemble
+from carom.common.attacks.catalogue.gradient import GRADIENT_ATTACKS
+from carom.common.attacks.catalogue.query import QUERY_ATTACKS
+from carom.common.attacks.catalogue.trees import LEAF_PATH, SOFT_LEAF_PATH
+from carom.common.attacks.catalogue.universal import UAP
+from carom.common.attacks.catalogue.white_box import INFOS as WHITE_BOX
+from carom.common.attacks.info import AttackInfo
+from carom.common.core.threats import L1, L2, Linf, Threat
 from carom.vision.attacks import features, iterative, patch, query, sparse, spatial, surgery, targeted
 from carom.vision.attacks.iterative import TRANSFORMS as TRANSFORMS
 from carom.vision.attacks.spatial import Spatial
@@ -25,7 +26,7 @@ THREATS: dict[str, Callable[..., Threat]] = {
 ATTACKS: dict[str, AttackInfo] = {
     info.name: replace(info, threats=tuple(kind for kind in info.threats if kind in THREATS))
     for info in [
-        *(*GRADIENT_ATTACKS, *WHITE_BOX, LEAF_PATH, SOFT_LEAF_PATH, *members.INFOS, UAP, *QUERY_ATTACKS),
+        *(*GRADIENT_ATTACKS, *WHITE_BOX, LEAF_PATH, SOFT_LEAF_PATH, *ensemble.INFOS, UAP, *QUERY_ATTACKS),
         *(*query.INFOS, *patch.INFOS, *sparse.INFOS, *spatial.INFOS, *iterative.INFOS),
         *(*features.INFOS, *surgery.INFOS, *targeted.INFOS),
     ]

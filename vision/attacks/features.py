@@ -1,15 +1,15 @@
-"""Transfer attacks on an inner layer of the source (carom.common.features)."""
+"""Transfer attacks on an inner layer of the source (carom.common.attacks.inside.feature_losses)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
 
-from carom.common.ascent import Ascent
-from carom.common.attacks import bim, mi_fgsm
-from carom.common.features import Attributed, Important, Onward
-from carom.common.modality import AttackInfo
-from carom.common.problem import Access
+from carom.common.attacks.catalogue.gradient import bim, mi_fgsm
+from carom.common.attacks.gradient.ascent import Ascent
+from carom.common.attacks.info import AttackInfo
+from carom.common.attacks.inside.feature_losses import Attributed, Important, Onward
+from carom.common.core.batch import Access
 
 
 def fia(steps: int = 10, samples: int = 30, drop: float = 0.3, layer: str | None = None, decay: float = 1.0) -> Ascent:

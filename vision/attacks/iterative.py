@@ -1,6 +1,7 @@
 """Transfer attacks on images by input transformation: MI-FGSM or NI-FGSM on the mean gradient over views.
 
-The attacks that only estimate gradients otherwise (NI, VMI, PGN, ...) know no pixel: they are in carom.common.attacks.
+The attacks that only estimate gradients otherwise (NI, VMI, PGN, ...) know no pixel: they are in
+carom.common.attacks.catalogue.gradient.
 """
 
 from __future__ import annotations
@@ -8,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from carom.common.ascent import Ascent
-from carom.common.attacks import mi_fgsm, ni_fgsm
-from carom.common.modality import AttackInfo, TransformInfo
-from carom.common.problem import Access
-from carom.common.steps import Transform
-from carom.common.transforms import Scales, compose
-from carom.common.updates import Smooth, chain
+from carom.common.attacks.catalogue.gradient import mi_fgsm, ni_fgsm
+from carom.common.attacks.gradient.ascent import Ascent
+from carom.common.attacks.gradient.step import Transform
+from carom.common.attacks.gradient.transforms import Scales, TransformInfo, compose
+from carom.common.attacks.gradient.updates import Smooth, chain
+from carom.common.attacks.info import AttackInfo
+from carom.common.core.batch import Access
 from carom.vision.attacks import surgery
 from carom.vision.scenes import Rendered
 from carom.vision.transforms import Mixed, Resized, Restructured, Shuffled, Spectrum, Warped

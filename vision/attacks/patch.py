@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from carom.common.ascent import Ascent
-from carom.common.attacks import objective
-from carom.common.errors import CaromError
-from carom.common.modality import AttackInfo
-from carom.common.oracle import Oracle
-from carom.common.problem import Access
-from carom.common.rng import Rng
+from carom.common.attacks.gradient.ascent import Ascent
+from carom.common.attacks.info import AttackInfo
+from carom.common.base.errors import CaromError
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Access
+from carom.common.core.objectives import objective
+from carom.common.core.oracle import Oracle
 from carom.vision.threats import Patch, inside
 
 

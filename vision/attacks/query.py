@@ -9,19 +9,20 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from carom.common import whitebox
-from carom.common.ascent import Ascent
-from carom.common.blackbox import estimated, query_info
-from carom.common.boundary import GeoDA, SurFree
-from carom.common.decision import DecisionSearch
-from carom.common.errors import UnknownName
-from carom.common.problem import Access
-from carom.common.proposals import Directions, portion
-from carom.common.rng import Rng
-from carom.common.scores import Bandits
-from carom.common.search import Everywhere, RandomSearch, Turn, shrinking
-from carom.common.threats import L2, Ball
-from carom.common.worst import Worst
+from carom.common.attacks.catalogue import white_box
+from carom.common.attacks.catalogue.query import estimated, query_info
+from carom.common.attacks.gradient.ascent import Ascent
+from carom.common.attacks.query.finite_differences import Bandits
+from carom.common.attacks.query.geoda import GeoDA
+from carom.common.attacks.query.label_search import DecisionSearch
+from carom.common.attacks.query.proposals import Directions, portion
+from carom.common.attacks.query.random_search import Everywhere, RandomSearch, Turn, shrinking
+from carom.common.attacks.query.surfree import SurFree
+from carom.common.attacks.worst_case import Worst
+from carom.common.base.errors import UnknownName
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Access
+from carom.common.core.threats import L2, Ball
 from carom.vision.threats import corner, inside
 
 
@@ -203,7 +204,7 @@ def square(queries: int = 1000, p: float = 0.8, keep_going: bool = False) -> Ran
 
 def auto(steps: int = 100, restarts: int = 1, targets: int = 9, queries: int = 5000) -> Worst:
     """AutoAttack: APGD, APGD-T, FAB-T and Square."""
-    return whitebox.auto(square(queries), steps, restarts, targets)
+    return white_box.auto(square(queries), steps, restarts, targets)
 
 
 def simba(
@@ -246,7 +247,7 @@ def geoda(queries: int = 1000, probes: int = 30, share: float = 0.25) -> Decisio
 
 BOTH = ("linf", "l2")
 INFOS = [
-    whitebox.auto_info(auto),
+    white_box.auto_info(auto),
     query_info(
         "square",
         "random search over squares, by scores alone",

@@ -9,13 +9,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from carom.common.closest import Closest, Look, Scene, Undirected, judged
-from carom.common.modality import AttackInfo
-from carom.common.moves import Boundary, Rivals, Weight, slope
-from carom.common.objectives import margin
-from carom.common.oracle import Oracle
-from carom.common.problem import Access, Goal
-from carom.common.threats import L2, column
+from carom.common.attacks.info import AttackInfo
+from carom.common.attacks.minimal.carlini_wagner import Weight
+from carom.common.attacks.minimal.linearised import Boundary, Rivals, slope
+from carom.common.attacks.minimal.search import Closest, Look, Scene, Undirected, judged
+from carom.common.core.batch import Access, Goal
+from carom.common.core.objectives import margin
+from carom.common.core.oracle import Oracle
+from carom.common.core.threats import L2, column
 
 
 def for_and_against(logits: Tensor, goal: Goal) -> Tensor:

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from carom.common.errors import CaromError
-from carom.common.modality import AttackInfo
-from carom.common.objectives import margin
-from carom.common.oracle import Oracle
-from carom.common.problem import Access, Batch, Problem, Result, Status
-from carom.common.rng import Rng
+from carom.common.attacks.info import AttackInfo
+from carom.common.base.errors import CaromError
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Access, Batch
+from carom.common.core.objectives import margin
+from carom.common.core.oracle import Oracle
+from carom.common.core.problem import Problem, Result, Status
 
 DEGREES, SHIFT = 30.0, 3 / 28
 ANGLES, SHIFTS = 31, 5

@@ -1,18 +1,25 @@
-"""Transfer attacks that change how the source passes gradients, or what it computes (carom.common.surgery): MI-FGSM
-with each, and each for any other climb."""
+"""Transfer attacks that change how the source passes gradients, or what it computes
+(carom.common.attacks.inside.backward_surgery): MI-FGSM with each, and each for any other climb."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
 
-from carom.common.ascent import Ascent
-from carom.common.attacks import mi_fgsm
-from carom.common.ghosts import Ghosts
-from carom.common.modality import AttackInfo, TransformInfo
-from carom.common.problem import Access
-from carom.common.steps import Surgery
-from carom.common.surgery import ConstantAttention, LinearBackward, RegularTokens, SkipGradients, operate
+from carom.common.attacks.catalogue.gradient import mi_fgsm
+from carom.common.attacks.gradient.ascent import Ascent
+from carom.common.attacks.gradient.step import Surgery
+from carom.common.attacks.gradient.transforms import TransformInfo
+from carom.common.attacks.info import AttackInfo
+from carom.common.attacks.inside.backward_surgery import (
+    ConstantAttention,
+    LinearBackward,
+    RegularTokens,
+    SkipGradients,
+    operate,
+)
+from carom.common.attacks.inside.ghost_networks import Ghosts
+from carom.common.core.batch import Access
 
 
 def operated(attack: Ascent, surgery: Surgery) -> Ascent:

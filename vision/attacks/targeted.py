@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from carom.common.ascent import Ascent
-from carom.common.attacks import mi_fgsm
-from carom.common.featuremix import FeatureMix
-from carom.common.features import Alike
-from carom.common.modality import AttackInfo
-from carom.common.objectives import Objective, logit, po_trip
-from carom.common.problem import Access
-from carom.common.steps import Prepares
-from carom.common.transforms import compose
+from carom.common.attacks.catalogue.gradient import mi_fgsm
+from carom.common.attacks.gradient.ascent import Ascent
+from carom.common.attacks.gradient.step import Prepares
+from carom.common.attacks.gradient.transforms import compose
+from carom.common.attacks.info import AttackInfo
+from carom.common.attacks.inside.feature_losses import Alike
+from carom.common.attacks.inside.feature_mixup import FeatureMix
+from carom.common.core.batch import Access
+from carom.common.core.objectives import Objective, logit, po_trip
 from carom.vision.attacks.iterative import seen, smoothed
 from carom.vision.scenes import Rendered
 from carom.vision.transforms import Parted, Resized

@@ -1,0 +1,324 @@
+"""What users import from `carom`: load, attack, transfer."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from carom.common.attacks.info import AttackChoice, AttackInfo
+from carom.common.base.errors import CaromError, UnknownName
+from carom.common.base.identity import describe
+from carom.common.base.specs import number, parse, split_members, split_parameters
+from carom.common.core.adversarial_set import AdversarialSet
+from carom.common.core.batch import Access
+from carom.common.core.data import Dataset
+from carom.common.core.model import Model
+from carom.common.core.problem import Attack, Cost
+from carom.common.core.threats import Threat
+from carom.common.modality.budgets import scale_of, threat_from
+from carom.common.modality.contract import Modality
+from carom.common.modality.installed import get_modality, modalities, modality_names, zoo_recipe
+from carom.common.modality.load import load_data_of, load_model_of
+from carom.common.modality.registry import attacks_of, build_attack, choose_attack, find_attack, transformed
+from carom.common.modality.registry import list_attacks as _list_attacks
+from carom.common.models.ensembles import Ensemble
+from carom.common.runs.devices import pick_device
+from carom.common.runs.resolve import with_transform
+from carom.common.study.attacker_data import others_for
+from carom.common.study.cost_curve import parse_curve
+from carom.common.study.evaluate import evaluate
+from carom.common.study.matching import Matching
+from carom.common.study.outcome import Transfer
+from carom.common.study.plan import Plan
+from carom.common.study.replay import known_source, load_set, reader_of, replay_plan
+from carom.common.surrogates.files import read_surrogate_card
+from carom.common.work.executor import Executor, Progress, inline
+from carom.common.work.store import Store
+
+ONLY_KIND = {"torchvision": "image", "torchaudio": "audio"}
+
+
+def modality_of(source: Any, modality: str | None = None) -> Modality:
+    """The modality a model spec belongs to; for specs and objects that do not tell, it is asked for."""
+    if modality is not None:
+        return get_modality(modality)
+    if isinstance(source, str):
+        spec = parse(source)
+        if spec.kind == "ensemble":
+            return modality_of(split_members(spec.rest)[0])
+        if spec.kind == "surrogate":
+            return get_modality(read_surrogate_card(spec.rest)["modality"])
+        if spec.kind in ONLY_KIND:
+            return get_modality(ONLY_KIND[spec.kind])
+        if spec.kind == "zoo":
+            return get_modality(zoo_recipe(spec.rest).modality)
+    what = repr(source) if isinstance(source, str) else type(source).__name__
+    raise _ask_modality(what)
+
+
+def which_modality(specs: Iterable[str]) -> str:
+    """What to answer who names models and no modality: which they belong to, where their specs tell."""
+    known: dict[str, str] = {}
+    for spec in specs:
+        with contextlib.suppress(CaromError):
+            known.setdefault(modality_of(spec).name, spec)
+    if not known:
+        return "which modality? Pass --modality image, audio or text, or a STUDY.toml (see `carom init`)."
+    told = " and ".join(f"{spec} is a model for {name}" for name, spec in known.items())
+    if len(known) == 1:
+        return f"which modality? {told}: pass --modality {next(iter(known))}."
+    return f"{told}: they take other inputs. Measure one modality at a time, or several in a STUDY.toml (`carom init`)."
+
+
+def _ask_modality(what: str) -> CaromError:
+    return CaromError(
+        f"carom cannot know the modality of {what}: pass modality= (--modality), one of {', '.join(modality_names())}."
+    )
+
+
+def load_model(source: Any, modality: str | None = None, **facts: Any) -> Model:
+    """A model by spec (`zoo:image-resnet`, `hf:org/name@revision`, `py:pkg.module:factory`), or one that you hold.
+
+    `source` may be a spec, a `torch.nn.Module`, a Hugging Face model, a fitted scikit-learn estimator or a function.
+    What Carom cannot know of it (modality, normalisation, sample rate, tokenizer, classes) is asked for by name.
+    """
+    if isinstance(source, Model):
+        return source
+    return load_model_of(modality_of(source, modality), source, facts)
+
+
+def ensemble(
+    models: Iterable[Model | str], fuse: str = "logits", name: str | None = None, modality: str | None = None
+) -> Ensemble:
+    """Models that answer as one: by the mean of their logits, of their probabilities, or, for attacks, of their losses.
+
+    A source like any other (`ensemble:SPEC+SPEC?fuse=logits` on the command line), and what attacks that read the
+    members one by one need: svre, cwa, adaea, lgv.
+    """
+    held = list(models)
+    owner = modality or next((m.modality for m in held if isinstance(m, Model)), None)
+    return Ensemble([load_model(model, owner) for model in held], fuse, name)
+
+
+def load_data(
+    spec: str, split: str = "test", limit: int | None = None, modality: str | None = None, **facts: Any
+) -> Dataset:
+    """Data by spec: `builtin:fashion-mnist`, `folder:PATH`, `hf:glue/sst2:validation[:500]`, `torchvision:CIFAR10`.
+
+    `limit` keeps that many examples, chosen by a hash of their ids. `on_error="skip"` leaves bad files out.
+    """
+    if modality is None:
+        parsed = parse(spec)
+        owners = [m.name for m in modalities() if parsed.kind == "builtin" and parsed.rest in m.data]
+        owners = owners or ([ONLY_KIND[parsed.kind]] if parsed.kind in ONLY_KIND else [])
+        if not owners:
+            if parsed.kind == "builtin":
+                known = [name for m in modalities() for name in m.data]
+                raise UnknownName("built-in data set", parsed.rest, known)
+            raise _ask_modality(repr(spec))
+        modality = owners[0]
+    return load_data_of(get_modality(modality), spec, split, limit, facts)
+
+
+def get_attack(name: str, modality: str | None = None, **parameters: Any) -> Attack:
+    """The attack of that name: `get_attack("pgd", steps=20)`. Image and audio share their gradient attacks; transforms
+    are their modality's: `get_attack("mi-fgsm", "image", transform="di,ti")`."""
+    head, given = split_parameters(name)
+    given |= parameters
+    kind, colon, _ = head.partition(":")
+    owners = [o for o in modalities(modality) if head in attacks_of(o) or (colon and kind in o.attack_kinds)]
+    if "transform" in given:  # of modalities that share the attack, one that has transforms
+        owners.sort(key=lambda owner: not owner.transforms)
+    for owner in owners:
+        return build_attack(owner, find_attack(owner, head), given).attack
+    raise UnknownName("attack", head, {info.name for _, info in _list_attacks(modality)})
+
+
+def list_attacks(modality: str | None = None) -> list[AttackInfo]:
+    """Every registered attack, of one modality or all; those shared by several are listed once."""
+    return list({info.name: info for _, info in _list_attacks(modality)}.values())
+
+
+def threat_of(modality: Modality, threat: Threat | str | None, eps: float | str | None) -> tuple[Threat, str]:
+    """(threat, its label): a threat, or a kind and a budget; by default the modality's own."""
+    if threat is not None and not isinstance(threat, str):
+        return threat, repr(threat)
+    kind = threat or modality.defaults.threat
+    if eps is None and kind != modality.defaults.threat:
+        raise CaromError(f"threat {kind} needs a budget: pass eps=...")
+    size = modality.defaults.eps if eps is None else eps
+    return threat_from(modality, kind, size), f"{kind} {size}"
+
+
+def attack(
+    model: Model,
+    data: Dataset,
+    attack: str | Attack = "pgd",
+    *,
+    threat: Threat | str | None = None,
+    eps: float | str | None = None,
+    targeted: bool = False,
+    transforms: str | Sequence[str] = (),
+    others: Dataset | None = None,
+    seed: int = 0,
+    batch: int = 64,
+    device: str = "auto",
+) -> AdversarialSet:
+    """Adversarial examples for a model, rounded to what can be saved and checked against the budget.
+
+    `transforms="di,ti"` gives a gradient attack these transforms of its modality besides. `others` are labelled
+    examples that are not under attack, for attacks that mix them in (admix).
+    """
+    modality = get_modality(model.modality)
+    budget, label = threat_of(modality, threat, eps)
+    kind = label.split()[0] if threat is None or isinstance(threat, str) else None
+    chosen = _choose(modality, attack, kind, transforms)
+    model.to(pick_device(device))
+    plan = Plan(
+        *(model.modality, (model,), (model,), (chosen,), data, budget, label, (seed,)),
+        targeted=targeted,
+        others=others,
+    )
+    results, stored = [], []
+    for shard in plan.shards():
+        for craft in plan.crafts(shard):
+            results.append(craft.results(batch))
+            stored.append(craft.stored(results[-1]))
+    merged = [r for part in results for r in part]
+    return AdversarialSet(
+        source=model.name,
+        attack=chosen.label,
+        threat=label,
+        modality=model.modality,
+        stored=torch.cat(stored) if isinstance(stored[0], Tensor) else [t for part in stored for t in part],
+        labels=data.labels,
+        ids=data.ids,
+        success=torch.cat([r.success for r in merged]),
+        status=torch.cat([r.status for r in merged]),
+        cost=Cost.join([r.cost for r in merged]),
+        clean=data,
+        budget=chosen.threat(budget),
+        notes={words: torch.cat([r.notes[words] for r in merged]) for words in merged[0].notes},
+    )
+
+
+def _choose(
+    modality: Modality, attack: str | Attack, kind: str | None, transforms: str | Sequence[str]
+) -> AttackChoice:
+    wanted = transforms if isinstance(transforms, str) else ",".join(transforms)
+    if isinstance(attack, str):
+        return choose_attack(modality, with_transform(attack, wanted or None), kind)
+    needs, name = getattr(attack, "needs", Access.LABEL), getattr(attack, "name", type(attack).__name__)
+    if wanted:
+        attack, more = transformed(modality, attack, wanted, f"attack {name}")
+        needs |= more
+    info = AttackInfo(name, str(describe(attack)), "given by the caller", needs, (), lambda: attack, "unknown")
+    return AttackChoice(info, {"transform": wanted} if wanted else {}, attack)
+
+
+def transfer(
+    sources: Iterable[Model | str],
+    targets: Iterable[Model | str],
+    attacks: Iterable[str | Attack],
+    data: Dataset | str,
+    *,
+    threat: Threat | str | None = None,
+    eps: float | str | None = None,
+    targeted: bool = False,
+    transforms: str | Sequence[str] = (),
+    others: Dataset | None = None,
+    match: Sequence[float] = (),
+    curve: str | None = None,
+    seeds: Sequence[int] = (0,),
+    controls: int = 5,
+    store: Store | Path | str | None = None,
+    executor: Executor | str = "inline",
+    batch: int = 64,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> Transfer:
+    """Craft on every source, measure on every target: T, its control, E, R, their intervals and warnings.
+
+    Every attack runs on each source that grants what it needs. `transforms` are added to every attack that names none
+    itself ("mi-fgsm?transform=di,ti"). Attacks that need `others`, labelled examples not under attack, take them from
+    the train split where `data` is a spec. With a `store`, what is there is not computed again.
+    `match=(0.5, 0.9)` measures all of it once more where each source's white-box success is .5 and .9: the modality's
+    scale of budgets of the threat's kind is searched, and the cells say what was reached (`Transfer.matched_rows`).
+    `curve="gradients=1,10,50"` measures it at equal numbers of gradients per example (`Transfer.curve_rows`).
+    """
+    if executor not in ("inline", inline) and isinstance(executor, str):
+        raise UnknownName("executor", executor, ["inline"])
+    spec = data if isinstance(data, str) else None
+    data = load_data(data) if isinstance(data, str) else data
+    modality = get_modality(data.modality)
+    where = pick_device(device)
+    source_models = tuple(load_model(m, modality.name).to(where) for m in sources)
+    target_models = tuple(load_model(m, modality.name).to(where) for m in targets)
+    budget, label = threat_of(modality, threat, eps)
+    kind = label.split()[0] if threat is None or isinstance(threat, str) else None
+    chosen = tuple(_choose(modality, a, kind, transforms) for a in attacks)
+    if others is None and spec is not None and any(c.needs_others for c in chosen):
+        others = others_for(data, lambda split, most: load_data(spec, split, most, modality.name), "test")
+    if match and kind is None:
+        raise CaromError("match searches a scale of budgets: name the kind of threat, for example threat='linf'.")
+    plan = Plan(
+        *(modality.name, source_models, target_models, chosen, data, budget, label, tuple(seeds), controls, targeted),
+        eps=None if kind is None else number(label.split()[1]),
+        matching=Matching(tuple(match), scale_of(modality, kind)) if match and kind is not None else None,
+        curve=None if curve is None else parse_curve(curve),
+        metrics=tuple(modality.metrics),
+        others=others,
+    )
+    return evaluate(plan, _ledger(store), batch, inline if isinstance(executor, str) else executor, progress)
+
+
+def replay(
+    found: AdversarialSet | Path | str,
+    targets: Iterable[Model | str],
+    *,
+    source: Model | str | None = None,
+    data: Dataset | str | None = None,
+    threat: Threat | str | None = None,
+    eps: float | str | None = None,
+    limit: int | None = None,
+    controls: int = 5,
+    seeds: Sequence[int] = (0,),
+    store: Store | Path | str | None = None,
+    batch: int = 64,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> Transfer:
+    """Measure what was crafted before, here or by another tool, on other models: no attack runs.
+
+    `found` is an `AdversarialSet`, or the path of one or of a log (`AdversarialSet.load`). `source` is the model it
+    was crafted on; where it is left out, what the set says of its source is used, and of a saved set the model of that
+    name in the zoo. `data`, for saved sets, are the clean examples. Controls are drawn within the set's own budget, or
+    within `threat` and `eps`:
+
+        replay("attacks.csv", ["zoo:text-cnn", "zoo:text-linear"]).report("report.html")
+    """
+    held = [load_model(m) if not isinstance(found, AdversarialSet) else load_model(m, found.modality) for m in targets]
+    data = load_data(data) if isinstance(data, str) else data
+    if not isinstance(found, AdversarialSet):
+        path, kind = Path(found), held[0].modality if held else None
+        told = {} if reader_of(path, kind) is None else {"classes": held[0].classes if held else None, "data": data}
+        found = load_set(path, kind, **told)
+    origin = load_model(source or known_source(found), found.modality) if source or known_source(found) else None
+    where = pick_device(device)
+    for model in (*held, *([] if origin is None else [origin])):
+        model.to(where)
+    bound = threat_of(get_modality(found.modality), threat, eps) if threat is not None or eps is not None else None
+    plan = replay_plan(found, held, origin, data, bound, limit, controls, seeds)
+    return evaluate(plan, _ledger(store), batch, progress=progress)
+
+
+def _ledger(store: Store | Path | str | None) -> Store:
+    if store is None:
+        store = tempfile.mkdtemp(prefix="carom-")
+    return store if isinstance(store, Store) else Store(store)

@@ -1,0 +1,1 @@
+"""Attacks: compositions of parts around a few loops, listed in catalogues."""

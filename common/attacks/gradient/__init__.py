@@ -1,0 +1,1 @@
+"""Gradient attacks: one loop, Ascent, and what varies around it."""

@@ -1,0 +1,1 @@
+"""Attacks that read or change what goes on inside a network."""

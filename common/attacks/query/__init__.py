@@ -1,0 +1,1 @@
+"""Attacks that only ask: random search, finite differences, and searches along the decision boundary."""

@@ -1,0 +1,1 @@
+"""Attacks on decision trees: walks over leaves, and trees made smooth."""

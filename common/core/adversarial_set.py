@@ -1,0 +1,146 @@
+"""Adversarial sets: what was crafted, here or by another tool, in stored form."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+
+from carom.common.base.errors import CaromError
+from carom.common.base.files import write_table
+from carom.common.core.data import Dataset, digest_inputs
+from carom.common.core.problem import COUNTS, Cost
+from carom.common.core.spaces import Inputs
+from carom.common.core.threats import Threat
+
+
+@dataclass(frozen=True, repr=False)
+class AdversarialSet:
+    """Adversarial inputs in stored form, beside what is needed to measure them elsewhere."""
+
+    source: str
+    attack: str
+    threat: str
+    modality: str
+    stored: Inputs  # integer Tensor[N, ...] or list[str]
+    labels: Tensor  # int64[N]
+    ids: Sequence[str]
+    success: Tensor  # bool[N], on the source
+    status: Tensor  # int64[N] of Status
+    cost: Cost
+    clean: Dataset | None = None  # of the same ids in the same order; not saved: measuring a saved set takes its data
+    answers: tuple[Tensor, Tensor] | None = None  # int64[N] each: what the source said to the clean and to these inputs
+    budget: Threat | None = None  # what draws the controls; of a saved set, what `threat` and `attack` name
+    notes: Mapping[str, Tensor] = field(default_factory=dict)  # as `Result.notes`
+
+    def __repr__(self) -> str:
+        fooled = int(self.success.sum())
+        return (
+            f"AdversarialSet({self.modality}: {self.attack} on {self.source} within {self.threat}, "
+            f"{len(self.ids)} examples, success on {fooled})"
+        )
+
+    def save(self, path: Path | str) -> None:
+        """One Parquet file: texts as they are, tensors as their bytes with shape and type."""
+        columns: dict[str, Any] = {
+            "id": list(self.ids),
+            "label": self.labels.tolist(),
+            "success": self.success.tolist(),
+            "status": self.status.tolist(),
+            **{name: getattr(self.cost, name).tolist() for name in COUNTS},
+        }
+        facts = {"source": self.source, "attack": self.attack, "threat": self.threat, "modality": self.modality}
+        if isinstance(self.stored, Tensor):
+            columns["input"] = [row.contiguous().numpy().tobytes() for row in self.stored.cpu()]
+            facts["shape"] = ",".join(map(str, self.stored.shape[1:]))
+            facts["dtype"] = str(self.stored.dtype).removeprefix("torch.")
+        else:
+            columns["input"] = list(self.stored)
+        write_table(Path(path), pa.table(columns).replace_schema_metadata(facts))
+
+    @classmethod
+    def load(cls, path: Path | str, modality: str | None = None, **facts: Any) -> AdversarialSet:
+        """A set that `save` wrote, or the log of another tool: for texts, what TextAttack and OpenAttack write
+        (`carom.text.logs`), for images and sounds arrays (`carom.common.loading.arrays`); the facts are those of these.
+
+        Modalities know the logs, so `carom.load_set` of a higher layer does it.
+        """
+        return _LOADERS[-1](path, modality, **facts)
+
+    @classmethod
+    def saved(cls, path: Path) -> AdversarialSet:
+        """A set that `save` wrote."""
+        try:
+            table = pq.read_table(path, partitioning=None)
+            facts = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
+            column = table["input"].to_pylist()
+            stored: Inputs = column
+            if "shape" in facts:
+                shape = [int(s) for s in facts["shape"].split(",")]
+                dtype = {"uint8": torch.uint8, "int16": torch.int16, "float32": torch.float32}[facts["dtype"]]
+                stored = torch.frombuffer(bytearray(b"".join(column)), dtype=dtype).view(-1, *shape)
+            return cls(
+                **{name: facts[name] for name in ("source", "attack", "threat", "modality")},
+                stored=stored,
+                labels=torch.tensor(table["label"].to_pylist()),
+                ids=table["id"].to_pylist(),
+                success=torch.tensor(table["success"].to_pylist()),
+                status=torch.tensor(table["status"].to_pylist()),
+                cost=Cost(*(torch.tensor(table[n].to_pylist()) for n in COUNTS)),
+            )
+        except (OSError, KeyError, ValueError, RuntimeError, pa.ArrowInvalid) as error:
+            raise CaromError(f"{path}: not an adversarial set that carom saved ({error}).") from None
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 over inputs, labels, ids and what is recorded of the source."""
+        parts = [digest_inputs(self.stored), digest_inputs(self.labels), digest_inputs(list(self.ids))]
+        parts += [digest_inputs(answer) for answer in self.answers or ()]
+        return hashlib.sha256("".join(parts).encode()).hexdigest()
+
+    @cached_property
+    def places(self) -> dict[str, int]:
+        return {name: place for place, name in enumerate(self.ids)}
+
+    def rows(self, ids: Iterable[str]) -> Tensor:
+        return torch.tensor([self.places[name] for name in ids], dtype=torch.long)
+
+    def clean_in(self, data: Dataset | None) -> Dataset:
+        """The clean examples, in the order of the set: its own, or those of the data it was crafted on."""
+        if self.clean is not None:
+            return self.clean
+        if data is None:
+            raise CaromError("a saved set holds no clean inputs: pass the data that it was crafted on (--data).")
+        places = {name: place for place, name in enumerate(data.ids)}
+        if missing := [name for name in self.ids if name not in places]:
+            raise CaromError(
+                f"{len(missing)} of {len(self.ids)} examples of the set are not in {data.name}, among them "
+                f"{missing[0]}. Pass the data and split that it was crafted on (--data, --split)."
+            )
+        clean = data.take(torch.tensor([places[name] for name in self.ids]))
+        if not torch.equal(clean.labels, self.labels):
+            raise CaromError(f"the labels of the set are not those of {data.name}: pass the data it was crafted on.")
+        return clean
+
+
+def read_sets_by(load: Callable[..., AdversarialSet]) -> Callable[..., AdversarialSet]:
+    """Make a function the one behind `AdversarialSet.load`."""
+    _LOADERS.append(load)
+    return load
+
+
+def _only_saved(path: Path | str, modality: str | None = None, **facts: Any) -> AdversarialSet:
+    if facts:
+        raise CaromError(f"{path}: an adversarial set says itself what it holds. Leave {', '.join(facts)} out.")
+    return AdversarialSet.saved(Path(path))
+
+
+_LOADERS: list[Callable[..., AdversarialSet]] = [_only_saved]

@@ -1,0 +1,97 @@
+"""Data sets: labelled examples in their stored form, with the digest that names them in the store."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from carom.common.base.errors import CaromError
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Batch, take
+from carom.common.core.spaces import Inputs, Space
+
+
+def digest_inputs(inputs: Inputs) -> str:
+    """sha256 of stored inputs: integers' bytes with their shape, or length-prefixed texts."""
+    digest = hashlib.sha256()
+    if isinstance(inputs, Tensor):
+        array = inputs.detach().cpu().contiguous().numpy()
+        digest.update(f"{array.dtype}{array.shape}".encode())
+        digest.update(array.tobytes())
+    else:
+        for text in inputs:
+            data = text.encode("utf-8", "surrogatepass")
+            digest.update(len(data).to_bytes(8, "little"))
+            digest.update(data)
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """N labelled examples of one space. Inputs are held in stored form: small integers or texts."""
+
+    name: str
+    modality: str
+    space: Space
+    stored: Inputs  # integer Tensor[N, ...] or list[str]
+    labels: Tensor  # int64[N]
+    ids: Sequence[str]
+    classes: tuple[str, ...]
+    lengths: Tensor | None = None
+    facts: dict[str, object] = field(default_factory=dict)  # what the report says of the data: sample rate, split
+    skipped: tuple[str, ...] = ()  # files left out because the user asked for it, each with the reason
+
+    def __post_init__(self) -> None:
+        if not len(self.ids):
+            raise CaromError(f"{self.name}: no examples. Check the folder, the split and the limit.")
+        wrong = (self.labels < 0) | (self.labels >= len(self.classes))
+        if wrong.any():
+            at = int(wrong.nonzero()[0])
+            raise CaromError(
+                f"{self.name}: example {self.ids[at]} has label {int(self.labels[at])}, outside the "
+                f"{len(self.classes)} classes 0..{len(self.classes) - 1}. Correct the label or the list of classes."
+            )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 over inputs, labels, ids and lengths."""
+        digest = hashlib.sha256(digest_inputs(self.stored).encode())
+        digest.update(digest_inputs(self.labels).encode())
+        digest.update(digest_inputs(list(self.ids)).encode())
+        if self.lengths is not None:
+            digest.update(digest_inputs(self.lengths).encode())
+        return digest.hexdigest()
+
+    def batch(self, start: int = 0, stop: int | None = None) -> Batch:
+        """Examples start..stop as a batch of decoded inputs."""
+        part = slice(start, stop)
+        lengths = None if self.lengths is None else self.lengths[part]
+        return Batch(self.space.decode(self.stored[part]), self.labels[part], list(self.ids[part]), lengths)
+
+    def take(self, rows: Tensor) -> Dataset:
+        lengths = None if self.lengths is None else self.lengths[rows]
+        ids = [self.ids[i] for i in rows.tolist()]
+        return replace(self, stored=take(self.stored, rows), labels=self.labels[rows], ids=ids, lengths=lengths)
+
+    def sample(self, limit: int | None, seed: int = 0) -> Dataset:
+        """At most `limit` examples, chosen by a hash of their ids: the same whatever order they came in."""
+        if limit is None or limit >= len(self):
+            return self
+        return self.take(sampling_order(self.ids, limit, seed)[:limit].sort().values)
+
+
+def sampling_order(ids: Sequence[str], limit: int | None, seed: int = 0) -> Tensor:
+    """int64[N]: the order in which examples are taken until there are `limit`: by a hash of their ids."""
+    if limit is None:
+        return torch.arange(len(ids))
+    if limit < 1:
+        raise CaromError(f"--limit {limit}: at least one example is needed.")
+    return Rng.of(seed, ids).fold("sample").uniform().argsort()

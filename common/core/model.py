@@ -1,0 +1,93 @@
+"""The base of all models: anything that answers a batch of inputs, with the facts an evaluation needs beside it.
+
+Preprocessing lives inside the model: it is called with raw inputs of its space (pixels in [0, 1], samples in [-1, 1],
+texts) and attacks see nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from carom.common.base.errors import CaromError
+from carom.common.core.batch import Access, Batch, Family, Goal, Output
+from carom.common.core.objectives import Objective
+from carom.common.core.spaces import Inputs, Space
+
+
+class Model:
+    """The base of all models: facts, and a call from inputs to `Output`."""
+
+    access = Access.LABEL | Access.SCORE
+    card: Mapping[str, Any] = {}  # how a surrogate was made (carom.common.surrogates.files)
+    recorded = False  # whether it only repeats what it once answered (carom.common.study.replay)
+    silent = False  # and whether even that is unknown
+    passes = 1  # forward passes that one answer costs: more where several networks answer together
+
+    def __init__(
+        self, name: str, modality: str, family: Family | str, space: Space, classes: Sequence[str], digest: str
+    ) -> None:
+        self.name = name
+        self.modality = modality
+        self.family = Family(family)
+        self.space = space
+        self.classes = tuple(classes)
+        self.digest = digest
+        self.device = torch.device("cpu")
+        self.facts: dict[str, str] = {}  # what else is told of it: which weights, at what resolution
+        self.remedy = "Choose data of the shape that it takes, or wrap the model with the resizing it needs."
+
+    def __call__(self, inputs: Inputs, lengths: Tensor | None = None) -> Output:
+        raise NotImplementedError
+
+    def loss(self, objective: Objective, inputs: Tensor, lengths: Tensor | None, goal: Goal) -> tuple[Tensor, Tensor]:
+        """(what an attack climbs, float[N] or [N, K] as the objective has it; logits float[N, C])"""
+        logits = self(inputs, lengths).logits.float()
+        return objective(logits, goal), logits
+
+    def to(self, device: torch.device | str) -> Model:
+        """Move what computes to a device, in place."""
+        self.device = torch.device(device)
+        return self
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Evaluation mode with weights that need no gradient; everything is put back afterwards."""
+        yield
+
+    def predict(self, batch: Batch, size: int = 64) -> Tensor:
+        """Logits float[N, C] on the CPU, computed `size` examples at a time, without gradients."""
+        rows = []
+        with self.frozen(), torch.inference_mode():
+            for start in range(0, len(batch), size):
+                part = batch.take(torch.arange(start, min(start + size, len(batch)))).to(self.device)
+                rows.append(self(part.inputs, part.lengths).logits.float().cpu())
+        logits = torch.cat(rows) if rows else torch.zeros(0, len(self.classes))
+        if logits.shape != (len(batch), len(self.classes)):
+            raise CaromError(
+                f"model {self.name} answered with shape {list(logits.shape)} for {len(batch)} examples; expected "
+                f"[{len(batch)}, {len(self.classes)}]. Name its classes in the order of its outputs: classes=[...]."
+            )
+        return logits
+
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__name__} {self.name} ({self.modality}, {self.family.value}, {len(self.classes)} classes)>"
+        )
+
+
+def check_shape(model: Any, inputs: Tensor) -> None:
+    """Refuse inputs that the model cannot take, in the user's terms."""
+    wanted = model.shape
+    if wanted is None:
+        return
+    given = tuple(inputs.shape[1:])
+    if len(given) != len(wanted) or any(w is not None and w != g for w, g in zip(wanted, given, strict=True)):
+        say = "x".join("any" if w is None else str(w) for w in wanted)
+        raise CaromError(
+            f"model {model.name} takes inputs of shape {say}, the data has {'x'.join(map(str, given))}. {model.remedy}"
+        )

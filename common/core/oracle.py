@@ -1,0 +1,209 @@
+"""The attacker's view of a model: answers and gradients, counted per example, never more than the budget."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from carom.common.core.batch import Batch, Goal
+from carom.common.core.objectives import Objective
+from carom.common.core.problem import Cost, Problem, Result, Status
+from carom.common.core.rounding import within
+from carom.common.core.spaces import Inputs
+from carom.common.core.threats import column
+
+if TYPE_CHECKING:
+    from carom.common.core.model import Model
+
+
+"""How often a change is shortened until its stored form fits."""
+
+MEMORY = 2**30
+"""Bytes that a backward pass over stacked copies of a batch may keep of its forward pass."""
+
+CACHED = 2**26
+"""The same on a CPU, where stacking gains nothing beyond some tens of rows, and loses a fifth where caches overflow."""
+
+
+ROWS = 1024
+"""Questions that go through the model together."""
+
+
+class Oracle:
+    """Asks the model of one problem about one batch and keeps count."""
+
+    def __init__(self, problem: Problem, batch: Batch) -> None:
+        self.problem = problem
+        self.batch = batch
+        zeros = torch.zeros(len(batch), dtype=torch.long, device=batch.labels.device)
+        self.forward, self.backward, self.queries = zeros, zeros.clone(), zeros.clone()
+        self.again: dict[int, int] = {}  # id of a network -> how many more times a surgery has its gradients taken
+        self._rows: Tensor | None = None  # of the counters: which examples these are
+        self._kept: int | None = None  # bytes that one pass over the batch keeps for its backward pass
+        self._measures = False
+
+    def take(self, rows: Tensor) -> Oracle:
+        """The same problem about some of the examples, on the same counters."""
+        part = Oracle(replace(self.problem, goal=self.problem.goal.take(rows)), self.batch.take(rows))
+        part.forward, part.backward, part.queries = self.forward, self.backward, self.queries
+        part.again = self.again
+        part._rows = rows if self._rows is None else self._rows[rows]
+        return part
+
+    def of(self, model: Model) -> Oracle:
+        """The same question to another model, on the same counters."""
+        other = copy.copy(self)
+        other.problem, other._kept = replace(self.problem, model=model), None
+        return other
+
+    def towards(self, targets: Tensor) -> Oracle:
+        """The same question with the classes int64[N] to aim at, on the same counters."""
+        other = copy.copy(self)
+        other.problem = replace(self.problem, goal=Goal(self.problem.goal.labels, targets))
+        return other
+
+    def _count(self, counter: Tensor, rows: Tensor | None, times: int = 1) -> None:
+        if counter is not self.queries:  # an ensemble answers once, whatever that takes it
+            times *= self.problem.model.passes
+        self._add(counter, rows, times)
+
+    def _again(self, model: Model) -> int:
+        return self.again.get(id(model), 0) + sum(map(self._again, getattr(model, "members", ())))
+
+    def _add(self, counter: Tensor, rows: Tensor | None, times: int) -> None:
+        if rows is None:
+            rows = self._rows
+        elif self._rows is not None:
+            rows = self._rows[rows]
+        if rows is None:
+            counter += times
+        else:
+            counter.index_add_(0, rows, torch.full_like(rows, times))
+
+    def count(self, row: int, forward: int = 0, backward: int = 0, queries: int = 0) -> None:
+        """What was asked about one example without this oracle's help."""
+        at = torch.tensor([row], device=self.forward.device)
+        for counter, times in ((self.forward, forward), (self.backward, backward), (self.queries, queries)):
+            self._count(counter, at, times)
+
+    def logits(self, x: Inputs, rows: Tensor | None = None, pays: bool = True) -> Tensor:
+        """Logits of x, which are versions of the examples `rows` (all, by default). `pays` counts them as queries."""
+        lengths = self._lengths(rows)
+        with torch.no_grad():
+            parts = [
+                self.problem.model(x[start : start + ROWS], None if lengths is None else lengths[start : start + ROWS])
+                for start in range(0, max(1, len(x)), ROWS)
+            ]
+            logits = torch.cat([part.logits.float() for part in parts])
+        self._count(self.forward, rows)
+        if pays:
+            self._count(self.queries, rows)
+        return logits
+
+    def gradient(
+        self,
+        objective: Objective,
+        x: Tensor,
+        copies: int = 1,
+        through: Callable[[Tensor], Tensor] | None = None,
+        at: Callable[[], Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(d sum(loss) / dx, loss, logits) at x[copies*N, ...]: one forward and one backward row each.
+
+        `through` is applied to x before the model. `at` names another tensor to differentiate by, once the model has
+        answered: the output of an inner layer. A model whose answer does not follow from x by differentiable steps has
+        a gradient of zero.
+        """
+        goal = self.problem.goal.repeat(copies) if copies > 1 else self.problem.goal
+        lengths = None if self.batch.lengths is None else self.batch.lengths.repeat(copies)
+        x = x.detach().requires_grad_()
+        with torch.enable_grad():
+            views = x if through is None else through(x)
+            with self._measured() if self._measures and copies == 1 else contextlib.nullcontext():
+                loss, logits = self.problem.model.loss(objective, views, lengths, goal)
+            by = x if at is None else at()
+            grad = torch.zeros_like(by)
+            if loss.requires_grad and by.requires_grad:
+                (grad,) = torch.autograd.grad(loss.sum(), by, materialize_grads=True)
+        self._count(self.forward, None, copies)
+        self._count(self.backward, None, copies)
+        if again := self._again(self.problem.model):
+            self._add(self.backward, None, copies * again)
+        return grad, loss.detach(), logits.detach()
+
+    def gradients(self, objectives: Objective, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(d losses / dx [N, K, ...], losses float[N, K], logits) at x[N, ...], for an objective with K losses an
+        example: one forward and K backward rows each."""
+        x = x.detach().requires_grad_()
+        with torch.enable_grad():
+            losses, logits = self.problem.model.loss(objectives, x, self.batch.lengths, self.problem.goal)
+            grads = torch.zeros(*losses.shape, *x.shape[1:], dtype=x.dtype, device=x.device)
+            if losses.requires_grad:
+                for k, loss in enumerate(losses.unbind(1)):
+                    grads[:, k] = torch.autograd.grad(
+                        loss.sum(), x, retain_graph=k + 1 < losses.shape[1], materialize_grads=True
+                    )[0]
+        self._count(self.forward, None)
+        self._count(self.backward, None, losses.shape[1])
+        return grads, losses.detach(), logits.detach()
+
+    def copies_at_once(self) -> int:
+        """How many stacked copies of the batch one backward pass may hold: 1 until a first pass has been measured."""
+        self._measures = self._kept is None
+        most = min(MEMORY, CACHED) if self.problem.model.device.type == "cpu" else MEMORY
+        return 1 if self._kept is None else max(1, most // max(1, self._kept))
+
+    @contextlib.contextmanager
+    def _measured(self) -> Iterator[None]:
+        """Adds up what the forward pass inside keeps for its backward pass."""
+        kept: dict[int, int] = {}
+
+        def pack(tensor: Tensor) -> Tensor:
+            kept[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
+            return tensor.detach()
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            yield
+        self._kept, self._measures = sum(kept.values()), False
+
+    def _lengths(self, rows: Tensor | None) -> Tensor | None:
+        lengths = self.batch.lengths
+        return lengths if lengths is None or rows is None else lengths[rows]
+
+    def goal(self, rows: Tensor | None = None) -> Goal:
+        return self.problem.goal if rows is None else self.problem.goal.take(rows)
+
+    def reached(self, x: Tensor, logits: Tensor) -> Tensor:
+        """bool[N]: whose stored form reaches the goal, given the logits of x. Asked about are only those whose x does
+        and whose stored form is another."""
+        likely, stored = self.problem.goal.achieved(logits), self.store(x)
+        rows = (likely & (stored != x).flatten(1).any(1)).nonzero().squeeze(1)
+        if not len(rows):
+            return likely
+        part = self.take(rows)
+        return likely.index_put((rows,), part.goal().achieved(part.logits(stored[rows], pays=False)))
+
+    def cost(self) -> Cost:
+        return Cost(self.forward.cpu(), self.backward.cpu(), self.queries.cpu())
+
+    def finish(self, x: Tensor, status: Tensor) -> Result:
+        """Round x to its stored form within the budget, ask once more whether it succeeds, and hand over the result.
+
+        Examples whose status says that nothing could be done are handed back unchanged.
+        """
+        x0 = self.batch.inputs
+        unchanged = (status == Status.BAD_GRADIENT) | (status == Status.NO_GRADIENT) | (status == Status.INFEASIBLE)
+        x = torch.where(column(unchanged, x), x0, x)
+        stored = self.store(x)
+        logits = self.logits(stored, pays=False)
+        return Result(stored, self.problem.goal.achieved(logits).cpu(), self.cost(), status.cpu())
+
+    def store(self, x: Tensor) -> Tensor:
+        """x as it will be read back, no farther from the clean inputs than the threat allows."""
+        return within(self.problem.threat, self.problem.model.space, x, self.batch.inputs)

@@ -1,0 +1,1 @@
+"""From files and objects to models and data: what is read is checked, and runs no code."""

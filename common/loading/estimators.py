@@ -1,0 +1,175 @@
+"""What an object of the user's tells of itself: its family, its classes, its scores, its trees, and a digest."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from carom.common.base.errors import CaromError
+from carom.common.core.batch import Access, Family
+from carom.common.models.boosting import BOOSTED, boosted
+from carom.common.models.trees import TreeEnsemble
+
+
+def family_of(model: Any) -> Family:
+    """A guess at the family of a torch module or a scikit-learn estimator; users state another with family=...
+
+    Recurrent layers make an rnn, else attention a transformer, else convolutions a cnn, else linear layers an mlp.
+    """
+    if not isinstance(model, nn.Module):
+        return _estimator_family(model)
+    modules = list(model.modules())
+    convolutions = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    if any(isinstance(m, nn.RNNBase | nn.RNNCellBase) for m in modules):
+        return Family.RNN
+    if getattr(getattr(model, "config", None), "num_attention_heads", 0):
+        return Family.TRANSFORMER
+    # Attention written out by hand is known by its name; channel attention inside a CNN is made of convolutions.
+    if any(
+        isinstance(m, nn.MultiheadAttention)
+        or (type(m).__name__.endswith("Attention") and not any(isinstance(c, convolutions) for c in m.modules()))
+        for m in modules
+    ):
+        return Family.TRANSFORMER
+    if any(isinstance(m, convolutions) for m in modules):
+        return Family.CNN
+    linear = sum(isinstance(m, nn.Linear) for m in modules)
+    return Family.OTHER if not linear else Family.MLP if linear > 1 else Family.LINEAR
+
+
+def _estimator_family(estimator: Any) -> Family:
+    last = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
+    name, module = type(last).__name__, type(last).__module__
+    if any(word in name for word in ("Tree", "Forest", "Boosting")):
+        return Family.TREE
+    if "linear_model" in module or "naive_bayes" in module or name == "LinearSVC":
+        return Family.LINEAR
+    return Family.MLP if "neural_network" in module else Family.OTHER
+
+
+def is_estimator(thing: Any) -> bool:
+    """Whether it answers like a scikit-learn classifier."""
+    return not inspect.isclass(thing) and callable(getattr(thing, "predict", None)) and hasattr(thing, "fit")
+
+
+def fitted_classes(estimator: Any, names: Sequence[str] | None, who: str) -> tuple[str, ...]:
+    """The class of each output column, in their order.
+
+    An estimator fitted on integers says which of `names` its columns are; one fitted on names says them itself.
+    """
+    import numpy as np
+
+    if not hasattr(estimator, "classes_"):
+        raise CaromError(f"{who} has not been fitted: it has no classes_. Call fit first.")
+    fitted = estimator.classes_
+    if isinstance(fitted, list):
+        raise CaromError(f"{who} answers several questions at once; carom attacks one answer per example.")
+    if names is None or not np.issubdtype(np.asarray(fitted).dtype, np.integer):
+        return tuple(str(c) for c in fitted)
+    if len(fitted) and int(max(fitted)) >= len(names):
+        raise CaromError(f"{who} was fitted on label {int(max(fitted))}, but only {len(names)} classes are named.")
+    return tuple(names[int(c)] for c in fitted)
+
+
+def tree_ensemble(estimator: Any) -> TreeEnsemble | None:
+    """The estimator's trees, if it is a decision tree, a forest that averages them or boosted ones that add up; else
+    None."""
+    kinds = (
+        "DecisionTreeClassifier",
+        "ExtraTreeClassifier",
+        "RandomForestClassifier",
+        "ExtraTreesClassifier",
+    )
+    if type(estimator).__name__ in BOOSTED:
+        return boosted(estimator)
+    return TreeEnsemble.from_sklearn(estimator) if type(estimator).__name__ in kinds else None
+
+
+def scores_of(estimator: Any) -> tuple[Callable[[Any], Any], bool, Access]:
+    """(function from a batch to scores[N, C], whether they are probabilities, what it grants).
+
+    An estimator with neither predict_proba nor decision_function grants labels only, as one-hot scores.
+    """
+    import numpy as np
+
+    if hasattr(estimator, "predict_proba"):
+        return estimator.predict_proba, True, Access.LABEL | Access.SCORE
+    if hasattr(estimator, "decision_function"):
+
+        def margins(batch: Any) -> Any:
+            values = estimator.decision_function(batch)
+            return np.stack([-values, values], 1) if values.ndim == 1 else values
+
+        return margins, False, Access.LABEL | Access.SCORE
+
+    def one_hot(batch: Any) -> Any:
+        return np.asarray(estimator.predict(batch))[:, None] == np.asarray(estimator.classes_)
+
+    return one_hot, True, Access.LABEL
+
+
+def digest_of_object(thing: Any, *facts: object) -> str:
+    """sha256 that names an estimator (by its fitted state) or a function (by its source) in the store."""
+    digest = hashlib.sha256(repr(facts).encode())
+    if is_estimator(thing):
+        feed(digest, thing)
+        return digest.hexdigest()
+    bound = thing.keywords if isinstance(thing, partial) else {}
+    function = thing.func if isinstance(thing, partial) else thing
+    try:
+        source = inspect.getsource(function if inspect.isroutine(function) else type(function))
+    except (OSError, TypeError):
+        source = repr(type(function))
+    digest.update(f"{getattr(function, '__module__', '')}{sorted(bound.items())}{source}".encode())
+    return digest.hexdigest()
+
+
+def feed(digest: Any, thing: Any) -> None:
+    """Hash an object's state: the same for an estimator and its copy read back from a file, unlike its pickle."""
+    import numpy as np
+
+    for part in walk(thing):
+        digest.update(f"<{type(part).__qualname__}".encode())
+        if isinstance(part, np.ndarray) and not part.dtype.hasobject and not part.dtype.names:
+            digest.update(f"{part.dtype}{part.shape}".encode() + np.ascontiguousarray(part).tobytes())
+        elif callable(part) and hasattr(part, "__qualname__"):
+            digest.update(f"{part.__module__}.{part.__qualname__}".encode())
+        elif part is None or isinstance(part, ATOMS):
+            digest.update(repr(part).encode())
+        elif hasattr(part, "__len__"):
+            digest.update(str(len(part)).encode())
+
+
+ATOMS = (bool, int, float, complex, str, bytes)
+
+
+def walk(thing: Any, above: tuple[int, ...] = ()) -> Iterator[Any]:
+    """An object and everything it holds, depth first, in an order of its content alone."""
+    import numpy as np
+
+    if id(thing) in above:  # a cycle
+        return
+    if isinstance(thing, np.generic) and not thing.dtype.names:
+        thing = thing.item()
+    yield thing
+    parts: Iterable[Any] = ()
+    if thing is None or isinstance(thing, ATOMS) or (callable(thing) and hasattr(thing, "__qualname__")):
+        return
+    if isinstance(thing, np.ndarray):  # records field by field: the gaps between fields hold anything
+        names = thing.dtype.names
+        parts = [thing[name] for name in names] if names else thing.flat if thing.dtype.hasobject else ()
+    elif isinstance(thing, Mapping):
+        parts = [part for key in sorted(thing, key=str) for part in (key, thing[key])]
+    elif isinstance(thing, list | tuple):
+        parts = thing
+    elif isinstance(thing, set | frozenset):
+        parts = sorted(thing, key=repr)
+    else:
+        parts = [thing.__getstate__()]
+    for part in parts:
+        yield from walk(part, (*above, id(thing)))

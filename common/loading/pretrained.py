@@ -1,0 +1,61 @@
+"""Hugging Face models and their preprocessing, from a hub or a folder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from carom.common.base.environment import quiet
+from carom.common.base.errors import CaromError
+from carom.common.base.specs import Spec, local_folder
+from carom.common.loading.facts import known_facts
+
+
+def load_pretrained(auto: str, spec: Spec) -> nn.Module:
+    """`hf:org/name@revision`, or a folder on disk, by the transformers class called `auto`, in fp32 and eval mode.
+
+    `allow_pickle=true` admits weights that are no safetensors, `trust_remote_code=true` runs code of the repository.
+    """
+    import transformers
+
+    where, revision, options = _pretrained(spec)
+    safe = not spec.parameters.get("allow_pickle", False)
+    try:
+        loaded = getattr(transformers, auto).from_pretrained(where, use_safetensors=safe, **revision, **options)
+    except (OSError, ValueError, KeyError) as error:
+        raise CaromError(
+            f"hf:{spec.rest}: cannot be loaded with {auto}: {_first_line(error)} Check the name, the revision and the "
+            "network; a folder on disk works as well (hf:./folder). Weights that are pickles need ?allow_pickle=true."
+        ) from error
+    return loaded.float().eval()
+
+
+def load_processor(auto: str, spec: Spec) -> Any:
+    """The tokeniser or preprocessor that belongs to `load_pretrained`'s model."""
+    import transformers
+
+    where, revision, options = _pretrained(spec)
+    try:
+        with quiet("transformers"):  # its advice on faster processors: what they do is checked, not how fast
+            return getattr(transformers, auto).from_pretrained(where, **revision, **options)
+    except (OSError, ValueError, KeyError) as error:
+        raise CaromError(
+            f"hf:{spec.rest}: its preprocessing cannot be loaded with {auto}: {_first_line(error)} "
+            "Save it beside the weights with save_pretrained."
+        ) from error
+
+
+def _pretrained(spec: Spec) -> tuple[str, dict[str, str], dict[str, bool]]:
+    """(name or folder, {"revision": ...} if given, further options)"""
+    known_facts(spec.parameters, ("allow_pickle", "trust_remote_code"), f"hf:{spec.rest}")
+    options = {"trust_remote_code": bool(spec.parameters.get("trust_remote_code", False))}
+    if (folder := local_folder(spec.rest, "a model")) is not None:
+        return str(folder), {}, options
+    name, mark, revision = spec.rest.partition("@")
+    return name, {"revision": revision} if mark else {}, options
+
+
+def _first_line(error: Exception) -> str:
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0].strip()
+    return line if line.endswith(".") else line + "."

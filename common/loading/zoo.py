@@ -1,0 +1,133 @@
+"""The zoo: the models Carom ships, each with the recipe that reproduces its checkpoint and a card that describes it.
+
+A modality lists its `Recipe`s; the checkpoint of `zoo:NAME` is `<modality folder>/weights/NAME.safetensors` and its
+card `NAME.json` beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from carom.common.base.errors import CaromError
+from carom.common.base.files import write_atomically
+from carom.common.models.training import Progress, deterministic
+from carom.common.models.trees import TreeEnsemble
+
+Body = nn.Module | TreeEnsemble
+"""What a checkpoint holds: a network, or the arrays of a decision tree or forest."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one model of the zoo is built and trained.
+
+    `build()` gives the untrained body; `train(recipe, progress)` a trained one, reading `seed` and `half`.
+    `half` is None for all training examples, 0 or 1 for one of two disjoint halves. `train`, `evaluate` and
+    `data_digest` read the data that `data` names; `reading` puts another spec there.
+    """
+
+    name: str
+    modality: str
+    family: str  # cnn, rnn, transformer, mlp, tree, linear
+    summary: str  # one line for `carom list models`
+    build: Callable[[], Body]
+    train: Callable[[Recipe, Progress | None], Body]
+    evaluate: Callable[[Recipe, Body], float]  # clean accuracy on the held-out test data
+    data: str  # the data spec it is trained on
+    data_digest: Callable[[Recipe], str]
+    folder: Path  # where the checkpoint and its card lie
+    seed: int = 0
+    half: int | None = None
+    origin: str = ""  # for data that do not ship: where they come from, one sentence
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / f"{self.name}.safetensors"
+
+    @property
+    def card(self) -> Path:
+        return self.folder / f"{self.name}.json"
+
+    @property
+    def command(self) -> str:
+        """What trains it; with the data it reads, where these do not ship."""
+        return f"carom train zoo:{self.name}" + (f" --data {shlex.quote(self.data)}" if self.origin else "")
+
+    def reading(self, data: str | None) -> Recipe:
+        """The recipe as it is to be trained: on `data`, a data spec, where its data do not ship, else on its own."""
+        if data is None and self.origin:
+            raise CaromError(
+                f"zoo:{self.name} is trained on {self.data}, which does not ship with Carom. {self.origin} "
+                f"Then: carom train zoo:{self.name} --data folder:PATH"
+            )
+        if data is not None and not self.origin:
+            raise CaromError(f"zoo:{self.name} is trained on {self.data}, which ships with Carom: leave the data out.")
+        return self if data is None else replace(self, data=data)
+
+
+def read_card(recipe: Recipe) -> dict[str, Any]:
+    return json.loads(recipe.card.read_text(encoding="utf-8"))
+
+
+def load_body(recipe: Recipe) -> Body:
+    """The trained body of `recipe`, in eval mode, its weights as fp32."""
+    if not recipe.checkpoint.exists():
+        raise CaromError(
+            f"{recipe.checkpoint}: the checkpoint of zoo:{recipe.name} is missing. Install carom again, or make it: "
+            f"{recipe.command} --out {recipe.folder}"
+        )
+    return restore(recipe.build(), load_file(recipe.checkpoint))
+
+
+def restore(body: Body, tensors: Mapping[str, Tensor]) -> Body:
+    if isinstance(body, TreeEnsemble):
+        return TreeEnsemble.from_tensors(tensors)
+    body.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})
+    return body.eval()
+
+
+def halve(body: Body) -> dict[str, Tensor]:
+    """The tensors of `body`, floating ones as fp16: what is shipped."""
+    if isinstance(body, TreeEnsemble):
+        return body.tensors()
+    return {name: t.half().contiguous() if t.is_floating_point() else t for name, t in body.state_dict().items()}
+
+
+def train_and_save(recipe: Recipe, folder: Path | None = None, progress: Progress | None = None) -> dict[str, Any]:
+    """Train `recipe`, write checkpoint and card into `folder` (its own by default), return the card.
+
+    The accuracy on the card is that of the checkpoint as it will be loaded, after rounding to fp16.
+    """
+    with deterministic(recipe.seed):
+        tensors = halve(recipe.train(recipe, progress))
+        accuracy = recipe.evaluate(recipe, restore(recipe.build(), tensors))
+    data = save(tensors, metadata={"carom": recipe.name})
+    card = {
+        "name": recipe.name,
+        "modality": recipe.modality,
+        "family": recipe.family,
+        "summary": recipe.summary,
+        "command": recipe.command,
+        "seed": recipe.seed,
+        "half": recipe.half,
+        "data": recipe.data,
+        "data_digest": recipe.data_digest(recipe),
+        "clean_accuracy": round(accuracy, 4),
+        "parameters": sum(t.numel() for t in tensors.values()),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "torch": torch.__version__.split("+")[0],
+    }
+    folder = folder or recipe.folder
+    write_atomically(folder / recipe.checkpoint.name, data)
+    write_atomically(folder / recipe.card.name, (json.dumps(card, indent=2) + "\n").encode())
+    return card

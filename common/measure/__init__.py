@@ -1,0 +1,1 @@
+"""Arithmetic of an evaluation: rates, intervals, tests. Knows neither models nor attacks."""

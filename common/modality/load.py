@@ -1,0 +1,79 @@
+"""Models and data by spec or object, by the modality or by another package's entry point."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
+from typing import Any
+
+from carom.common.base.errors import CaromError
+from carom.common.base.specs import OWN_CODE, Spec, call_with, parse, split_members
+from carom.common.core.data import Dataset
+from carom.common.core.model import Model
+from carom.common.loading.facts import known_facts
+from carom.common.modality.contract import Modality
+from carom.common.modality.installed import modalities
+from carom.common.models.ensembles import Ensemble
+
+
+def _added(group: str, spec: Any) -> Callable[..., Any] | None:
+    """What another installed package answers this spec with: its entry point of the spec's kind."""
+    kind = spec.partition(":")[0] if isinstance(spec, str) else None
+    for point in entry_points(group=group):
+        if point.name == kind:
+            return point.load()
+    return None
+
+
+def load_model_of(modality: Modality, source: Any, facts: Mapping[str, Any]) -> Model:
+    """A model by spec or object. An entry point KIND in `carom.models` answers KIND:REST: a function of `rest` and
+    the spec's parameters that returns a Model, or an object that the modality can wrap with the given facts.
+
+    `ensemble:SPEC+SPEC?fuse=logits` is an Ensemble of the models of these specs.
+    """
+    if isinstance(source, str) and source.startswith("ensemble:"):
+        return _ensemble_of(modality, parse(source), facts)
+    if isinstance(source, str) and source.startswith("zoo:"):
+        name = parse(source).rest
+        others = [] if name in modality.recipes else [owner.name for owner in modalities() if name in owner.recipes]
+        if others:
+            raise CaromError(
+                f"zoo:{name} is a model for {others[0]}, not for {modality.name}: pass --modality {others[0]}."
+            )
+    added = _added("carom.models", source)
+    if added is None:
+        return modality.load_model(source, **facts)
+    spec = parse(source)
+    taken = inspect.signature(added).parameters
+    told = {name: value for name, value in facts.items() if name in taken}
+    made = call_with(added, {"rest": spec.rest, **spec.parameters, **told}, source)
+    if not isinstance(made, Model):
+        return modality.load_model(made, **{"name": source, **facts})
+    if made.modality != modality.name:
+        raise CaromError(f"{source} is for {made.modality}, not {modality.name}.")
+    known_facts({name: value for name, value in facts.items() if name not in told}, (), source)
+    return made
+
+
+def _ensemble_of(modality: Modality, spec: Spec, facts: Mapping[str, Any]) -> Model:
+    given = {**spec.parameters, **facts}
+    known_facts(given, ("fuse", "name", "classes"), "an ensemble (a member's own go into its spec, in parentheses)")
+    classes = {"classes": given.pop("classes")} if "classes" in given else {}
+    parts = split_members(spec.rest)
+    members = [load_model_of(modality, part, classes if parse(part).kind in OWN_CODE else {}) for part in parts]
+    return Ensemble(members, **given)
+
+
+def load_data_of(modality: Modality, spec: str, split: str, limit: int | None, facts: Mapping[str, Any]) -> Dataset:
+    """Data by spec. An entry point KIND in `carom.datasets` answers KIND:REST: a function of `rest`, `split` and the
+    spec's parameters that returns a Dataset, of which `limit` examples are kept.
+    """
+    added = _added("carom.datasets", spec)
+    if added is None:
+        return modality.load_data(spec, split=split, limit=limit, **facts)
+    parsed = parse(spec)
+    made = call_with(added, {"rest": parsed.rest, "split": split, **parsed.parameters}, spec)
+    if not isinstance(made, Dataset):
+        raise CaromError(f"{spec}: the package that answers it gave {type(made).__name__}, not a carom Dataset.")
+    return made.sample(limit)

@@ -1,0 +1,69 @@
+"""Data that do not fit a model, said in the user's terms. Shapes that a model states are compared before anything runs
+(`models.check_shape`); what a model says nothing of shows when it is first asked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from carom.common.base.errors import CaromError
+from carom.common.core.data import Dataset
+from carom.common.core.model import Model
+
+MISFITS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)
+"""What torch, numpy and a user's own code raise at inputs of the wrong shape."""
+
+
+@contextlib.contextmanager
+def fitting(model: Model, data: Dataset) -> Iterator[None]:
+    """Where what is computed inside fails, and the model cannot answer the first clean example by itself either, the
+    error is a CaromError that names model, data and shape: no part of a study could be computed with them.
+
+    Asking costs nothing unless something fails. Where the model's shape is known, and so that of the data, it is not
+    the shape that fails: the unit does, and the rest of a study goes on. So it is where memory runs out.
+    """
+    try:
+        yield
+    except MISFITS as error:
+        if (said := _refusal(model, data)) is not None:
+            raise CaromError(said) from error
+        raise
+
+
+def same_classes(classes: Sequence[str], data: Dataset) -> str:
+    """What to do about data whose classes are not those of a model."""
+    remedy = "Choose data and models of the same classes in the same order"
+    if len(classes) != len(data.classes) or data.name.startswith("builtin:"):
+        return f"{remedy}."
+    if set(classes) == set(data.classes) or all(name.isdigit() for name in data.classes):
+        return f"{remedy}, or state those of the data as the model has them: {data.name}?classes={_listed(classes)}"
+    own = _listed(data.classes)
+    return f"{remedy}, or state those of a model of your own, in the order of its outputs: ?classes={own} in its spec."
+
+
+def _listed(classes: Sequence[str]) -> str:
+    return ",".join(classes) if len(classes) <= 10 else ",".join([*classes[:3], "..."])
+
+
+def _refusal(model: Model, data: Dataset) -> str | None:
+    """Why the model cannot be asked about the data; None if it can, or if that is not the reason."""
+    shape = getattr(model, "shape", None)
+    known = shape is not None and None not in shape  # then check_shape has found it to be that of the data
+    if known or not isinstance(data.stored, Tensor):
+        return None
+    try:
+        model.predict(data.batch(0, 1))
+    except torch.OutOfMemoryError:
+        return None
+    except MISFITS as error:
+        words = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        given = "x".join(map(str, data.stored.shape[1:]))
+        return (
+            f"model {model.name} cannot take examples of {data.name}, which have shape {given}. {model.remedy} "
+            f"The model's own words: {words}"
+        )
+    return None

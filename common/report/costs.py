@@ -1,0 +1,81 @@
+"""What the report says of excess transfer against cost: a chart for each pair of families, or each family of sources,
+and the table behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from carom.common.report.charts import Point, Series, line_chart
+from carom.common.report.families import Row, family_order, mean_of
+from carom.common.report.values import amount, interval, rate
+
+
+def curve_view(part: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Charts and table of one modality's comparison at equal cost; None where there is none."""
+    curve = part.get("curve")
+    if not curve:
+        return None
+    between = [c for c in curve["cells"] if c["source"] != c["target"]]
+    return {
+        "unit": curve["unit"],
+        "amounts": [amount(a) for a in curve["amounts"]],
+        "examples": curve["examples"],
+        "left_out": curve["left_out"],
+        "charts": _charts(between, curve["unit"]),
+        "rows": [_row(key, cells, curve["amounts"]) for key, cells in _by(between, _whole).items()],
+    }
+
+
+def _whole(cell: Row) -> tuple[str, ...]:
+    return cell["source_family"], cell["target_family"], cell["attack"]
+
+
+def _by(cells: Sequence[Row], key: Callable[[Row], tuple[str, ...]]) -> dict[tuple[str, ...], list[Row]]:
+    """The cells grouped, families in their usual order."""
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for cell in cells:
+        groups.setdefault(key(cell), []).append(cell)
+    return {k: groups[k] for k in sorted(groups, key=lambda k: [family_order(name) for name in k[:2]])}
+
+
+def _charts(cells: Sequence[Row], unit: str) -> list[tuple[str, Markup]]:
+    """(title, chart): a chart a family of sources with a line a family of targets; where several attacks were run on
+    these sources, a chart a pair of families with a line an attack."""
+    drawn = []
+    for (source,), of in _by(cells, lambda c: (c["source_family"],)).items():
+        if len({c["attack"] for c in of}) == 1:
+            lines = _by(of, lambda c: (c["target_family"],))
+            drawn.append((f"from {source}", [Series(f"to {name}", _points(part)) for (name,), part in lines.items()]))
+            continue
+        for (target,), pairs in _by(of, lambda c: (c["target_family"],)).items():
+            attacks = _by(pairs, lambda c: (c["attack"],))
+            series = [Series(name, _points(part)) for (name,), part in attacks.items()]
+            drawn.append((f"{source} → {target}", series))
+    charts = [(title, _chart(title, series, unit)) for title, series in drawn]
+    return [(title, chart) for title, chart in charts if chart]
+
+
+def _chart(title: str, series: Sequence[Series], unit: str) -> Markup:
+    whole = f"Excess transfer {title} against {unit}"
+    return line_chart(series, title=whole, x_label=f"{unit} per example", y_label="excess transfer E", log=True)
+
+
+def _points(cells: Sequence[Row]) -> list[Point]:
+    by_amount: dict[int, list[Row]] = {}
+    for cell in cells:
+        by_amount.setdefault(cell["allowed"], []).append(cell)
+    return [Point(at, *mean_of(of, "excess")) for at, of in sorted(by_amount.items())]
+
+
+def _row(key: tuple[str, ...], cells: Sequence[Row], amounts: Sequence[int]) -> dict[str, Any]:
+    """One line of the table: E and white-box success at each allowance, averaged over the pairs of these families."""
+    entries: list[dict[str, str] | None] = []
+    for at in amounts:
+        of = [c for c in cells if c["allowed"] == at]
+        value, low, high = mean_of(of, "excess")
+        found = {"excess": rate(value), "ci": interval(low, high), "white_box": rate(mean_of(of, "white_box")[0])}
+        entries.append(found if of else None)
+    return {"source": key[0], "target": key[1], "attack": key[2], "entries": entries}

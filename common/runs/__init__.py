@@ -1,0 +1,1 @@
+"""Runs: a study resolved, loaded, executed and written to a folder."""

@@ -1,0 +1,20 @@
+"""Which device a run computes on."""
+
+from __future__ import annotations
+
+import torch
+
+from carom.common.base.errors import CaromError
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` is a GPU when there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise CaromError(f"--device {name}: write auto, cpu, cuda or cuda:1.") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise CaromError(f"--device {name}: torch sees no CUDA device here. Use --device cpu, or see `carom doctor`.")
+    return device

@@ -1,0 +1,141 @@
+"""From a study to plans: models, data and attacks loaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from carom.common.base.errors import CaromError
+from carom.common.base.specs import OWN_CODE, number, parse
+from carom.common.core.data import Dataset
+from carom.common.core.model import Model
+from carom.common.modality.budgets import scale_of, threat_from
+from carom.common.modality.contract import Modality
+from carom.common.modality.installed import get_modality
+from carom.common.modality.load import load_data_of, load_model_of
+from carom.common.modality.registry import choose_attack
+from carom.common.runs.devices import pick_device
+from carom.common.study.attacker_data import others_for
+from carom.common.study.config import ModalityStudy, Named, Study
+from carom.common.study.cost_curve import parse_curve
+from carom.common.study.matching import Matching
+from carom.common.study.plan import Plan
+from carom.common.study.replay import known_source, load_set, reader_of, replay_plan
+
+
+def plan_of(study: Study, name: str) -> Plan:
+    """Load what one modality of a resolved study names."""
+    modality, part = get_modality(name), study.modalities[name]
+    if part.log is not None:
+        return _plan_of_log(study, modality, part)
+    assert part.data is not None
+    assert part.threat is not None
+    assert part.eps is not None
+    threat = threat_from(modality, part.threat, part.eps)
+    chosen = tuple(choose_attack(modality, spec, part.threat) for spec in dict.fromkeys(part.attacks))
+    matching = None
+    if study.match:
+        scale = scale_of(modality, part.threat)
+        matching = Matching(tuple(study.match), scale, study.match_limit, study.match_controls)
+    curve = parse_curve(study.curve, study.curve_limit) if study.curve is not None else None
+    facts = {"on_error": part.on_error, **part.data.facts}
+    spec = part.data.spec
+
+    def load(split: str, limit: int | None) -> Dataset:
+        return load_data_of(modality, spec, split, limit, facts)
+
+    data = load(part.split, part.limit)
+    others = others_for(data, load, part.split) if any(c.needs_others for c in chosen) else None
+    models = _Models(modality, pick_device(study.device))
+    return Plan(
+        modality=name,
+        sources=models.load(part.sources, data.classes),
+        targets=models.load(part.targets, data.classes),
+        attacks=chosen,
+        data=data,
+        threat=threat,
+        threat_label=f"{part.threat} {part.eps}",
+        seeds=tuple(study.seeds),
+        controls=study.controls,
+        targeted=part.targeted,
+        eps=number(part.eps),
+        matching=matching,
+        curve=curve,
+        metrics=tuple(modality.metrics),
+        others=others,
+    )
+
+
+def _plan_of_log(study: Study, modality: Modality, part: ModalityStudy) -> Plan:
+    """The plan that measures what was crafted before."""
+    assert part.log is not None
+    models, path = _Models(modality, pick_device(study.device)), Path(part.log.spec)
+    data = None
+    if part.data is not None:
+        data = load_data_of(modality, part.data.spec, part.split, None, {"on_error": part.on_error, **part.data.facts})
+    facts: dict[str, Any] = dict(part.log.facts)
+    if reader_of(path, modality.name) is not None:
+        # The classes that labels are counted in: as stated, or as the data or the models have them.
+        told = [named for named in [*part.targets, *part.sources] if _tells(named)]
+        if "classes" not in facts and data is None and told:
+            facts["classes"] = models.load(told[:1], ())[0].classes
+        facts |= {"data": data, "on_error": part.on_error}
+    found = load_set(path, modality.name, **facts)
+    if data is None and found.clean is None:
+        split = part.split
+        data = load_data_of(modality, modality.defaults.data, split, None, {"on_error": part.on_error})
+    clean = found.clean_in(data)
+    known = known_source(found)
+    sources = part.sources or ([] if known is None else [Named(spec=known)])
+    if len(sources) > 1:
+        raise CaromError("a log was crafted on one model: name one --source, or none.")
+    threat = None
+    if part.eps is not None:
+        kind = part.threat or modality.defaults.threat
+        threat = threat_from(modality, kind, part.eps), f"{kind} {part.eps}"
+    return replay_plan(
+        found,
+        models.load(part.targets, clean.classes),
+        next(iter(models.load(sources, clean.classes)), None),
+        data,
+        threat,
+        part.limit,
+        study.controls,
+        study.seeds,
+    )
+
+
+def load_named(modality: Modality, named: Named, classes: Sequence[str]) -> Model:
+    """A model of a study. Classes that the user's own code cannot tell are the data's, in their order."""
+    facts = {name: None if value == "none" else value for name, value in named.facts.items()}
+    if not _tells(named):
+        facts.setdefault("classes", list(classes))
+    return load_model_of(modality, named.spec, facts)
+
+
+def _tells(named: Named) -> bool:
+    """Whether a model knows its classes by itself."""
+    return parse(named.spec).kind not in (*OWN_CODE, "ensemble")
+
+
+@dataclass
+class _Models:
+    """The models of a study, each loaded once."""
+
+    modality: Modality
+    device: torch.device
+    held: dict[str, Model] = field(default_factory=dict)
+
+    def load(self, wanted: Sequence[Named], classes: Sequence[str]) -> tuple[Model, ...]:
+        found = []
+        for named in wanted:
+            key = json.dumps([named.spec, named.facts], sort_keys=True, default=str)
+            if key not in self.held:
+                self.held[key] = load_named(self.modality, named, classes).to(self.device)
+            found.append(self.held[key])
+        return tuple(dict.fromkeys(found))

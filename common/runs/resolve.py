@@ -1,0 +1,59 @@
+"""A study with every default written out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from carom.common.base.errors import CaromError
+from carom.common.base.specs import split_parameters
+from carom.common.modality.installed import get_modality
+from carom.common.modality.load import load_model_of
+from carom.common.modality.registry import choose_attack
+from carom.common.study.config import ModalityStudy, Named, Study
+
+
+def resolve(study: Study) -> Study:
+    """The study with every default written out: what is saved, and what runs again in the same way."""
+    parts: dict[str, ModalityStudy] = {}
+    for name, part in study.modalities.items():
+        defaults = get_modality(name).defaults
+        if part.log is not None:
+            targets = part.targets or [Named(spec=s) for s in defaults.targets]
+            parts[name] = part.model_copy(update={"targets": targets})
+            continue
+        sources = part.sources or [Named(spec=s) for s in _default_sources(name, part)]
+        targets = part.targets or ([] if part.sources else [Named(spec=s) for s in defaults.targets])
+        threat = part.threat or defaults.threat
+        if part.eps is None and threat != defaults.threat:
+            raise CaromError(f"threat {threat} needs a budget: pass --eps (the default is for {defaults.threat}).")
+        parts[name] = part.model_copy(
+            update={
+                "data": part.data or Named(spec=defaults.data),
+                "sources": sources,
+                "targets": targets or sources,
+                "attacks": [with_transform(spec, part.transform) for spec in part.attacks or defaults.attacks],
+                "transform": None,
+                "threat": threat,
+                "eps": part.eps if part.eps is not None else defaults.eps,
+                "limit": part.limit if part.limit is not None or part.data else defaults.limit,
+            }
+        )
+    return study.model_copy(update={"modalities": parts})
+
+
+def _default_sources(name: str, part: ModalityStudy) -> Sequence[str]:
+    """The modality's own sources, without those that no attack of the study can run on; all, where that leaves none."""
+    modality = get_modality(name)
+    if not part.attacks:
+        return modality.defaults.sources
+    chosen = [choose_attack(modality, with_transform(spec, part.transform)) for spec in part.attacks]
+    loaded = {spec: load_model_of(modality, spec, {}) for spec in modality.defaults.sources}
+    fit = [spec for spec, model in loaded.items() if any(attack.runs_on(model) for attack in chosen)]
+    return fit or modality.defaults.sources
+
+
+def with_transform(spec: str, transform: str | None) -> str:
+    """The spec of an attack, with the study's transform unless it names its own."""
+    if transform is None or "transform" in split_parameters(spec)[1]:
+        return spec
+    return f"{spec}{'&' if '?' in spec else '?'}transform={transform}"

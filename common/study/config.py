@@ -1,0 +1,135 @@
+"""Studies: what a run is asked to do, checked at the border. TOML, flags and the library all become a `Study`."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from carom.common.base.errors import CaromError
+
+Strict = ConfigDict(extra="forbid", validate_default=True)
+
+
+class Named(BaseModel):
+    """A model or data set by its spec, with what Carom cannot know about it as further keys."""
+
+    model_config = ConfigDict(extra="allow")
+    spec: str
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+def _named(value: Any) -> Any:
+    return {"spec": value} if isinstance(value, str) else value
+
+
+class ModalityStudy(BaseModel):
+    """What is measured in one modality. Left out, a value is the modality's own default."""
+
+    model_config = Strict
+    data: Named | None = None
+    split: str = "test"
+    sources: list[Named] = Field(default_factory=list)
+    targets: list[Named] = Field(default_factory=list)
+    attacks: list[str] = Field(default_factory=list)
+    transform: str | None = None  # of every attack that names none itself: "di,ti"
+    threat: str | None = None
+    eps: float | str | None = None
+    limit: int | None = Field(default=None, ge=1)
+    targeted: bool = False
+    log: Named | None = None  # measured is what was crafted before: a saved set or another tool's log
+    on_error: str = Field(default="raise", pattern="^(raise|skip)$")
+
+    @field_validator("data", "log", mode="before")
+    @classmethod
+    def _one(cls, value: Any) -> Any:
+        return _named(value)
+
+    @field_validator("transform", mode="before")
+    @classmethod
+    def _transform(cls, value: Any) -> Any:
+        return ",".join(value) if isinstance(value, list) and all(isinstance(v, str) for v in value) else value
+
+    @field_validator("sources", "targets", mode="before")
+    @classmethod
+    def _models(cls, value: Any) -> Any:
+        return [_named(v) for v in value] if isinstance(value, list) else value
+
+
+class Study(BaseModel):
+    """A whole run: one table per modality, and how it is run."""
+
+    model_config = Strict
+    modalities: dict[str, ModalityStudy] = Field(min_length=1)
+    seeds: list[int] = Field(default=[0], min_length=1)
+    controls: int = Field(default=5, ge=1, le=100)
+    batch: int = Field(default=64, ge=1)
+    device: str = "auto"
+    workers: int = Field(default=1, ge=1)  # processes that share the work
+    store: str = ".carom/store"
+    out: str | None = None
+    examples: int = Field(default=2, ge=0)  # shown in the report, per cell
+    # Compared once more at the budgets where each source's white-box success is this; on how many examples and draws.
+    match: list[Annotated[float, Field(gt=0, lt=1)]] = Field(default_factory=list)
+    match_limit: int | None = Field(default=None, ge=1)
+    match_controls: int | None = Field(default=None, ge=1, le=100)
+    # Excess transfer against cost: "gradients", or with the allowances: "gradients=1,10,50"; "queries=100,300".
+    curve: str | None = None
+    curve_limit: int | None = Field(default=None, ge=1)
+
+
+_FLAGS = {"seeds": "seed", "sources": "source", "targets": "target", "attacks": "attack"}
+"""Options that are not called what they set."""
+
+SETTINGS = tuple(name for name in Study.model_fields if name != "modalities")
+
+
+def read_study(path: Path, modalities: list[str]) -> dict[str, Any]:
+    """The tables of a TOML file, as the arguments of `make_study`. Unknown keys are refused with the nearest known."""
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CaromError(f"{path}: no such file. `carom init` writes one to start from.") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise CaromError(f"{path}: not a TOML file: {error}. Compare it with what `carom init` writes.") from None
+    except OSError as error:
+        raise CaromError(f"{path}: cannot be read: {error.strerror}. Give the path of a TOML file.") from None
+    settings = {k: v for k, v in tables.items() if k in SETTINGS}
+    parts = {k: v for k, v in tables.items() if k in modalities}
+    for key in tables.keys() - settings.keys() - parts.keys():
+        raise CaromError(f"{path}: unknown key {key!r}. {_nearest(key, [*SETTINGS, *modalities])}")
+    if not parts:
+        raise CaromError(f"{path}: nothing to measure. Add a table [{'], ['.join(modalities)}].")
+    for name, part in parts.items():
+        if not isinstance(part, dict):
+            raise CaromError(f"{path}: {name} must be a table: [{name}].")
+        for key in part.keys() - ModalityStudy.model_fields.keys():
+            raise CaromError(f"{path}: unknown key {key!r} in [{name}]. {_nearest(key, ModalityStudy.model_fields)}")
+    return {**settings, "modalities": parts}
+
+
+def make_study(values: Mapping[str, Any], where: str = "study") -> Study:
+    """Check the values; what is wrong is said in one line."""
+    try:
+        return Study.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        at = [str(part) for part in first["loc"] if part != "modalities"]
+        said = f"{first['msg']} (given: {first.get('input')!r:.80})."
+        if where == "flags":
+            of_study = at[0] in Study.model_fields
+            name = at[0] if of_study or len(at) < 2 else at[1]  # behind the modality
+            raise CaromError(f"--{_FLAGS.get(name, name).replace('_', '-')}: {said}") from None
+        raise CaromError(f"{where}: {'.'.join(at)}: {said}") from None
+
+
+def _nearest(name: str, known: Any) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(sorted(known))}."

@@ -1,0 +1,283 @@
+"""The plan of a study of one modality: which units of work it takes, and why what is asked for cannot be done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from carom.common.attacks.cost import affording, why_not
+from carom.common.attacks.info import MODELS, AttackChoice
+from carom.common.base.errors import CaromError
+from carom.common.core.batch import Access
+from carom.common.core.data import Dataset
+from carom.common.core.metrics import Metric
+from carom.common.core.model import Model, check_shape
+from carom.common.core.threats import Threat
+from carom.common.modality.budgets import ScalePoint, check_reach
+from carom.common.models.kinds import builds_of
+from carom.common.models.mismatch import fitting, same_classes
+from carom.common.study.cost_curve import Curve
+from carom.common.study.matching import Match, Matching, Search, search
+from carom.common.work.store import Store
+from carom.common.work.units import Clean, Control, Craft, Judge, Size, Swapped, Unit
+
+SHARD = 256
+"""Examples in one unit of work: what an interruption can cost. Part of every key, never of a result."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one modality's study asks for: every source with every attack it can run, every target."""
+
+    modality: str
+    sources: tuple[Model, ...]
+    targets: tuple[Model, ...]
+    attacks: tuple[AttackChoice, ...]
+    data: Dataset
+    threat: Threat
+    threat_label: str
+    seeds: tuple[int, ...] = (0,)
+    controls: int = 5
+    targeted: bool = False
+    eps: float | None = None  # the budget as a number, where it has one
+    matching: Matching | None = None
+    curve: Curve | None = None
+    metrics: tuple[Metric, ...] = ()  # of the size of perturbations
+    others: Dataset | None = None  # clean examples that the attacker has besides
+
+    def __post_init__(self) -> None:
+        if self.controls < 1:
+            raise CaromError("at least one control draw is needed; five or more give a steadier null.")
+        if self.targeted and (aimless := [c.info.name for c in self.attacks if not c.info.targeted]):
+            raise CaromError(f"attack {', '.join(aimless)} cannot be aimed at a class. Leave --targeted out.")
+        for model in self.models:
+            if model.modality != self.modality:
+                raise CaromError(f"model {model.name} is for {model.modality}, this study is for {self.modality}.")
+            if model.space != self.data.space:
+                remedy = getattr(model.space, "remedy", "Convert the data, or choose a model made for it.")
+                raise CaromError(
+                    f"model {model.name} takes {_differs(model.space, self.data.space)}, the data {self.data.name} is "
+                    f"{_differs(self.data.space, model.space)}. {remedy}"
+                )
+            if getattr(model, "shape", None) is not None and isinstance(self.data.stored, Tensor):
+                check_shape(model, self.data.stored[:1])
+            if model.classes != self.data.classes:
+                raise CaromError(
+                    f"model {model.name} knows {len(model.classes)} classes ({_some(model.classes)}), the data "
+                    f"{self.data.name} has {len(self.data.classes)} ({_some(self.data.classes)}). "
+                    f"{same_classes(model.classes, self.data)}"
+                )
+        check_reach(self.threat, self.data)
+        names = [m.name for m in self.models]
+        if len(set(names)) != len(names):
+            twice = sorted({n for n in names if names.count(n) > 1})
+            raise CaromError(f"two different models are called {', '.join(twice)}. Give one of them a name=...")
+        if self.others is None and (hungry := [c.label for c in self.attacks if c.needs_others]):
+            raise CaromError(
+                f"attack {', '.join(hungry)} needs labelled examples that are not under attack: pass others=, for "
+                "example others=load_data(..., split='train', limit=64)."
+            )
+        for source in self.sources:
+            if not self.attacks_on(source):
+                why = ", ".join(f"{c.info.name} {self._unsuited(c, source)}" for c in self.attacks)
+                raise CaromError(
+                    f"no chosen attack can run on {source.name}, which grants {_words(source.access)}: {why}. "
+                    f"{_deaf(source)}See `carom list attacks --modality {self.modality}`."
+                )
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """Targets, then sources that are not targets."""
+        known = {m.digest for m in self.targets}
+        return (*self.targets, *(s for s in self.sources if s.digest not in known))
+
+    def attacks_on(self, source: Model) -> list[AttackChoice]:
+        return [c for c in self.attacks if self._unsuited(c, source) is None]
+
+    def left_out(self) -> list[dict[str, str]]:
+        """Attacks that a source would let in, but whose build they do not suit, and those that no source lets in:
+        {"source", "attack", "why"} each."""
+        idle = [c for c in self.attacks if not any(c.runs_on(source) for source in self.sources)]
+        pairs = [(source, c) for source in self.sources for c in self.attacks if c.runs_on(source) or c in idle]
+        found = [(source.name, chosen.label, self._unsuited(chosen, source)) for source, chosen in pairs]
+        return [{"source": source, "attack": attack, "why": why} for source, attack, why in found if why is not None]
+
+    def _unsuited(self, chosen: AttackChoice, source: Model) -> str | None:
+        """Why an attack cannot run on a source; None if it can."""
+        info = chosen.info
+        if not chosen.runs_on(source):
+            return f"needs {_words(info.needs)}"
+        if info.models == "any" or info.models in self._builds(source):
+            return None
+        return f"works on {MODELS[info.models]}"
+
+    def _builds(self, source: Model) -> set[str]:
+        """Which kinds of network a source is, found out when an attack first asks."""
+        known = self._known_builds
+        if source.digest not in known:
+            with fitting(source, self.data):
+                known[source.digest] = builds_of(source, self.data.batch(0, 1))
+        return known[source.digest]
+
+    @cached_property
+    def _known_builds(self) -> dict[str, set[str]]:
+        return {}
+
+    def shards(self) -> list[Dataset]:
+        return shards(self.data)
+
+    def crafts(self, shard: Dataset) -> Iterable[Craft]:
+        for source in self.sources:
+            for chosen in self.attacks_on(source):
+                for seed in self.seeds:
+                    yield self.craft(source, chosen, self.threat, shard, seed)
+
+    def craft(self, source: Model, chosen: AttackChoice, threat: Threat, shard: Dataset, seed: int) -> Craft:
+        others = self.others if chosen.needs_others else None
+        return Craft(source, chosen, chosen.threat(threat), shard, seed, self.targeted, others)
+
+    def judged(self, craft: Craft) -> list[Model]:
+        """The targets and, for its white-box success, the source itself."""
+        known = {m.digest for m in self.targets}
+        return [*self.targets, *([] if craft.source.digest in known or craft.source.silent else [craft.source])]
+
+    def judges(self, craft: Craft, model: Model) -> tuple[Judge, list[Judge], Judge]:
+        """(on the adversarial inputs, on each control, on the swapped perturbations)
+
+        A recorded model cannot be asked about inputs drawn here: it has no controls."""
+        name = model.name
+        attacked = Judge(model, craft, craft.data, f"{name} on {craft.what}")
+        if model.recorded:
+            return attacked, [], attacked
+        controls = [
+            Judge(model, Control(craft, k), craft.data, f"{name} on controls of {craft.what}")
+            for k in range(self.controls)
+        ]
+        return attacked, controls, Judge(model, Swapped(craft), craft.data, f"{name} on swapped {craft.what}")
+
+    def size(self, craft: Craft) -> Size:
+        return Size(craft, tuple(m for m in self.metrics if m.missing() is None))
+
+    def units(self) -> list[Unit]:
+        """Everything to compute, in an order in which each unit finds what it needs; each key once."""
+        return self.units_of(craft for shard in self.shards() for craft in self.crafts(shard))
+
+    def units_of(self, crafts: Iterable[Craft]) -> list[Unit]:
+        """The clean answers, these crafts and what is asked about them."""
+        units: dict[str, Unit] = {}
+        for shard in self.shards():
+            for model in (m for m in self.models if not m.silent):
+                clean = Judge(model, Clean(shard), shard, f"{model.name} on clean inputs")
+                units.setdefault(clean.key, clean)
+        for craft in crafts:
+            units.setdefault(craft.key, craft)
+            if self.metrics:
+                size = self.size(craft)
+                units.setdefault(size.key, size)
+            for model in self.judged(craft):
+                attacked, controls, swapped = self.judges(craft, model)
+                for judge in (attacked, *controls, swapped):
+                    units.setdefault(judge.key, judge)
+        return list(units.values())
+
+    # At equal white-box success: the same sources, targets and attacks, each attack with the budget found for it.
+
+    def for_matching(self) -> Plan:
+        """This plan on the examples and control draws of its matched comparison."""
+        assert self.matching is not None
+        controls = self.controls if self.matching.controls is None else self.matching.controls
+        return replace(self, data=self.data.sample(self.matching.limit), controls=controls)
+
+    def searches(self, store: Store) -> list[Search]:
+        """One search for each attack on each source. Those whose crafts failed at the study's budget are left out."""
+        assert self.matching is not None
+        data, found = self.for_matching().data, []
+        for first in self.crafts(self.shards()[0]):
+            if first.seed == self.seeds[0] and store.has(first.key):
+
+                def craft(budget: ScalePoint, part: Dataset, first: Craft = first) -> Craft:
+                    return replace(first, threat=first.chosen.threat(budget.threat), data=part)
+
+                found.append(search(first.source, first.chosen, data, self.matching, store, shards, craft))
+        return found
+
+    def matched_crafts(self, match: Match) -> list[list[Craft]]:
+        """For each seed, the crafts of a match on every shard. To be asked of the plan for matching."""
+        return [
+            [self.craft(match.source, match.chosen, match.budget.threat, shard, seed) for shard in self.shards()]
+            for seed in self.seeds
+        ]
+
+    # At equal cost: the same sources, targets and attacks, each attack with the steps that an allowance pays for.
+
+    def for_curve(self) -> Plan:
+        """This plan on the examples of its curve."""
+        assert self.curve is not None
+        return replace(self, data=self.data.sample(self.curve.limit))
+
+    def curve_crafts(self) -> list[tuple[int, list[Craft]]]:
+        """(allowance, the crafts on every shard) for each source, attack and seed. To be asked of the plan for it."""
+        assert self.curve is not None
+        return [
+            (amount, [self.craft(source, affordable, self.threat, shard, seed) for shard in self.shards()])
+            for source in self.sources
+            for chosen in self.attacks_on(source)
+            for amount in self.curve.amounts
+            if (affordable := affording(chosen, self.curve.unit, amount, source)) is not None
+            for seed in self.seeds
+        ]
+
+    def curve_units(self) -> list[Unit]:
+        """What the curve needs; empty without one."""
+        if self.curve is None:
+            return []
+        part = self.for_curve()
+        crafts = [craft for _, of_shards in part.curve_crafts() for craft in of_shards]
+        return part.units_of(crafts) if crafts else []
+
+    def off_curve(self) -> list[str]:
+        """Which attacks have no point on the curve at some allowances, and why."""
+        if self.curve is None:
+            return []
+        curve, said = self.curve, []
+        for chosen in self.attacks:
+            for source in self.sources:
+                missing = tuple(a for a in curve.amounts if affording(chosen, curve.unit, a, source) is None)
+                if missing and self._unsuited(chosen, source) is None:
+                    said.append(f"{chosen.label}: {why_not(chosen, curve.unit, missing, source)}")
+        return list(dict.fromkeys(said))
+
+
+def shards(data: Dataset) -> list[Dataset]:
+    """The data in parts of at most `SHARD` examples."""
+    n = len(data)
+    if n <= SHARD:
+        return [data]
+    return [data.take(torch.arange(start, min(start + SHARD, n))) for start in range(0, n, SHARD)]
+
+
+def _deaf(source: Model) -> str:
+    """Which members keep an ensemble from granting gradients."""
+    members = getattr(source, "members", ())
+    deaf = [m.name for m in members if Access.GRADIENT not in m.access]
+    return f"Without {', '.join(deaf)} it would grant gradients. " if deaf and len(deaf) < len(members) else ""
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+
+
+def _differs(space: object, other: object) -> str:
+    """What a space has otherwise than another: "waveform with sample_rate 8000", or its own words for itself."""
+    if type(space).__str__ is not object.__str__:
+        return str(space)
+    mine, theirs = vars(space), vars(other)
+    return ", ".join([mine["name"], *(f"{k} {v}" for k, v in mine.items() if k != "name" and theirs.get(k) != v)])
+
+
+def _words(access: Access) -> str:
+    return " and ".join(access.words())

@@ -1,0 +1,1 @@
+"""Networks made to be attacked in another model's place."""

@@ -1,0 +1,1 @@
+"""Units of work, the store that keeps them, and executors that compute them."""

@@ -1,0 +1,293 @@
+"""Units of work: what is computed once, stored under what it depends on, and found again.
+
+An artefact is a set of stored inputs: the clean ones, adversarial ones, or a control. A `Judge` is one model's answers
+to one artefact. Only adversarial inputs are kept as files; clean inputs and controls are made again from their keys.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Protocol
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from carom.common.attacks.info import AttackChoice
+from carom.common.base.errors import CaromError
+from carom.common.base.identity import describe
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Goal
+from carom.common.core.data import Dataset
+from carom.common.core.metrics import Metric, changed, measured
+from carom.common.core.model import Model
+from carom.common.core.problem import COUNTS, Problem, Result
+from carom.common.core.rounding import within
+from carom.common.core.spaces import Inputs
+from carom.common.core.threats import Ball, Threat
+from carom.common.models.mismatch import fitting
+from carom.common.work.store import Store, key_of
+
+NOTE = "note: "
+"""Begins the names of the columns that hold what an attack notes of its examples."""
+
+
+class Artefact(Protocol):
+    """A set of stored inputs, in the order of the data."""
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def needs(self) -> Craft | None:
+        """The craft that has to be in the store before the inputs can be made."""
+
+    def inputs(self, store: Store) -> Inputs: ...
+
+
+@dataclass(frozen=True)
+class Clean:
+    """The data as they are."""
+
+    data: Dataset
+    needs = None
+
+    @cached_property
+    def key(self) -> str:
+        return key_of({"kind": "clean", "data": self.data.digest})
+
+    def inputs(self, store: Store) -> Inputs:
+        return self.data.stored
+
+
+@dataclass(frozen=True)
+class Craft:
+    """Adversarial inputs from one attack on one source."""
+
+    source: Model
+    chosen: AttackChoice
+    threat: Threat
+    data: Dataset
+    seed: int
+    targeted: bool = False
+    others: Dataset | None = None  # what the attacker has besides; only for attacks that use it
+
+    @cached_property
+    def key(self) -> str:
+        besides = {} if self.others is None else {"others": self.others.digest}
+        return key_of(
+            {
+                "kind": "craft",
+                **besides,
+                "model": self.source.digest,
+                "device": self.source.device.type,
+                "attack": describe(self.chosen.attack),
+                "threat": describe(self.threat),
+                "data": self.data.digest,
+                "seed": self.seed,
+                "targeted": self.targeted,
+            }
+        )
+
+    @property
+    def needs(self) -> Craft:
+        return self
+
+    @property
+    def what(self) -> str:
+        return f"{self.chosen.info.name} on {self.source.name}"
+
+    def targets(self) -> Tensor | None:
+        """A random other class for each example, keyed by its id; None when untargeted."""
+        if not self.targeted:
+            return None
+        shift = Rng.of(self.seed, self.data.ids).fold("target").integers(len(self.data.classes) - 1)
+        return (self.data.labels + 1 + shift) % len(self.data.classes)
+
+    def run(self, store: Store, batch: int) -> None:
+        started = time.perf_counter()
+        results = self.results(batch)
+        stored = self.stored(results)
+        columns: dict[str, Any] = {
+            "id": list(self.data.ids),
+            "label": self.data.labels.tolist(),
+            "success": [s for r in results for s in r.success.tolist()],
+            "status": [s for r in results for s in r.status.tolist()],
+            **{name: [c for r in results for c in getattr(r.cost, name).tolist()] for name in COUNTS},
+        }
+        for words in results[0].notes if results else ():
+            columns[NOTE + words] = [n for r in results for n in r.notes[words].tolist()]
+        if (targets := self.targets()) is not None:
+            columns["target"] = targets.tolist()
+        tensors = None
+        if isinstance(stored, Tensor):
+            tensors = {"inputs": stored}
+        else:
+            columns["text"] = stored
+        store.commit(self.key, pa.table(columns), tensors, time.perf_counter() - started)
+
+    def results(self, batch: int) -> list[Result]:
+        """The attack on all examples, `batch` at a time."""
+        starts = range(0, len(self.data), batch)
+        with fitting(self.source, self.data):
+            return [self._attack(start, min(start + batch, len(self.data))) for start in starts]
+
+    def stored(self, results: list[Result]) -> Inputs:
+        """The adversarial inputs of consecutive results in stored form."""
+        parts = [self.data.space.encode(r.inputs) for r in results]
+        if isinstance(self.data.stored, Tensor):
+            return torch.cat([part.cpu() for part in parts])
+        return [text for part in parts for text in part]
+
+    def _attack(self, start: int, stop: int) -> Result:
+        batch = self.data.batch(start, stop)
+        targets = self.targets()
+        goal = Goal(batch.labels, None if targets is None else targets[start:stop])
+        device = self.source.device
+        if isinstance(batch.inputs, Tensor):
+            batch = batch.to(device)
+            goal = Goal(batch.labels, None if goal.targets is None else goal.targets.to(device))
+        rng = Rng.of(self.seed, batch.ids, batch.labels.device)
+        others = None if self.others is None else self.others.batch().to(device)
+        result = self.chosen.attack(Problem(self.source, goal, self.threat, others=others), batch, rng)
+        space = self.data.space
+        saved = space.decode(space.encode(result.inputs))
+        allowed = self.threat.allows(saved, batch.inputs)
+        if not bool(allowed.all()):
+            at = batch.ids[int((~allowed).nonzero()[0])]
+            raise AssertionError(f"{self.what}: the stored adversarial example {at} is outside the budget")
+        return result
+
+    def inputs(self, store: Store) -> Inputs:
+        rows = store.rows(self.key)
+        return rows["text"].to_pylist() if "text" in rows.column_names else store.tensors(self.key)["inputs"]
+
+
+@dataclass(frozen=True)
+class Control:
+    """One random draw from the budget that a craft used."""
+
+    craft: Craft
+    draw: int
+
+    @cached_property
+    def key(self) -> str:
+        threat, data = self.craft.threat, self.craft.data
+        facts = {"kind": "control", "data": data.digest, "seed": self.craft.seed, "draw": self.draw}
+        if isinstance(threat, Ball):  # the budget is the whole ball, whatever was crafted: shared by all sources
+            return key_of({**facts, "threat": describe(threat)})
+        return key_of({**facts, "craft": self.craft.key})
+
+    @property
+    def needs(self) -> Craft | None:
+        return None if isinstance(self.craft.threat, Ball) else self.craft
+
+    def inputs(self, store: Store) -> Inputs:
+        data, threat, space = self.craft.data, self.craft.threat, self.craft.data.space
+        batch = data.batch()
+        rng = Rng.of(self.craft.seed, batch.ids).fold("control", self.draw)
+        like = batch.inputs if self.needs is None else space.decode(self.craft.inputs(store))
+        return _stored(self.craft, threat.control(batch, rng, like))
+
+
+@dataclass(frozen=True)
+class Swapped:
+    """Every example with the perturbation made for another one: what is universal in an attack."""
+
+    craft: Craft
+
+    @cached_property
+    def key(self) -> str:
+        return key_of({"kind": "swapped", "craft": self.craft.key})
+
+    @property
+    def needs(self) -> Craft:
+        return self.craft
+
+    def inputs(self, store: Store) -> Inputs:
+        data, space = self.craft.data, self.craft.data.space
+        batch = data.batch()
+        rng = Rng.of(self.craft.seed, batch.ids).fold("swap")
+        # The next example in the order of a hash of the ids: no example keeps its own perturbation.
+        order = rng.uniform().argsort()
+        other = torch.empty_like(order)
+        other[order] = order.roll(-1)
+        crafted = space.decode(self.craft.inputs(store))
+        clean = batch.take(other)
+        adversarial = crafted[other] if isinstance(crafted, Tensor) else [crafted[i] for i in other.tolist()]
+        return _stored(self.craft, self.craft.threat.swap(batch, rng, adversarial, clean.inputs))
+
+
+def _stored(craft: Craft, x: Inputs) -> Inputs:
+    """Inputs of a control as they are saved: in the space, on its lattice, within the budget."""
+    space = craft.data.space
+    x = space.clamp(x)
+    if isinstance(x, Tensor):
+        x = within(craft.threat, space, x, craft.data.batch().inputs)
+    return space.encode(x)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """One model's answers to one artefact."""
+
+    target: Model
+    artefact: Artefact
+    data: Dataset
+    what: str
+
+    @cached_property
+    def key(self) -> str:
+        facts = {"kind": "judge", "model": self.target.digest, "device": self.target.device.type}
+        return key_of({**facts, "artefact": self.artefact.key})
+
+    def run(self, store: Store, batch: int) -> None:
+        started = time.perf_counter()
+        data = replace(self.data, stored=self.artefact.inputs(store))
+        with fitting(self.target, self.data):
+            logits = self.target.predict(data.batch(), batch)
+        if not bool(logits.isfinite().all()):
+            at = data.ids[int((~logits.isfinite().all(1)).nonzero()[0])]
+            said = f"model {self.target.name} answers {at} with a number that is not finite"
+            if isinstance(self.artefact, Clean):
+                raise CaromError(f"{said}. Check its weights and preprocessing; carom cannot rank such answers.")
+            raise ValueError(said)  # this unit fails and is named; the rest of the study goes on
+        own = logits.gather(1, data.labels[:, None]).squeeze(1)
+        rival = logits.scatter(1, data.labels[:, None], -torch.inf).amax(1)
+        rows = pa.table({"id": list(data.ids), "answer": logits.argmax(1).tolist(), "margin": (own - rival).tolist()})
+        store.commit(self.key, rows, None, time.perf_counter() - started)
+
+
+@dataclass(frozen=True)
+class Size:
+    """How far each adversarial input of a craft lies from its clean one, by the metrics that can be had here."""
+
+    craft: Craft
+    metrics: tuple[Metric, ...]
+
+    @cached_property
+    def key(self) -> str:
+        return key_of({"kind": "size", "craft": self.craft.key, "metrics": [[m.name, m.version] for m in self.metrics]})
+
+    @property
+    def what(self) -> str:
+        return f"size of {self.craft.what}"
+
+    def run(self, store: Store, batch: int) -> None:
+        started = time.perf_counter()
+        data, stored = self.craft.data, self.craft.inputs(store)
+        columns: dict[str, Any] = {"id": list(data.ids), "changed": changed(stored, data.stored)}
+        columns |= measured(self.metrics, data.space, stored, data.stored, self.craft.source.device)
+        store.commit(self.key, pa.table(columns), None, time.perf_counter() - started)
+
+
+Unit = Craft | Judge | Size
+
+
+def needed(unit: Unit) -> Craft | None:
+    """The craft that has to be in the store before a unit can be computed."""
+    if isinstance(unit, Judge):
+        return unit.artefact.needs
+    return unit.craft if isinstance(unit, Size) else None
