@@ -51,7 +51,7 @@ types:  ## the link tree in which type checkers and doctests see one package
 	@for f in __init__.py __main__.py py.typed; do ln -s ../../common/_root/$$f .types/carom/$$f; done
 
 benchmark: $(VENV)/.dev  ## speed of the attack loop against the bare loop
-	OMP_NUM_THREADS=1 $(RUN)/python -m carom.benchmarks.core
+	OMP_NUM_THREADS=1 $(RUN)/python -m carom.benchmarks.speed.core
 
 clean:  ## remove the environment and what runs left behind
 	rm -rf $(VENV) .types .carom carom-demo .pytest_cache .mypy_cache .ruff_cache

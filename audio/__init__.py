@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 
-from carom.audio.attacks import ATTACKS, THREATS
-from carom.audio.data import BUILTIN, load_data
-from carom.audio.models import load_model
+from carom.audio.attacks.catalogue import ATTACKS, THREATS
+from carom.audio.data.load import BUILTIN, load_data
+from carom.audio.models.load import load_model
+from carom.audio.models.zoo import RECIPES
 from carom.audio.panels import panels
 from carom.audio.space import WAVEFORM
-from carom.audio.zoo import RECIPES
 from carom.common.core.metrics import distance
 from carom.common.loading.arrays import load_arrays
 from carom.common.modality.contract import Defaults, Modality

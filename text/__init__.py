@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from carom.common.modality.contract import Defaults, Modality
-from carom.text.attacks import ATTACKS, THREATS
+from carom.text.attacks.catalogue import ATTACKS, THREATS
 from carom.text.augment import augment_file
-from carom.text.bridge import KINDS
-from carom.text.data import BUILTIN, load_data
-from carom.text.loading import load_model
-from carom.text.logs import LOGS, load_log
+from carom.text.data.load import BUILTIN, load_data
+from carom.text.data.logs import LOGS, load_log
+from carom.text.models.load import load_model
+from carom.text.models.zoo import RECIPES
 from carom.text.panels import panels
 from carom.text.quality import METRICS
-from carom.text.zoo import RECIPES
+from carom.text.textattack.bridge import KINDS
 
 SOURCES = ("zoo:text-cnn", "zoo:text-bilstm", "zoo:text-transformer", "zoo:text-forest")
 

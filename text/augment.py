@@ -25,15 +25,17 @@ from carom.common.base.specs import split_parameters
 from carom.common.core.batch import Access, Batch, Goal
 from carom.common.core.model import Model
 from carom.common.core.problem import Problem, Status
-from carom.text.candidates import Candidates, WordNet
-from carom.text.characters import LookAlikes, Misspellings
-from carom.text.data import Columns, checked, label_number, text_columns
-from carom.text.forms import Inflections, LeaveOut
-from carom.text.invariances import Invariances
+from carom.text.candidates.base import Candidates
+from carom.text.candidates.characters import LookAlikes, Misspellings
+from carom.text.candidates.forms import Inflections, LeaveOut
+from carom.text.candidates.invariances import Invariances
+from carom.text.candidates.neighbours import Neighbours
+from carom.text.candidates.synonyms import WordNet
+from carom.text.data.load import Columns, checked, label_number, text_columns
+from carom.text.data.tables import Table, write_rows
 from carom.text.pairs import is_pair, join, sides
-from carom.text.space import WordBudget, Words
-from carom.text.tables import Table, write_rows
-from carom.text.vectors import Neighbours
+from carom.text.space import Words
+from carom.text.threats import WordBudget
 
 RANDOM: dict[str, tuple[Candidates, str]] = {
     "synonyms": (WordNet(), "WordNet synonyms"),

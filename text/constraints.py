@@ -15,8 +15,8 @@ from functools import cache, lru_cache
 from typing import Any
 
 from carom.common.base.errors import CaromError, UnknownName
-from carom.text.candidates import Merged
-from carom.text.wordnet import antonyms, lemmas, parts_of_speech
+from carom.text.candidates.base import Merged
+from carom.text.language.wordnet import antonyms, lemmas, parts_of_speech
 from carom.text.words import Word, split_words
 
 Pairs = Sequence[tuple[str, str]]
@@ -69,7 +69,7 @@ class EditDistance:
     most: int
 
     def keeps(self, word: str, options: Sequence[str]) -> list[bool]:
-        from carom.text.space import edits
+        from carom.text.words import edits
 
         return [edits(option, word) <= self.most for option in options]
 
@@ -82,7 +82,7 @@ class EmbeddingDistance:
     source: str = "minilm"
 
     def keeps(self, word: str, options: Sequence[str]) -> list[bool]:
-        from carom.text.vectors import vectors
+        from carom.text.language.vectors import vectors
 
         return [cosine >= self.least for cosine in vectors(self.source).cosines(word, options)]
 
@@ -139,7 +139,7 @@ class Similar:
     least: float = 0.8
 
     def holds(self, pairs: Pairs, slack: float = 0.0) -> list[bool]:
-        from carom.text.language import sentence_vectors
+        from carom.text.language.models import sentence_vectors
 
         edited, clean = zip(*pairs, strict=True)
         cosines = (sentence_vectors(edited) * sentence_vectors(clean)).sum(1)
@@ -155,7 +155,7 @@ class Likely:
     masked: bool = False
 
     def holds(self, pairs: Pairs, slack: float = 0.0) -> list[bool]:
-        from carom.text.language import perplexity
+        from carom.text.language.models import perplexity
 
         ratios = [perplexity(self.lm, a, self.masked) / perplexity(self.lm, b, self.masked) for a, b in pairs]
         return [ratio <= self.most * (1 + slack) for ratio in ratios]

@@ -9,7 +9,8 @@ from typing import Any
 from carom.common.core.spaces import Space
 from carom.common.modality.panels import Panel, WordDiff
 from carom.text.pairs import sides
-from carom.text.space import changes, trim
+from carom.text.space import changes
+from carom.text.words import trim
 
 _PIECE = re.compile(r"\s+|\S+")
 CONTEXT = 120  # characters of an unchanged stretch that are shown at each end, where it is long

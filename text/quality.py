@@ -21,8 +21,8 @@ from carom.common.base.errors import CaromError
 from carom.common.core.metrics import Metric, distance
 from carom.common.core.spaces import Space
 from carom.text import constraints
-from carom.text.language import perplexity, sentence_vector
-from carom.text.ngrams import of_reviews
+from carom.text.language.models import perplexity, sentence_vector
+from carom.text.language.trigrams import of_reviews
 from carom.text.pairs import open_text
 
 LANGUAGE = "en-US"
@@ -41,7 +41,7 @@ def perplexity_ratio(texts: Sequence[str], clean: Sequence[str], lm: str | None 
     """float[N]: the perplexity of a text over that of the clean one; 1 is as usual, above 1 less so.
 
     By the causal language model that `lm` names (hf:NAME); without one by three words in a row as film reviews have
-    them (`carom.text.ngrams`), to which every misspelling is an unknown word.
+    them (`carom.text.language.trigrams`), to which every misspelling is an unknown word.
     """
     if lm is not None:
         pairs = zip(texts, clean, strict=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,3 +46,42 @@ def replace(text: str, changes: Iterable[tuple[Span, str]]) -> str:
         parts += [text[at:start], new]
         at = stop
     return "".join(parts) + text[at:]
+
+
+def is_word(text: str) -> bool:
+    """Whether `text` is one word from end to end: put in place of another, it leaves the text's other words alone."""
+    words = split_words(text)
+    return len(words) == 1 and words[0].text == text
+
+
+def match_case(word: str, like: str) -> str:
+    """`word` in capitals or capitalised if `like` is; otherwise as it is."""
+    if len(like) > 1 and like.isupper():
+        return word.upper()
+    return word[:1].upper() + word[1:] if like[:1].isupper() else word
+
+
+_LONGEST = 1 << 22  # letters times letters beyond which an edit distance is bounded, not computed
+
+
+def trim(a: Sequence, b: Sequence) -> tuple[Sequence, Sequence]:
+    """Two sequences without their common beginning and end."""
+    start = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    a, b = a[start:], b[start:]
+    stop = next(
+        (i for i, (x, y) in enumerate(zip(reversed(a), reversed(b), strict=False)) if x != y), min(len(a), len(b))
+    )
+    return a[: len(a) - stop], b[: len(b) - stop]
+
+
+def edits(a: Sequence, b: Sequence) -> int:
+    """Levenshtein distance; of very long texts the length of what differs, which is no less."""
+    first, second = trim(a, b)
+    if not first or not second or len(first) * len(second) > _LONGEST:
+        return max(len(first), len(second))
+    row = list(range(len(second) + 1))
+    for i, x in enumerate(first, 1):
+        above, row[0] = row[0], i
+        for j, y in enumerate(second, 1):
+            above, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, above + (x != y))
+    return row[-1]

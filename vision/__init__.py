@@ -7,12 +7,12 @@ from functools import partial
 from carom.common.loading.arrays import load_arrays
 from carom.common.modality.contract import Defaults, Modality
 from carom.vision.attacks import ATTACKS, THREATS, TRANSFORMS
-from carom.vision.data import BUILTIN, load_data
-from carom.vision.metrics import METRICS
-from carom.vision.models import load_model
+from carom.vision.data.load import BUILTIN, load_data
+from carom.vision.models.load import load_model
+from carom.vision.models.zoo import RECIPES
 from carom.vision.panels import panels
+from carom.vision.quality.metrics import METRICS
 from carom.vision.space import PIXELS
-from carom.vision.zoo import RECIPES
 
 SOURCES = ("zoo:image-resnet", "zoo:image-gru", "zoo:image-vit", "zoo:image-forest")
 

@@ -19,7 +19,7 @@ import numpy as np
 import soundfile
 from scipy.signal import resample_poly
 
-from carom.audio import keywords
+from carom.audio.data import keywords
 
 ACCENTS = ("en-us", "en-gb", "en-gb-scotland", "en-gb-x-gbclan", "en-gb-x-rp", "en-gb-x-gbcwmd", "en-029")
 

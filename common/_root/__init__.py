@@ -92,8 +92,8 @@ if TYPE_CHECKING:
     from carom.common.surrogates.lgv import lgv as lgv
     from carom.common.surrogates.substitute import substitute as substitute
     from carom.text.augment import augment as augment
-    from carom.text.bridge import as_textattack as as_textattack
-    from carom.text.bridge import from_textattack as from_textattack
+    from carom.text.textattack.bridge import as_textattack as as_textattack
+    from carom.text.textattack.bridge import from_textattack as from_textattack
 
 
 def __getattr__(name: str) -> Any:

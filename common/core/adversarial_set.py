@@ -69,7 +69,7 @@ class AdversarialSet:
     @classmethod
     def load(cls, path: Path | str, modality: str | None = None, **facts: Any) -> AdversarialSet:
         """A set that `save` wrote, or the log of another tool: for texts, what TextAttack and OpenAttack write
-        (`carom.text.logs`), for images and sounds arrays (`carom.common.loading.arrays`); the facts are those of these.
+        (`carom.text.data.logs`), for images and sounds arrays (`carom.common.loading.arrays`); the facts are those of these.
 
         Modalities know the logs, so `carom.load_set` of a higher layer does it.
         """

@@ -39,7 +39,7 @@ def reader_of(path: Path, modality: str | None = None) -> Modality | None:
 @read_sets_by
 def load_set(path: Path | str, modality: str | None = None, **facts: Any) -> AdversarialSet:
     """A set that `AdversarialSet.save` wrote, or the log of another tool: for texts, what TextAttack and OpenAttack
-    write (`carom.text.logs`), for images and sounds arrays (`carom.common.loading.arrays`); the facts are those of
+    write (`carom.text.data.logs`), for images and sounds arrays (`carom.common.loading.arrays`); the facts are those of
     these readers, such as `data` or `classes`. Raises `CaromError` naming the file."""
     path = Path(path)
     owner = reader_of(path, modality)

@@ -192,7 +192,7 @@ class InDouble(nn.Module):
 
 
 def build_image(name: str) -> Model:
-    from carom.vision.networks import Normalise, ResNet, ViT
+    from carom.vision.models.networks import Normalise, ResNet, ViT
 
     if name == "ensemble":
         return Ensemble([build_image("mlp"), build_image("conv")])
@@ -292,7 +292,7 @@ class Attentive(Bag):
 
     def __init__(self, words: int, dim: int = 12, width: int = 32) -> None:
         super().__init__(words, dim, width)
-        from carom.text.transformer import EncoderBlock
+        from carom.text.models.transformer import EncoderBlock
 
         self.block = EncoderBlock(dim, 2, 0.5).double()
 
@@ -317,9 +317,9 @@ def draw_texts(n: int, split: str) -> Batch:
 
 
 def build_text(name: str) -> Model:
-    from carom.text.encoders import WordEncoder
-    from carom.text.models import TokenModel
-    from carom.text.wordnet import synonyms
+    from carom.text.language.tokenizers import WordEncoder
+    from carom.text.language.wordnet import synonyms
+    from carom.text.models.tokens import TokenModel
 
     said = [word for words in SAYS.values() for word in words]
     near = {word: [s.lower() for s in synonyms(word)] for word in (*said, *OTHERS)}

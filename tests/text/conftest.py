@@ -13,9 +13,9 @@ from carom.common.base.rng import Rng
 from carom.common.core.batch import Batch, Goal
 from carom.common.core.model import Model
 from carom.common.core.problem import Attack, Budget, Problem, Result
-from carom.text.encoders import WordEncoder
-from carom.text.models import TokenModel
-from carom.text.space import WordBudget
+from carom.text.language.tokenizers import WordEncoder
+from carom.text.models.tokens import TokenModel
+from carom.text.threats import WordBudget
 
 CLASSES = ("negative", "positive")
 
@@ -132,8 +132,9 @@ def sentences() -> list[str]:
 @pytest.fixture(scope="session")
 def networks() -> dict[str, TokenModel]:
     """Untrained networks of the zoo's kinds over the words of WordNet's neighbourhood of the sentences."""
-    from carom.text.networks import BiLstm, WordCnn
-    from carom.text.transformer import WordTransformer
+    from carom.text.models.networks import WordCnn
+    from carom.text.models.rnn import BiLstm
+    from carom.text.models.transformer import WordTransformer
     from carom.text.words import split_words
 
     known = {w.text.lower() for text in SENTENCES for w in split_words(text)}

@@ -13,9 +13,10 @@ from carom.common.base.errors import BadInput, CaromError, UnknownName
 from carom.text import augment as module
 from carom.text import pairs
 from carom.text.augment import RANDOM, augment, augmenter, stream
-from carom.text.loading import load_model
+from carom.text.models.load import load_model
 from carom.text.pairs import join, sides
-from carom.text.space import WordBudget, changes
+from carom.text.space import changes
+from carom.text.threats import WordBudget
 from carom.text.words import split_words
 
 TEXTS = [

@@ -8,8 +8,9 @@ import sys
 import numpy as np
 import pytest
 
-from carom.text import MODALITY, constraints, language, quality
-from carom.text.ngrams import DISCOUNT, Trigrams
+from carom.text import MODALITY, constraints, quality
+from carom.text.language import models
+from carom.text.language.trigrams import DISCOUNT, Trigrams
 from carom.text.pairs import join
 
 METRICS = {metric.name: metric for metric in MODALITY.metrics}
@@ -49,7 +50,7 @@ def test_the_measures_do_not_depend_on_what_else_is_measured():
     assert quality.perplexity_ratio(WORSE, TEXTS).tolist() == alone
     assert quality.perplexity_ratio([], []).tolist() == quality.similarity([], []).tolist() == []
     together = quality.similarity(WORSE, TEXTS).tolist()
-    language.sentence_vector.cache_clear()
+    models.sentence_vector.cache_clear()
     assert [quality.similarity([a], [b]).item() for a, b in zip(WORSE, TEXTS, strict=True)][::-1] == together[::-1]
 
 

@@ -11,9 +11,12 @@ from carom.common.base.errors import CaromError
 from carom.common.base.identity import describe
 from carom.common.base.rng import Rng
 from carom.common.core.batch import Batch
-from carom.text.candidates import CharacterEdits, Union, WordNet, is_word, match_case, options_of
-from carom.text.space import WordBudget, Words, changes, edits
-from carom.text.words import split_words
+from carom.text.candidates.base import Union, options_of
+from carom.text.candidates.characters import CharacterEdits
+from carom.text.candidates.synonyms import WordNet
+from carom.text.space import Words, changes
+from carom.text.threats import WordBudget
+from carom.text.words import edits, is_word, match_case, split_words
 
 ODD = [
     "",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from carom.benchmarks.texts import RECORDED, STUDIES, document, noise, written
+from carom.benchmarks.transfer.texts import RECORDED, STUDIES, document, noise, written
 from carom.common.study.config import read_study
 
 ROOT = Path(__file__).parents[2]

@@ -13,8 +13,8 @@ import math
 from collections import Counter
 from pathlib import Path
 
-from carom.text import reviews
-from carom.text.encoders import tokens
+from carom.text.language import reviews
+from carom.text.language.tokenizers import tokens
 
 PIECE = 30
 

@@ -17,8 +17,8 @@ from carom.common.attacks.gradient.updates import Smooth, chain
 from carom.common.attacks.info import AttackInfo
 from carom.common.core.batch import Access
 from carom.vision.attacks import surgery
-from carom.vision.scenes import Rendered
-from carom.vision.transforms import Mixed, Resized, Restructured, Shuffled, Spectrum, Warped
+from carom.vision.attacks.scenes import Rendered
+from carom.vision.attacks.transforms import Mixed, Resized, Restructured, Shuffled, Spectrum, Warped
 
 SIZES = (1.14, 1.27, 1.4, 1.53, 1.66)
 """Zou et al. 2020, section 4.1."""

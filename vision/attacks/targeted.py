@@ -18,8 +18,8 @@ from carom.common.attacks.inside.feature_mixup import FeatureMix
 from carom.common.core.batch import Access
 from carom.common.core.objectives import Objective, logit, po_trip
 from carom.vision.attacks.iterative import seen, smoothed
-from carom.vision.scenes import Rendered
-from carom.vision.transforms import Parted, Resized
+from carom.vision.attacks.scenes import Rendered
+from carom.vision.attacks.transforms import Parted, Resized
 
 
 def long_climb(

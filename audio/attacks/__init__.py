@@ -1,0 +1,1 @@
+"""Attacks on sounds, by name."""

@@ -1,0 +1,1 @@
+"""Sounds: built-in keywords, folders, hubs."""

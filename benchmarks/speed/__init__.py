@@ -1,0 +1,1 @@
+"""Side-by-side runs of speed and memory, beside peers."""

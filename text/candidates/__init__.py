@@ -1,0 +1,1 @@
+"""Where replacement words come from."""

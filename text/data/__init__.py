@@ -1,0 +1,1 @@
+"""Texts: built-in reviews, tables, folders, hubs, and the logs of other tools."""

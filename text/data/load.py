@@ -1,0 +1,311 @@
+"""Text data: the built-in reviews, tables (CSV, TSV, JSONL, Parquet), folders of text files, Hugging Face's data sets.
+
+Files are read strictly: what is not UTF-8, empty, enormous or without a label is an error that names file and line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from carom.common.base.errors import BadInput, CaromError, UnknownName
+from carom.common.base.specs import existing, parse
+from carom.common.core.data import Dataset
+from carom.common.loading.class_folders import Source, class_folders, read_all
+from carom.common.loading.facts import known_facts, stated_classes
+from carom.common.loading.hub_tables import hub_dataset
+from carom.text.data.tables import ENDINGS, Table, is_table, read_text_file
+from carom.text.language import reviews
+from carom.text.pairs import SEPARATORS, is_pair, join
+from carom.text.space import Words
+
+BUILTIN = {
+    "rotten-tomatoes": "1 000 test sentences from film reviews, negative or positive (and 6 930 for training)",
+    "imdb": "2 000 test film reviews of up to 2 000 words, negative or positive (and more for training)",
+}
+MAX_CHARACTERS = 200_000
+MAX_CLASSES = 10_000
+TEXT_COLUMNS = ("text", "sentence", "review", "content")
+LABEL_COLUMNS = ("label", "labels", "class", "category", "sentiment")
+PAIR_COLUMNS = (
+    ("premise", "hypothesis"),
+    ("sentence1", "sentence2"),
+    ("question1", "question2"),
+    ("text1", "text2"),
+    ("text_a", "text_b"),
+    ("question", "sentence"),
+)
+FACTS = ("text", "second", "label", "classes", "change")
+
+
+def load_data(
+    spec: str, *, split: str = "test", limit: int | None = None, on_error: str = "raise", **facts: Any
+) -> Dataset:
+    """Labelled texts from `builtin:NAME`, `folder:PATH` or `hf:name[/config]:split[:500]`.
+
+    `folder:` takes a CSV, TSV, JSONL or Parquet file, a folder that holds SPLIT.csv (or .tsv ...), or one of class
+    folders of .txt files. Facts, as keywords or as parameters of the spec: the columns `text` and `label`, found by
+    their usual names otherwise; `classes` in the order of the models. Labels are class numbers or class names; without
+    `classes`, names are put in alphabetical order.
+
+    Pairs of texts (`carom.text.pairs`) are what two columns hold: `text` and `second`, or, where neither is named,
+    columns that are called like a pair (premise and hypothesis, sentence1 and sentence2 ...). `change` says which side
+    may be changed: "second" (the default), "first", or the name of its column. With `text` alone, that column is a
+    single text.
+
+    Raises BadInput for a text that cannot be used, and one error that names all where there are several; with
+    `on_error="skip"` they are left out and listed in `Dataset.skipped`.
+    """
+    source = parse(spec, tuple(_LOADERS))
+    facts = {**source.parameters, **facts}
+    return _LOADERS[source.kind](source.rest, split, limit, on_error, facts)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table, before anything in it is believed."""
+
+    where: str  # what an error about it names
+    text: Any  # of a pair, an `Unjoined`
+    label: Any
+
+
+@dataclass(frozen=True)
+class Unjoined:
+    """Both texts of a pair, before they are believed."""
+
+    first: Any
+    second: Any
+    change: str
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns hold what."""
+
+    text: str
+    second: str | None  # of pairs
+    change: str  # the side of a pair that may be changed
+    label: str
+
+    @classmethod
+    def of(cls, names: Iterable[str], facts: Mapping[str, Any], where: str) -> Columns:
+        names = list(names)
+        texts = text_columns(names, facts, where)
+        return cls(*texts, find_column(names, facts.get("label"), LABEL_COLUMNS, "label", where))
+
+    @property
+    def used(self) -> list[str]:
+        return [name for name in (self.text, self.second, self.label) if name is not None]
+
+    def row(self, where: str, values: Mapping[str, Any]) -> Row:
+        text = values.get(self.text)
+        if self.second is not None:
+            text = Unjoined(text, values.get(self.second), self.change)
+        return Row(where, text, values.get(self.label))
+
+
+def text_columns(names: Iterable[str], facts: Mapping[str, Any], where: str) -> tuple[str, str | None, str]:
+    """(column of the text or of the first of a pair, column of the second, the side that may be changed)."""
+    names = list(names)
+    folded = {name.strip().lower(): name for name in reversed(names)}
+    second = facts.get("second")
+    pair = next(((folded[a], folded[b]) for a, b in PAIR_COLUMNS if a in folded and b in folded), None)
+    if "text" not in facts and second is None and pair is not None:
+        text, second = pair
+    else:
+        text = find_column(names, facts.get("text"), TEXT_COLUMNS, "text", where)
+        if second is not None:
+            second = find_column(names, second, (), "second text", where)
+    change = facts.get("change", "second")
+    if second is None and "change" in facts:
+        raise CaromError(f"{where}: change={change} is about pairs, and this is one text: name the other with second=.")
+    change = {text: "first", second: "second"}.get(change, change)
+    if change not in SEPARATORS:
+        raise UnknownName(f"side of the pairs of {where}", str(change), (*SEPARATORS, text, str(second)))
+    return text, second, change
+
+
+def _builtin(name: str, split: str, limit: int | None, on_error: str, facts: Mapping[str, Any]) -> Dataset:
+    if name not in BUILTIN:
+        raise UnknownName("built-in text data", name, BUILTIN)
+    known_facts(facts, (), f"builtin:{name}")
+    texts, labels, ids = reviews.load(name, split)
+    return _dataset(f"builtin:{name}", split, texts, labels.tolist(), ids, reviews.CLASSES).sample(limit)
+
+
+def _folder(path: str, split: str, limit: int | None, on_error: str, facts: Mapping[str, Any]) -> Dataset:
+    known_facts(facts, FACTS, f"folder:{path}")
+    found = existing(path, "file or folder")
+    names = stated_classes(facts)
+    file = next((t for ending in ENDINGS if (t := found / f"{split}{ending}").is_file()), None)
+    file = file if found.is_dir() else found
+    if file is None:
+        classes, sources = class_folders(found, split, (".txt",), names)
+        return _read(f"folder:{path}", split, classes, sources, limit, on_error)
+    if not is_table(file):
+        raise CaromError(f"{file}: give a table that ends in {', '.join(ENDINGS)}, or class folders of .txt files.")
+    table = Table(file)
+    columns, rows = None, []
+    if header := table.columns():
+        columns = Columns.of(header, facts, str(file))
+        rows = [columns.row(*row) for row in table.rows(columns.used)]
+    classes, sources = _labelled(rows, file.stem, str(file), names, on_error)
+    return _read(f"folder:{path}", split, classes, sources, limit, on_error, columns)
+
+
+def _hub(rest: str, split: str, limit: int | None, on_error: str, facts: Mapping[str, Any]) -> Dataset:
+    import datasets
+
+    known_facts(facts, FACTS, f"hf:{rest}")
+    table, split = hub_dataset(rest, split)
+    columns = Columns.of(table.column_names, facts, f"hf:{rest}")
+    kind = table.features[columns.label]
+    names = stated_classes(facts)
+    if names is None and isinstance(kind, datasets.ClassLabel):
+        names = tuple(kind.names)
+    used = table.select_columns(columns.used)
+    rows = [columns.row(f"hf:{rest} row {number}", row) for number, row in enumerate(used)]
+    stem = rest.partition(":")[0].rstrip("/").rpartition("/")[2]
+    classes, sources = _labelled(rows, stem, f"hf:{rest}", names, on_error)
+    return _read(f"hf:{rest}", split, classes, sources, limit, on_error, columns)
+
+
+def find_column(columns: Iterable[str], asked: str | None, usual: Sequence[str], what: str, where: str) -> str:
+    """The column asked for, or the first of the usual names that there is."""
+    columns = list(columns)
+    if asked is not None:
+        if asked not in columns:
+            raise UnknownName(f"column of {where}", asked, columns)
+        return asked
+    for name in usual:
+        for column in columns:
+            if column.strip().lower() == name:
+                return column
+    name = "second" if what == "second text" else what
+    raise CaromError(
+        f"{where}: which column holds the {what}? Pass {name}= one of {', '.join(columns)} "
+        f"({name} = in a study or from Python, ?{name}= behind the path in a spec)."
+    )
+
+
+def _labelled(
+    rows: Sequence[Row], stem: str, where: str, names: Sequence[str] | None, on_error: str
+) -> tuple[tuple[str, ...], list[Source]]:
+    """(classes, one Source a row). A label that cannot be understood is left to the reader of its row to refuse."""
+    given = [plain_label(row.label) for row in rows]
+    if names is None:
+        stated = [label for label in given if label is not None]
+        numbers = [label for label in stated if isinstance(label, int)]
+        if len(numbers) == len(stated):
+            names = [str(number) for number in range(min(max(numbers, default=-1), MAX_CLASSES) + 1)]
+        else:
+            names = sorted({str(label) for label in stated})
+        if len(names) > MAX_CLASSES:
+            raise CaromError(f"{where}: more than {MAX_CLASSES} classes. Which column holds the label? Pass label=.")
+    places = {name: place for place, name in enumerate(names)}
+    sources = []
+    for number, (row, label) in enumerate(zip(rows, given, strict=True)):
+        at = _place(label, places)
+        content = row.text if at is not None else _Unlabelled(row.label, tuple(names))
+        sources.append(Source(f"{stem}-{number:06d}", at or 0, row.where, content))
+    return tuple(names), sources
+
+
+def _place(label: int | str | None, places: Mapping[str, int]) -> int | None:
+    return places.get(str(label), label if isinstance(label, int) and 0 <= label < len(places) else None)
+
+
+def label_number(label: Any, classes: Sequence[str]) -> int | None:
+    """The class that a label names or numbers; None if it is none of them."""
+    return _place(plain_label(label), {name: place for place, name in enumerate(classes)})
+
+
+def plain_label(label: Any) -> int | str | None:
+    """A label as a class number or name; None if there is none."""
+    if isinstance(label, bool | int):
+        return int(label)
+    if isinstance(label, float) and label.is_integer():
+        return int(label)
+    if not isinstance(label, str) or not label.strip():
+        return None
+    label = label.strip()
+    return int(label) if label.lstrip("-").isdecimal() and label.isascii() else label
+
+
+@dataclass(frozen=True)
+class _Unlabelled:
+    """In place of a text whose label is of no use."""
+
+    label: Any
+    classes: tuple[str, ...]
+
+
+def read_text(source: Source) -> str:
+    """The text of a source, or its pair as one text, if it can be used. Raises BadInput."""
+    text = read_text_file(source.content) if isinstance(source.content, Path) else source.content
+    if isinstance(text, _Unlabelled):
+        known = ", ".join(text.classes[:5]) + (", ..." if len(text.classes) > 5 else "")
+        raise BadInput(source.where, f"label {text.label!r} is no class of {known}", "Correct the label, or classes=.")
+    if isinstance(text, Unjoined):
+        first = checked(text.first, f"{source.where}, first text")
+        return join(first, checked(text.second, f"{source.where}, second text"), text.change)
+    return checked(text, source.where)
+
+
+def checked(text: Any, where: str) -> str:
+    """A text, if it can be used. Raises BadInput."""
+    if not isinstance(text, str):
+        raise BadInput(where, f"holds a {type(text).__name__}, not a text", "Check which column holds the text.")
+    if not text.strip():
+        raise BadInput(where, "the text is empty", "Remove the row.")
+    if len(text) > MAX_CHARACTERS:
+        raise BadInput(
+            where, f"{len(text)} characters, more than {MAX_CHARACTERS}", "Split the text into shorter ones."
+        )
+    if "\0" in text:
+        raise BadInput(where, "holds a NUL character", "Remove it; a file in UTF-16 must be saved as UTF-8.")
+    if Words().clamp([text]) != [text]:
+        raise BadInput(where, "holds half of a surrogate pair", "Save the text with whole characters.")
+    if is_pair(text):
+        raise BadInput(where, "holds U+001E or U+001F, which separate the texts of a pair", "Remove it.")
+    return text
+
+
+def _read(
+    name: str,
+    split: str,
+    classes: Sequence[str],
+    sources: Sequence[Source],
+    limit: int | None,
+    on_error: str,
+    columns: Columns | None = None,
+) -> Dataset:
+    read, skipped = read_all(sources, read_text, limit, on_error)
+    texts, labels, ids = [t for _, t in read], [s.label for s, _ in read], [s.id for s, _ in read]
+    return _dataset(name, split, texts, labels, ids, classes, skipped, columns)
+
+
+def _dataset(
+    name: str,
+    split: str,
+    texts: list[str],
+    labels: Sequence[int],
+    ids: Sequence[str],
+    classes: Sequence[str],
+    skipped: tuple[str, ...] = (),
+    columns: Columns | None = None,
+) -> Dataset:
+    numbers = torch.tensor(labels, dtype=torch.long)
+    facts: dict[str, object] = {"split": split}
+    pairs = columns is not None and columns.second is not None
+    if columns is not None and pairs:
+        facts |= {"first": columns.text, "second": columns.second, "change": columns.change}
+    return Dataset(name, "text", Words(pairs=pairs), texts, numbers, ids, tuple(classes), facts=facts, skipped=skipped)
+
+
+_LOADERS = {"builtin": _builtin, "folder": _folder, "hf": _hub}

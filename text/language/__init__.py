@@ -1,0 +1,1 @@
+"""Tools that know the language: vocabularies, WordNet, vectors, language models."""

@@ -1,0 +1,1 @@
+"""Text models: loaded from anywhere, read by tokens, differentiated at words."""

@@ -1,0 +1,77 @@
+"""What all text models share: token ids known for each text, and what an encoder has to offer.
+
+Every model is called with list[str]; tokenising happens inside.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from carom.common.base.errors import CaromError
+from carom.common.core.batch import Batch, Output
+from carom.common.core.model import Model
+from carom.text.models.hub import HubTokens
+from carom.text.models.pairs import PairTokens
+from carom.text.words import Span
+
+
+class Encoder(Protocol):
+    """From texts to token ids, each token with the characters that it came from."""
+
+    pad_id: int
+
+    def encode(self, texts: Sequence[str]) -> tuple[Tensor, list[list[Span]]]:
+        """ids int64[N, L], padded on the right, and the span of every token that is no padding: at least one in each
+        text. Tokens that come from no characters have spans of no width."""
+
+
+class TextModel(Model):
+    """A model of texts that knows what it reads of each (`Reads` of the search engine)."""
+
+    def codes(self, inputs: Sequence[str]) -> list[Any]:
+        """What is read of each text, as a tuple. Texts with equal codes have equal logits."""
+        raise NotImplementedError
+
+    def read(self, codes: Sequence[Any]) -> Tensor:
+        """Logits float[N, C]."""
+        raise NotImplementedError
+
+    def __call__(self, inputs: Sequence[str], lengths: Tensor | None = None) -> Output:
+        return Output(self.read(self.codes(inputs)))
+
+    def predict(self, batch: Batch, size: int = 64) -> Tensor:
+        """As `Model.predict`; texts of like length are read together, so that little is padding."""
+        order = torch.tensor(sorted(range(len(batch)), key=lambda i: len(batch.inputs[i])), dtype=torch.long)
+        return super().predict(batch.take(order), size)[order.argsort()]
+
+
+BELOW_ABOVE = ("below", "above")
+"""The classes of models that answer a number, which is on one side of a threshold or on the other."""
+
+
+def on_sides(answer: Tensor, threshold: float, who: str) -> Tensor:
+    """Logits float[N, 2] of numbers float[N] or [N, 1]: the log-odds of the second class are how far a number lies above
+    the threshold, in its own units."""
+    if answer.dim() > 2 or (answer.dim() == 2 and answer.shape[1] != 1):
+        raise CaromError(
+            f"{who} answered with shape {list(answer.shape)}, and threshold= is for models that answer one number for "
+            "each text: leave it out."
+        )
+    above = (answer.reshape(-1) - threshold) / 2
+    return torch.stack([-above, above], 1)
+
+
+def encoder_facts(encoder: Any) -> str:
+    """What tells one encoder from another, as part of a model's digest."""
+    if isinstance(encoder, HubTokens | PairTokens):
+        known = encoder.tokenizer.backend_tokenizer.to_str()
+    else:
+        known = repr(getattr(encoder, "words", None))
+    digest = hashlib.sha256(known.encode("utf-8", "surrogatepass")).hexdigest()
+    kind = type(encoder).__qualname__ + ("+types" if getattr(encoder, "typed", False) else "")
+    return f"{kind}/{getattr(encoder, 'limit', None)}/{digest}"

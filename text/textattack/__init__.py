@@ -1,0 +1,1 @@
+"""TextAttack both ways: its attacks here, Carom's attacks there."""

@@ -1,0 +1,1 @@
+"""Image models: loaded from anywhere, and the zoo."""

@@ -1,0 +1,141 @@
+"""How the image models of the zoo are trained: the pictures, their augmentation, networks and trees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from carom.common.loading.zoo import Body, Recipe
+from carom.common.models.training import Progress, Schedule, fit
+from carom.common.models.trees import TreeEnsemble
+from carom.vision.models.networks import Normalise, Shape
+
+SHIFT = 2  # pixels: the largest shift of a training image
+ERASED = (4, 12)  # pixels: smallest and largest side of an erased rectangle (Zhong et al., arXiv:1708.04896)
+
+Load = Callable[[str, str], tuple[Tensor, Tensor]]
+"""(data spec, split) -> images uint8[N, C, H, W] and labels int64[N], for reading only."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """A data set that recipes are trained on."""
+
+    shape: Shape
+    classes: tuple[str, ...]
+    mean: Sequence[float]  # of the training pixels, in [0, 1]
+    std: Sequence[float]
+    load: Load
+    digest: Callable[[Recipe], str]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    family: str
+    summary: str
+    build: Callable[[], Body]
+    train: Callable[[Recipe, Progress | None], Body]
+
+
+def scaled(images: Tensor) -> Tensor:
+    return images.float() / 255
+
+
+def augment(images: Tensor, generator: torch.Generator, erase: float = 0.5, noise: float = 0.0) -> Tensor:
+    """Each image of float[B, C, H, W] shifted by up to SHIFT pixels, mirrored half of the time, and with probability
+    `erase` a rectangle of it set to a random grey. Half of the images get random signs of up to `noise` on top.
+
+    Without that noise the convolutional networks take any random pattern for evidence: at a Linf budget of 16/255
+    random signs flipped 60 % of what they got right, and next to such a control no attack could be told from chance.
+    """
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=generator)
+
+    n, _, height, width = images.shape
+    padded = F.pad(images, [SHIFT] * 4)
+    top, left = (uniform(2, n) * (2 * SHIFT + 1)).long()
+    rows = top[:, None] + torch.arange(height)
+    columns = left[:, None] + torch.arange(width)
+    columns = torch.where(uniform(n, 1) < 0.5, columns.flip(1), columns)
+    shifted = padded[torch.arange(n)[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+    def inside(size: int) -> Tensor:  # bool[B, size]: the extent of the rectangle along one side of the image
+        length = ERASED[0] + uniform(n, 1) * (ERASED[1] - ERASED[0])
+        start = uniform(n, 1) * (size - length)
+        place = torch.arange(size)
+        return (place >= start) & (place < start + length)
+
+    erased = inside(height)[:, None, :, None] & inside(width)[:, None, None, :] & (uniform(n, 1, 1, 1) < erase)
+    erased_images = torch.where(erased, uniform(n, 1, 1, 1), shifted)
+    if not noise:
+        return erased_images
+    size = noise * uniform(n, 1, 1, 1) * (uniform(n, 1, 1, 1) < 0.5)
+    return (erased_images + size * (uniform(*images.shape) - 0.5).sign()).clamp(0, 1)
+
+
+def accuracy(pictures: Pictures, recipe: Recipe, body: Body) -> float:
+    """Share of the test images that `body` gets right."""
+    images, labels = pictures.load(recipe.data, "test")
+    with torch.inference_mode():
+        if isinstance(body, TreeEnsemble):
+            answers = body.probabilities(scaled(images).flatten(1)).argmax(1)
+        else:
+            answers = torch.cat([body(scaled(chunk)).argmax(1) for chunk in images.split(500)])
+    return (answers == labels).float().mean().item()
+
+
+def network(
+    pictures: Pictures,
+    family: str,
+    summary: str,
+    kind: Callable[..., nn.Module],
+    schedule: Schedule,
+    erase: float = 0.25,
+    noise: float = 0.0,
+    layout: torch.memory_format = torch.contiguous_format,
+) -> Architecture:
+    """A network `kind(shape, classes, normalise)`, trained on augmented pictures; `layout` is that of its weights."""
+
+    def build() -> nn.Module:
+        made = kind(pictures.shape, len(pictures.classes), Normalise(pictures.mean, pictures.std))
+        return made.to(memory_format=layout)  # type: ignore[call-overload]  # torch's annotations lack it
+
+    return Architecture(family, summary, build, partial(_train_network, pictures, schedule, erase, noise))
+
+
+def trees(pictures: Pictures, summary: str, grow: Callable[[int], Any]) -> Architecture:
+    """Trees on raw pixels; `grow(seed)` gives the unfitted scikit-learn classifier."""
+    return Architecture("tree", summary, TreeEnsemble.empty, partial(_train_trees, pictures, grow))
+
+
+def _chosen(labels: Tensor, half: int | None) -> Tensor:
+    """The training examples of a recipe; the halves are disjoint and hold as many of each class."""
+    return torch.arange(len(labels)) if half is None else labels.argsort(stable=True)[half::2]
+
+
+def _train_network(
+    pictures: Pictures, schedule: Schedule, erase: float, noise: float, recipe: Recipe, progress: Progress | None
+) -> Body:
+    images, labels = pictures.load(recipe.data, "train")
+
+    def sample(indices: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        return augment(scaled(images[indices]), generator, erase, noise), labels[indices]
+
+    module = recipe.build()
+    assert isinstance(module, nn.Module)
+    return fit(module, sample, _chosen(labels, recipe.half), schedule, recipe.seed, progress)
+
+
+def _train_trees(pictures: Pictures, grow: Callable[[int], Any], recipe: Recipe, progress: Progress | None) -> Body:
+    """They fit in seconds (on CIFAR-10 in minutes) and report no progress."""
+    images, labels = pictures.load(recipe.data, "train")
+    chosen = _chosen(labels, recipe.half)
+    seen = scaled(images[chosen]).flatten(1).numpy()
+    return TreeEnsemble.from_sklearn(grow(recipe.seed).fit(seen, labels[chosen].numpy()))
