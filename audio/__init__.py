@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from importlib.resources import files
 
 from carom.audio.attacks.catalogue import ATTACKS, THREATS
 from carom.audio.data.load import BUILTIN, load_data
@@ -47,4 +48,7 @@ MODALITY = Modality(
         "linf": [f"{k}/32768" for k in sorted({round(2 ** (k / 4)) for k in range(53)})],  # to a quarter of full scale
         "l2": [f"{0.01 * 1.15**k:.3g}" for k in range(60)],
     },
+    model_kinds=("torchaudio",),
+    order=2,
+    study=(files(__name__) / "templates" / "study.toml").read_text(encoding="utf-8"),
 )

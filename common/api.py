@@ -23,7 +23,7 @@ from carom.common.core.problem import Attack, Cost
 from carom.common.core.threats import Threat
 from carom.common.modality.budgets import scale_of, threat_from
 from carom.common.modality.contract import Modality
-from carom.common.modality.installed import get_modality, modalities, modality_names, zoo_recipe
+from carom.common.modality.installed import get_modality, modalities, modality_names, modality_of_kind, zoo_recipe
 from carom.common.modality.load import load_data_of, load_model_of
 from carom.common.modality.registry import attacks_of, build_attack, choose_attack, find_attack, transformed
 from carom.common.modality.registry import list_attacks as _list_attacks
@@ -41,8 +41,6 @@ from carom.common.surrogates.files import read_surrogate_card
 from carom.common.work.executor import Executor, Progress, inline
 from carom.common.work.store import Store
 
-ONLY_KIND = {"torchvision": "image", "torchaudio": "audio"}
-
 
 def modality_of(source: Any, modality: str | None = None) -> Modality:
     """The modality a model spec belongs to; for specs and objects that do not tell, it is asked for."""
@@ -54,10 +52,10 @@ def modality_of(source: Any, modality: str | None = None) -> Modality:
             return modality_of(split_members(spec.rest)[0])
         if spec.kind == "surrogate":
             return get_modality(read_surrogate_card(spec.rest)["modality"])
-        if spec.kind in ONLY_KIND:
-            return get_modality(ONLY_KIND[spec.kind])
         if spec.kind == "zoo":
             return get_modality(zoo_recipe(spec.rest).modality)
+        if (owner := modality_of_kind(spec.kind)) is not None:
+            return owner
     what = repr(source) if isinstance(source, str) else type(source).__name__
     raise _ask_modality(what)
 
@@ -69,7 +67,7 @@ def which_modality(specs: Iterable[str]) -> str:
         with contextlib.suppress(CaromError):
             known.setdefault(modality_of(spec).name, spec)
     if not known:
-        return "which modality? Pass --modality image, audio or text, or a STUDY.toml (see `carom init`)."
+        return f"which modality? Pass --modality, one of {', '.join(modality_names())}, or a STUDY.toml (see `carom init`)."
     told = " and ".join(f"{spec} is a model for {name}" for name, spec in known.items())
     if len(known) == 1:
         return f"which modality? {told}: pass --modality {next(iter(known))}."
@@ -116,7 +114,7 @@ def load_data(
     if modality is None:
         parsed = parse(spec)
         owners = [m.name for m in modalities() if parsed.kind == "builtin" and parsed.rest in m.data]
-        owners = owners or ([ONLY_KIND[parsed.kind]] if parsed.kind in ONLY_KIND else [])
+        owners = owners or [owner.name for owner in modalities() if parsed.kind in owner.model_kinds]
         if not owners:
             if parsed.kind == "builtin":
                 known = [name for m in modalities() for name in m.data]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
+
 from carom.common.modality.contract import Defaults, Modality
 from carom.text.attacks.catalogue import ATTACKS, THREATS
 from carom.text.augment import augment_file
@@ -40,4 +42,6 @@ MODALITY = Modality(
     load_log=load_log,
     logs=LOGS,
     scales={"words": [f"{k / 50:g}" for k in range(1, 26)]},  # to half of the words: beyond, it is another sentence
+    order=3,
+    study=(files(__name__) / "templates" / "study.toml").read_text(encoding="utf-8"),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from importlib.resources import files
 
 from carom.common.loading.arrays import load_arrays
 from carom.common.modality.contract import Defaults, Modality
@@ -39,6 +40,9 @@ MODALITY = Modality(
     metrics=METRICS,
     load_log=partial(load_arrays, modality="image", space=PIXELS),
     logs=(".npz",),
+    model_kinds=("torchvision",),
+    order=1,
+    study=(files(__name__) / "templates" / "study.toml").read_text(encoding="utf-8"),
     scales={
         "linf": [f"{k}/255" for k in range(1, 65)],
         "l2": [f"{0.1 * 1.1**k:.3g}" for k in range(60)],  # to 28: Linf 64/255 on 12 000 pixels

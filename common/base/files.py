@@ -7,11 +7,12 @@ import errno
 import os
 import tempfile
 from pathlib import Path
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING
 
 from carom.common.base.errors import CaromError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 STOPPED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 """What a disk says of itself, often without naming a file."""
@@ -88,6 +89,9 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 def write_table(path: Path, rows: pa.Table) -> None:
     """A Parquet file of all rows, or nothing."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     sink = pa.BufferOutputStream()
     pq.write_table(rows, sink, compression="zstd")
     write_atomically(path, sink.getvalue().to_pybytes())

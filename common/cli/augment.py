@@ -17,7 +17,7 @@ COLUMNS = ("text", "second", "label", "change", "classes")
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--output", "-o", "out", type=click.Path(path_type=Path), required=True, help="File to write.")
-@click.option("--modality", "-m", default="text", show_default=True, help="What the file holds.")
+@click.option("--modality", "-m", help="What the file holds.  [default: the one that has recipes]")
 @click.option(
     "--recipe",
     "-r",
@@ -43,7 +43,7 @@ COLUMNS = ("text", "second", "label", "change", "classes")
 def augment(
     file: Path,
     out: Path,
-    modality: str,
+    modality: str | None,
     recipe: str | None,
     source: str | None,
     eps: str | None,
@@ -64,11 +64,14 @@ def augment(
     carom augment train.jsonl -o hard.jsonl -r textfooler -s zoo:text-cnn --fooled
     """
     from carom.common.base.specs import number
-    from carom.common.modality.installed import get_modality
+    from carom.common.modality.installed import modalities
 
-    owner = get_modality(modality)
-    if owner.augment is None:
-        raise CaromError(f"{modality} has no recipes of augmentation.")
+    able = [owner for owner in modalities(modality) if owner.augment is not None]
+    if len(able) != 1:
+        known = ", ".join(owner.name for owner in modalities() if owner.augment is not None)
+        raise CaromError(f"augment needs one modality that has recipes: pass --modality, one of {known}.")
+    (owner,) = able
+    assert owner.augment is not None
     facts = {name: value for name in COLUMNS if (value := options.pop(name)) is not None}
     share = None if eps is None else number(eps)
     file_for("the table", out, "--output")

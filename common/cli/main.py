@@ -44,7 +44,6 @@ from carom.common.cli.transfer import transfer
 if TYPE_CHECKING:
     from carom.common.study.config import Study
 
-MODALITIES = ("image", "audio", "text")
 LISTS = ("attacks", "transforms", "metrics", "models", "data", "defences", "runs")
 
 
@@ -124,7 +123,7 @@ def demo(
     Prints one matrix a modality (excess transfer, with 95 % intervals) and the path of the report, which compares the
     modalities at equal white-box success as well. The work is kept in OUT/store: the same command again finds it there.
     """
-    from carom.common.modality.installed import modality_names
+    from carom.common.modality.installed import modalities
     from carom.common.runs.devices import pick_device
     from carom.common.runs.run import command_line, execute
     from carom.common.study.config import make_study
@@ -132,7 +131,7 @@ def demo(
 
     folder_for("the run", out, "--out")
     folder_for("the store", out / "store", "--out")
-    names = only or tuple(sorted(modality_names(), key=lambda m: MODALITIES.index(m) if m in MODALITIES else 9))
+    names = only or tuple(owner.name for owner in modalities())
     values = {
         "modalities": {m: {"limit": limit} if limit else {} for m in names},
         "seeds": [seed],
@@ -370,16 +369,22 @@ def train(spec: str, data: str | None, out: Path, quiet: bool, as_json: bool) ->
 @click.option("--force", is_flag=True, help="Overwrite an existing carom.toml.")
 def init(folder: Path, force: bool) -> None:
     """Write a commented carom.toml to start a study of your own models and data."""
-    from importlib.resources import files
-
     path = folder_for("a study", folder, "`carom init FOLDER`") / "carom.toml"
     if path.exists() and not force:
         raise CaromError(f"{path} exists. Pass --force to overwrite it, or name another folder.")
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-        files("carom.common.cli").joinpath("templates/carom.toml").read_text(encoding="utf-8"), encoding="utf-8"
-    )
+    path.write_text(study_to_start_from(), encoding="utf-8")
     click.echo(f"wrote {path}; edit it, then: carom run {path}")
+
+
+def study_to_start_from() -> str:
+    """A commented study: what holds for all modalities, and a table for each that is installed."""
+    from importlib.resources import files
+
+    from carom.common.modality.installed import modalities
+
+    head = (files("carom.common.cli") / "templates" / "carom.toml").read_text(encoding="utf-8")
+    return f"\n# {'-' * 117}\n".join([head, *(owner.study for owner in modalities() if owner.study)])
 
 
 @cli.command()

@@ -76,5 +76,11 @@ class Modality:
     scales: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Kind of threat -> budgets as `--eps` takes them, weakest first, in steps worth telling apart, up to a cap: where
     a search for a wanted white-box success looks."""
+    model_kinds: tuple[str, ...] = ()
+    """Kinds of spec that name models and data of this modality alone, such as torchvision."""
+    order: int = 100
+    """Its place where several modalities are listed: the lowest first, then by name."""
+    study: str = ""
+    """The table of a study that `carom init` writes for it, as commented TOML."""
     augment: Callable[..., dict[str, Any]] | None = None
     """(file, file to write, recipe or None, the options of `carom augment`) -> what was done, as counts."""

@@ -28,8 +28,14 @@ def get_modality(name: str) -> Modality:
 
 
 def modalities(name: str | None = None) -> list[Modality]:
-    """The one of that name, or all that are installed."""
-    return [get_modality(one) for one in ([name] if name else modality_names())]
+    """The one of that name, or all that are installed, in the order in which they are listed."""
+    found = [get_modality(one) for one in ([name] if name else modality_names())]
+    return sorted(found, key=lambda owner: (owner.order, owner.name))
+
+
+def modality_of_kind(kind: str) -> Modality | None:
+    """The modality that alone has specs of this kind; None where the kind does not tell."""
+    return next((owner for owner in modalities() if kind in owner.model_kinds), None)
 
 
 def zoo_recipe(name: str) -> Recipe:

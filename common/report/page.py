@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import math
-import struct
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +23,7 @@ from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from carom.common.base.files import write_atomically
-from carom.common.modality.panels import Panel, Picture, Sound, WordDiff
+from carom.common.modality.panels import Panel
 from carom.common.report.families import families_view
 from carom.common.report.values import amount, flatten, interval, listing, plain, plural, rate, scale_css, visible
 from carom.common.report.views import MEASURES, Key, Numbers, modality_view
@@ -92,7 +90,13 @@ def render(
     modalities = [modality_view(name, part, number) for name, part in seen.get("modalities", {}).items()]
     style, script = _asset("report.css").replace("/* scale */", scale_css()), _asset("report.js")
     few = thin(examples, per_cell)
+    for panel in (panel for e in few for panel in e.panels):
+        check_panel(panel)
     cards = [card.render(e=_example(e, number)) for e in few]
+    notes: dict[str, list[str]] = {}
+    for e in few:
+        known = notes.setdefault(visible(e.modality), [])
+        known += [note for note in dict.fromkeys(p.note for p in e.panels) if note and note not in known]
 
     def whole(kept: Sequence[int]) -> str:
         groups: dict[str, list[Markup]] = {}
@@ -109,7 +113,7 @@ def render(
             families=families_view(modalities),
             measures=MEASURES,
             groups=groups,
-            audible={visible(e.modality) for e in few if any(isinstance(p, Sound) for p in e.panels)},
+            notes=notes,
             shown=len(kept),
             offered=len(examples),
             outcomes={few[i].outcome for i in kept},
@@ -178,47 +182,17 @@ def _example(e: Example, number: Numbers) -> dict[str, Any]:
     return {**seen, "number": number(*key), "panels": [_panel(p) for p in e.panels]}
 
 
+def check_panel(panel: Panel) -> None:
+    """Raise TypeError for what no figure can be made of."""
+    if not isinstance(panel, Panel):
+        raise TypeError(f"{type(panel).__name__} is not a panel: it needs kind, template, caption and values")
+    if not panel.kind.isidentifier():
+        raise TypeError(f"{panel.kind!r} cannot be the class of a figure: name the panel's kind with letters")
+
+
 def _panel(panel: Panel) -> dict[str, Any]:
-    if not isinstance(panel, Picture | Sound | WordDiff):
-        raise TypeError(f"{type(panel).__name__} is not a panel: use Picture, Sound or WordDiff")
-    caption = visible(panel.caption)
-    if isinstance(panel, Picture):
-        # The width and height in a PNG's header keep the page from moving while it is decoded.
-        width, height = struct.unpack(">II", panel.png[16:24]) if len(panel.png) >= 24 else (1, 1)
-        return {
-            "kind": "picture",
-            "caption": caption,
-            "uri": _uri("image/png", panel.png),
-            "width": width,
-            "height": height,
-            "small": max(width, height) <= 96,
-        }
-    if isinstance(panel, Sound):
-        return {
-            "kind": "sound",
-            "caption": caption,
-            "uri": _uri("audio/wav", panel.wav),
-            "outline": outline_path(panel.outline),
-            "columns": max(1, len(panel.outline) - 1),
-        }
-    runs = [(how if how in ("del", "ins") else "", visible(text, keep="\n\t")) for how, text in panel.runs]
-    return {"kind": "words", "caption": caption, "runs": runs}
-
-
-def outline_path(outline: Sequence[tuple[float, float]]) -> str:
-    """An SVG path around the waveform, one unit a column, 200 high: along its highest samples and back along the
-    lowest."""
-
-    def y(value: float, thicker: int) -> int:
-        return round(100 - 100 * max(-1.0, min(1.0, value if math.isfinite(value) else 0.0))) + thicker
-
-    above = [f"{x} {y(high, -1)}" for x, (_, high) in enumerate(outline)]
-    below = [f"{x} {y(low, 1)}" for x, (low, _) in enumerate(outline)]
-    return f"M{'L'.join(above + below[::-1])}Z" if outline else ""
-
-
-def _uri(kind: str, data: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+    inside = _environment().from_string(panel.template).render(p=panel.values(visible))
+    return {"kind": panel.kind, "inside": Markup(inside)}
 
 
 # Templates.
@@ -234,8 +208,13 @@ def _sha256(text: str) -> str:
 
 def _templates() -> tuple[Template, Template]:
     """The page and the card of one example."""
+    environment = _environment()
+    return environment.from_string(_asset("report.html")), environment.from_string(_asset("example.html"))
+
+
+def _environment() -> Environment:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     for function in (rate, interval, amount, listing, plural):
         environment.globals[function.__name__] = function
-    return environment.from_string(_asset("report.html")), environment.from_string(_asset("example.html"))
+    return environment

@@ -98,11 +98,10 @@ def test_the_walk_with_the_file_that_init_writes(carom: Any, own: Path) -> None:
 
 
 def test_every_commented_default_of_the_template_is_the_default() -> None:
-    from importlib.resources import files
-
+    from carom.common.cli.main import study_to_start_from
     from carom.common.study.config import Study
 
-    text = files("carom.common.cli").joinpath("templates/carom.toml").read_text(encoding="utf-8")
+    text = study_to_start_from()
     commented = [line[2:] for line in text.splitlines() if line.startswith("# ") and " = " in line]
     settings = tomllib.loads("\n".join(line for line in commented if line.split(" = ")[0] in Study.model_fields))
     for name, value in settings.items():

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from importlib.resources import files
 
 import pytest
 
 from carom.common.base.errors import CaromError
+from carom.common.cli.main import study_to_start_from
 from carom.common.modality.installed import get_modality
 from carom.common.runs.resolve import resolve
 from carom.common.study.config import SETTINGS, make_study, read_study
@@ -64,7 +64,7 @@ def test_default_sources_are_those_that_the_attacks_can_run_on(tmp_path):
 
 
 def test_the_study_that_init_writes_can_be_read(tmp_path):
-    text = files("carom.common.cli").joinpath("templates/carom.toml").read_text(encoding="utf-8")
+    text = study_to_start_from()
     assert read(tmp_path, text).modalities
 
 
