@@ -22,7 +22,7 @@ from carom.common.base.specs import Spec, parse
 from carom.common.core.batch import Family
 from carom.common.core.model import Model
 from carom.common.loading.dispatch import Load, dispatch, load_python, own_loaders, wrapped
-from carom.common.loading.estimators import digest_of_object, fitted_classes, scores_of, tree_ensemble
+from carom.common.loading.estimators import fitted_classes, scores_of, tree_ensemble
 from carom.common.loading.facts import (
     ANSWERS,
     CLASSES,
@@ -313,11 +313,11 @@ def _estimator(estimator: Any, facts: Mapping[str, Any]) -> Model:
                 return scores(features(torch.from_numpy(waves)).numpy())
         return scores(features(waves))
 
-    named = digest_of(features) if isinstance(features, nn.Module) else digest_of_object(features)
+    named = digest_of(features)
     model = FunctionModel(
         answer,
         family=family_fact(facts, estimator),
-        digest=digest_of_object(estimator, low, high, named),
+        digest=digest_of(estimator, low, high, named),
         probabilities=probabilities,
         **shared,
     )
@@ -336,7 +336,7 @@ def _function(function: Callable[..., Any], facts: Mapping[str, Any]) -> Model:
         family=family_fact({"family": Family.OTHER, **facts}, function),
         space=_space(facts),
         classes=class_names(facts["classes"]),
-        digest=digest_of_object(function, low, high, answers),
+        digest=digest_of(function, low, high, answers),
         probabilities=answers == "probabilities",
     )
 

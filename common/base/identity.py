@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import inspect
 import math
+import secrets
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import nn
 
-if TYPE_CHECKING:
-    pass
+from carom.common.base.fingerprint import Unreadable, fingerprint
 
 
 def describe(part: Any) -> Any:
@@ -46,26 +44,28 @@ def describe(part: Any) -> Any:
 
 
 def name_of(part: Any) -> str:
-    """What a class or function is called in the store: "Ascent"; "Ascent@2" in its second revision. Names from outside
-    Carom keep their module."""
-    own = part.__module__.partition(".")[0] == "carom"
+    """What a class or function is called in the store: "Ascent"; "Ascent@2" in its second revision. Those from outside
+    Carom go by their name and their code, so that an edited one is another."""
     revision = getattr(part, "revision", 1)
-    return f"{'' if own else part.__module__ + '.'}{part.__qualname__}{'' if revision == 1 else f'@{revision}'}"
+    tail = "" if revision == 1 else f"@{revision}"
+    if part.__module__.partition(".")[0] != "carom":
+        tail += f"#{fingerprint(part)[:16]}"
+    return f"{part.__qualname__}{tail}"
 
 
-def digest_of(module: nn.Module, *facts: object) -> str:
-    """sha256 over a module's class, settings, weights and buffers and the given facts: a model's identity in the store.
-
-    Settings are what the module prints of itself and the numbers that its parts hold: a stride, an activation or a
-    temperature changes what the same weights compute.
+class Digest(str):
+    """64 hexadecimal digits that name a model in the store. `why` says what could not be read of it, "" where all was:
+    then the digits are drawn at random, nothing is found under them again, and the model is computed afresh each run.
     """
-    digest = hashlib.sha256(repr((type(module).__qualname__, *facts)).encode())
-    digest.update(repr(module).encode())
-    for name, part in module.named_modules():
-        plain = {k: v for k, v in vars(part).items() if isinstance(v, bool | int | float) and k[0] != "_"}
-        plain.pop("training", None)
-        digest.update(f"{name}{sorted(plain.items())}".encode())
-    for name, tensor in module.state_dict().items():
-        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+
+    why: str = ""
+
+
+def digest_of(thing: Any, *facts: object) -> Digest:
+    """A model's identity in the store: of all that its answers rest on, and of facts that Carom was told of it."""
+    try:
+        return Digest(fingerprint(thing, *facts))
+    except Unreadable as error:
+        drawn = Digest(secrets.token_hex(32))
+        drawn.why = str(error)
+        return drawn

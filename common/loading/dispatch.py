@@ -7,6 +7,7 @@ user asks for them by name, and then read with `weights_only=True`.
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from torch import nn
 
 from carom.common.base.errors import CaromError
+from carom.common.base.identity import Digest, digest_of
 from carom.common.base.specs import Spec, call_with, import_object, parse
 from carom.common.core.model import Model
 from carom.common.loading.estimator_files import load_skops
@@ -68,19 +70,41 @@ def dispatch(
     """The model of a spec by the loader of its kind, or of an object by `wrap`; facts unknown to both are refused."""
     if isinstance(source, Model):
         return source
+    known = (*known, "identity")
     if isinstance(source, str):
         source = parse(source, tuple(loaders))
     if not isinstance(source, Spec):
         known_facts(facts, known, called(source, facts))
-        return wrap(source, facts)
+        return identified(wrap(source, facts), facts)
     spec, stated = separate(source, known)
     name = spec.rest if spec.kind == "zoo" else f"{spec.kind}:{spec.rest}"
     facts = {"name": name, **stated, **facts}
     known_facts(facts, known, facts["name"])
     try:
-        return loaders[spec.kind](spec, facts)
+        return identified(loaders[spec.kind](spec, facts), facts)
     except MissingFacts as error:
         raise error.of_spec(more=bool(source.parameters)) from None
+
+
+def identified(model: Model, facts: Mapping[str, Any]) -> Model:
+    """The model under the identity that its user gives (`identity=`), which stands for all that its answers rest on; or
+    with a word of warning where its own could not be read."""
+    if "identity" in facts:
+        told = {name: value for name, value in facts.items() if name != "name"}
+        model.digest = digest_of(model.classes, str(model.space), told)
+        if isinstance(model.digest, Digest) and model.digest.why:
+            raise CaromError(
+                f"model {model.name}: {model.digest.why}, among the facts that are given beside identity=."
+            )
+        model.facts["identity"] = f"{facts['identity']}, as given"
+    elif isinstance(model.digest, Digest) and model.digest.why:
+        model.facts["identity"] = "computed afresh each run"
+        warnings.warn(
+            f"model {model.name}: {model.digest.why}. Its answers are not kept, but computed afresh each run. To keep "
+            "them, give it an identity that you change whenever it answers otherwise: identity=NAME.",
+            stacklevel=4,
+        )
+    return model
 
 
 def wrapped(thing: Any, facts: Mapping[str, Any], module: Wrap, estimator: Wrap, function: Wrap, refusal: str) -> Model:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from torch import nn
@@ -111,38 +109,6 @@ def scores_of(estimator: Any) -> tuple[Callable[[Any], Any], bool, Access]:
         return np.asarray(estimator.predict(batch))[:, None] == np.asarray(estimator.classes_)
 
     return one_hot, True, Access.LABEL
-
-
-def digest_of_object(thing: Any, *facts: object) -> str:
-    """sha256 that names an estimator (by its fitted state) or a function (by its source) in the store."""
-    digest = hashlib.sha256(repr(facts).encode())
-    if is_estimator(thing):
-        feed(digest, thing)
-        return digest.hexdigest()
-    bound = thing.keywords if isinstance(thing, partial) else {}
-    function = thing.func if isinstance(thing, partial) else thing
-    try:
-        source = inspect.getsource(function if inspect.isroutine(function) else type(function))
-    except (OSError, TypeError):
-        source = repr(type(function))
-    digest.update(f"{getattr(function, '__module__', '')}{sorted(bound.items())}{source}".encode())
-    return digest.hexdigest()
-
-
-def feed(digest: Any, thing: Any) -> None:
-    """Hash an object's state: the same for an estimator and its copy read back from a file, unlike its pickle."""
-    import numpy as np
-
-    for part in walk(thing):
-        digest.update(f"<{type(part).__qualname__}".encode())
-        if isinstance(part, np.ndarray) and not part.dtype.hasobject and not part.dtype.names:
-            digest.update(f"{part.dtype}{part.shape}".encode() + np.ascontiguousarray(part).tobytes())
-        elif callable(part) and hasattr(part, "__qualname__"):
-            digest.update(f"{part.__module__}.{part.__qualname__}".encode())
-        elif part is None or isinstance(part, ATOMS):
-            digest.update(repr(part).encode())
-        elif hasattr(part, "__len__"):
-            digest.update(str(len(part)).encode())
 
 
 ATOMS = (bool, int, float, complex, str, bytes)

@@ -203,8 +203,7 @@ class TreeModel(Model):
         holder = nn.Module()
         for key, tensor in ensemble.tensors().items():
             holder.register_buffer(key, tensor)
-        sees = None if front_end is None else digest_of(front_end)
-        super().__init__(name, modality, Family.TREE, space, classes, digest or digest_of(holder, sees))
+        super().__init__(name, modality, Family.TREE, space, classes, digest or digest_of(holder, front_end))
 
     def features(self, inputs: Tensor) -> Tensor:
         """float[N, D]: what the trees look at."""

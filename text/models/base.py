@@ -5,7 +5,6 @@ Every model is called with list[str]; tokenising happens inside.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -66,12 +65,10 @@ def on_sides(answer: Tensor, threshold: float, who: str) -> Tensor:
     return torch.stack([-above, above], 1)
 
 
-def encoder_facts(encoder: Any) -> str:
-    """What tells one encoder from another, as part of a model's digest."""
+def encoder_facts(encoder: Any) -> Any:
+    """What tells one encoder from another, as part of a model's digest: of tokenizers what they are saved as, without
+    what they remember."""
     if isinstance(encoder, HubTokens | PairTokens):
         known = encoder.tokenizer.backend_tokenizer.to_str()
-    else:
-        known = repr(getattr(encoder, "words", None))
-    digest = hashlib.sha256(known.encode("utf-8", "surrogatepass")).hexdigest()
-    kind = type(encoder).__qualname__ + ("+types" if getattr(encoder, "typed", False) else "")
-    return f"{kind}/{getattr(encoder, 'limit', None)}/{digest}"
+        return type(encoder).__qualname__, getattr(encoder, "typed", False), getattr(encoder, "limit", None), known
+    return encoder

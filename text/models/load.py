@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from carom.common.base.errors import CaromError, UnknownName
+from carom.common.base.identity import digest_of
 from carom.common.base.specs import Spec, number, parse
 from carom.common.core.batch import Family
 from carom.common.core.model import Model
 from carom.common.loading.dispatch import dispatch, load_python, own_loaders, wrapped
-from carom.common.loading.estimators import digest_of_object, fitted_classes, scores_of
+from carom.common.loading.estimators import fitted_classes, scores_of
 from carom.common.loading.facts import CLASSES, Fact, called, class_names, family_fact, known_facts, need
 from carom.common.loading.pretrained import load_pretrained, load_processor
 from carom.common.loading.zoo import load_body
@@ -192,7 +193,7 @@ def _estimator(estimator: Any, facts: Mapping[str, Any]) -> Model:
         family=family_fact(facts, estimator),
         space=Words(pairs=pairs),
         classes=own,
-        digest=digest_of_object(estimator, *(["pairs"] if pairs else [])),
+        digest=digest_of(estimator, *(["pairs"] if pairs else [])),
         probabilities=probabilities,
     )
     model.access = access
@@ -208,7 +209,7 @@ def _function(function: Callable[[list[str]], Any], facts: Mapping[str, Any]) ->
         raise UnknownName("kind of scores", answers, ("logits", "probabilities"))
     pairs, asked = bool(facts.get("pairs", False)), cast("Any", function)
     told = [*(["pairs"] if pairs else []), *([] if threshold is None else [f"threshold {threshold}"])]
-    digest = digest_of_object(function, answers, *told)
+    digest = digest_of(function, answers, *told)
     if pairs:
         asked = partial(on_pairs, asked, who)
     if threshold is not None:

@@ -62,7 +62,7 @@ class TokenModel(TextModel):
         threshold: float | None = None,
     ) -> None:
         own = () if threshold is None else (threshold,)
-        digest = digest or digest_of(module, repr(module), encoder_facts(encoder), *own)
+        digest = digest or digest_of(module, encoder_facts(encoder), *own)
         space = Words(pairs=getattr(encoder, "pairs", False))
         super().__init__(name, "text", family, space, classes, digest)
         self.module, self.encoder, self.embedding, self.threshold = module, encoder, embedding, threshold

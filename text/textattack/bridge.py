@@ -32,6 +32,7 @@ from torch import Tensor
 
 from carom.common.attacks.info import AttackInfo
 from carom.common.base.errors import CaromError, UnknownName
+from carom.common.base.identity import digest_of
 from carom.common.base.rng import Rng
 from carom.common.base.specs import import_object
 from carom.common.core.batch import Access, Batch, Goal
@@ -39,7 +40,6 @@ from carom.common.core.model import Model
 from carom.common.core.oracle import Oracle
 from carom.common.core.problem import Problem, Result, Status
 from carom.common.core.threats import Threat
-from carom.common.loading.estimators import feed
 from carom.text.candidates.base import Candidates
 from carom.text.textattack.offline import Guard, lacking, offline, textattack
 from carom.text.threats import AnyWords, WordBudget
@@ -325,12 +325,12 @@ def from_textattack(attack: Any, name: str | None = None, **parameters: Any) -> 
 
 def _identity(attack: Any, named: str) -> str:
     """sha256 of what an attack is made of."""
-    digest = hashlib.sha256(f"{named}{type(attack.goal_function)}{attack.search_method!r}{attack!r}".encode())
+    facts = [named, str(type(attack.goal_function)), repr(attack.search_method), repr(attack)]
+    parts = []
     if not named:  # a recipe is what its name says; an object, what it holds
         for part in (attack.transformation, *attack.constraints, *attack.pre_transformation_constraints):
-            digest.update(f"<{type(part).__module__}.{type(part).__qualname__}".encode())
-            feed(digest, {k: v for k, v in sorted(vars(part).items()) if "cache" not in k})
-    return digest.hexdigest()
+            parts.append((type(part), {k: v for k, v in vars(part).items() if "cache" not in k}))
+    return digest_of(parts, *facts)
 
 
 def _recipe(name: str) -> type:

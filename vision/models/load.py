@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from carom.common.base.errors import CaromError, UnknownName
+from carom.common.base.identity import digest_of
 from carom.common.base.specs import Spec
 from carom.common.core.batch import Family
 from carom.common.core.model import Model
 from carom.common.loading.dispatch import Load, dispatch, own_loaders, wrapped
-from carom.common.loading.estimators import digest_of_object, fitted_classes, scores_of, tree_ensemble
+from carom.common.loading.estimators import fitted_classes, scores_of, tree_ensemble
 from carom.common.loading.facts import (
     ANSWERS,
     CLASSES,
@@ -225,7 +226,7 @@ def _estimator(estimator: Any, facts: Mapping[str, Any]) -> Model:
             raise CaromError(f"model {who} takes images of shape {'x'.join(map(str, sizes))}, the data has {given}.")
         return scores(images.reshape(len(images), -1)[:, order.numpy()] * (high - low) + low)
 
-    digest = digest_of_object(estimator, low, high, layout, shape)
+    digest = digest_of(estimator, low, high, layout, shape)
     model = FunctionModel(
         answer,
         family=family_fact(facts, estimator),
@@ -262,7 +263,7 @@ def _function(function: Callable[..., Any], facts: Mapping[str, Any]) -> Model:
         family=family_fact({"family": Family.OTHER, **facts}, function),
         space=PIXELS,
         classes=class_names(facts["classes"]),
-        digest=digest_of_object(function, low, high, answers),
+        digest=digest_of(function, low, high, answers),
         probabilities=answers == "probabilities",
     )
 

@@ -13,7 +13,7 @@ import torch
 from carom.common.attacks.catalogue.gradient import fgsm, mi_fgsm, pgd
 from carom.common.attacks.info import AttackChoice, AttackInfo
 from carom.common.base.errors import CaromError
-from carom.common.base.identity import describe
+from carom.common.base.identity import describe, name_of
 from carom.common.base.rng import Rng
 from carom.common.core.batch import Access
 from carom.common.core.data import Dataset
@@ -271,7 +271,7 @@ class Part:
 
 def test_parts_are_described_by_their_fields():
     assert describe(Part(0.5, inner=(Part(1.0), None, True, torch.uint8))) == {
-        "is": f"{__name__}.Part",
+        "is": name_of(Part),
         "size": 0.5,
         "kind": "first",
         "inner": [describe(Part(1.0)), None, True, "torch.uint8"],
@@ -314,6 +314,6 @@ def test_functions_are_described_by_their_name():
     def inner():
         return None
 
-    assert describe(module_level) == {"is": f"{__name__}.module_level"}
+    assert describe(module_level) == {"is": name_of(module_level)}
     with pytest.raises(TypeError):
         describe(inner)
