@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -304,14 +305,19 @@ def _estimator(estimator: Any, facts: Mapping[str, Any]) -> Model:
     if trees is not None and isinstance(features, nn.Module):
         front = features.eval() if (low, high) == (-1, 1) else Rescaled(features, low, high, False).eval()
         return TreeModel(trees, front_end=front, **shared)
-    scores, probabilities, access = scores_of(estimator)
 
-    def answer(waves: Any) -> Any:
+    def seen(waves: Any) -> Any:
         waves = (waves + 1) * ((high - low) / 2) + low
         if isinstance(features, nn.Module):
             with torch.no_grad():
-                return scores(features(torch.from_numpy(waves)).numpy())
-        return scores(features(waves))
+                return features(torch.from_numpy(waves)).numpy()
+        return features(waves)
+
+    silence = np.zeros((1, shared["space"].sample_rate), dtype=np.float32)
+    scores, probabilities, access = scores_of(estimator, seen(silence), who)
+
+    def answer(waves: Any) -> Any:
+        return scores(seen(waves))
 
     named = digest_of(features)
     model = FunctionModel(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -66,7 +67,13 @@ class Box:
         return (self.clamp(x) / self.unit).round().to(self.dtype)
 
     def decode(self, stored: Tensor) -> Tensor:
-        return stored.float() * self.unit if self.unit else stored
+        return self.value(stored.float()) if self.unit else stored
+
+    def value(self, steps: Tensor) -> Tensor:
+        """What whole numbers of steps stand for, correctly rounded: k of 255 is k / 255, which k times the rounded
+        1 / 255 is not."""
+        levels = round(1 / self.unit)
+        return steps / levels if math.isclose(levels * self.unit, 1) else steps * self.unit
 
     def distance(self, x: Tensor, x0: Tensor) -> dict[str, Tensor]:
         change = (x - x0).flatten(1)

@@ -66,7 +66,10 @@ def fitted_classes(estimator: Any, names: Sequence[str] | None, who: str) -> tup
         raise CaromError(f"{who} has not been fitted: it has no classes_. Call fit first.")
     fitted = estimator.classes_
     if isinstance(fitted, list):
-        raise CaromError(f"{who} answers several questions at once; carom attacks one answer per example.")
+        raise CaromError(
+            f"{who} is a multi-output classifier: it answers several questions at once; Carom needs one output. Hand in "
+            "one of its estimators_."
+        )
     if names is None or not np.issubdtype(np.asarray(fitted).dtype, np.integer):
         return tuple(str(c) for c in fitted)
     if len(fitted) and int(max(fitted)) >= len(names):
@@ -88,27 +91,68 @@ def tree_ensemble(estimator: Any) -> TreeEnsemble | None:
     return TreeEnsemble.from_sklearn(estimator) if type(estimator).__name__ in kinds else None
 
 
-def scores_of(estimator: Any) -> tuple[Callable[[Any], Any], bool, Access]:
+def scores_of(estimator: Any, probe: Any, who: str) -> tuple[Callable[[Any], Any], bool, Access]:
     """(function from a batch to scores[N, C], whether they are probabilities, what it grants).
 
-    An estimator with neither predict_proba nor decision_function grants labels only, as one-hot scores.
+    The largest score is always the class that `predict` answers. Scores are predict_proba's, else decision_function's;
+    where `predict` names another class than they do (a threshold that was moved, ties between pairs of classes), its
+    class is raised above the rest. An estimator without scores for its classes, such as one of pairs of classes, grants
+    labels only, as one-hot scores. `probe` is a batch of one input; raises `CaromError` for what answers it with several
+    labels at once.
     """
     import numpy as np
 
-    if hasattr(estimator, "predict_proba"):
-        return estimator.predict_proba, True, Access.LABEL | Access.SCORE
-    if hasattr(estimator, "decision_function"):
+    classes = np.asarray(estimator.classes_)
+    check_one_label(estimator.predict(probe), who)
 
-        def margins(batch: Any) -> Any:
-            values = estimator.decision_function(batch)
-            return np.stack([-values, values], 1) if values.ndim == 1 else values
-
-        return margins, False, Access.LABEL | Access.SCORE
+    def places(batch: Any) -> Any:
+        """The column of the class that `predict` answers."""
+        said = np.asarray(estimator.predict(batch)).reshape(-1)
+        found = said[:, None] == classes
+        if not found.any(1).all():
+            strange = said[~found.any(1)][0]
+            raise CaromError(
+                f"{who} answers {strange!r}, which is none of its classes_ ({', '.join(map(str, classes))})."
+            )
+        return found.argmax(1)
 
     def one_hot(batch: Any) -> Any:
-        return np.asarray(estimator.predict(batch))[:, None] == np.asarray(estimator.classes_)
+        return places(batch)[:, None] == np.arange(len(classes))
 
+    for name, probabilities in (("predict_proba", True), ("decision_function", False)):
+        score = getattr(estimator, name, None)
+        if score is None:
+            continue
+        if columns(score(probe)).shape != (1, len(classes)):
+            return one_hot, True, Access.LABEL
+
+        def answer(batch: Any, score: Callable[[Any], Any] = score) -> Any:
+            values, own = columns(score(batch)), places(batch)
+            wrong = values.astype(np.float32).argmax(1) != own
+            top = values[wrong].max(1)
+            values[wrong, own[wrong]] = top + 1e-3 * (1 + np.abs(top))
+            return values
+
+        return answer, probabilities, Access.LABEL | Access.SCORE
     return one_hot, True, Access.LABEL
+
+
+def columns(values: Any) -> Any:
+    """float64[N, C]: scores as a column a class; of two classes, one number is the second's lead."""
+    import numpy as np
+
+    values = np.array(values, dtype=np.float64)
+    return np.stack([-values, values], 1) if values.ndim == 1 else values
+
+
+def check_one_label(answer: Any, who: str) -> None:
+    """Refuse an answer that is a row of labels: of several questions, or of one that takes several labels."""
+    shape = getattr(answer, "shape", (len(answer),))
+    if len(shape) > 1 and shape[1] != 1:
+        raise CaromError(
+            f"{who} answers {shape[1]} labels at once, more than one for an example; Carom needs one. Fit a classifier "
+            "of one label, or hand in a function that answers scores for it: classes=[...], answers=probabilities."
+        )
 
 
 ATOMS = (bool, int, float, complex, str, bytes)

@@ -178,14 +178,14 @@ def _estimator(estimator: Any, facts: Mapping[str, Any]) -> Model:
     who = called(estimator, facts)
     own = fitted_classes(estimator, class_names(facts["classes"]) if "classes" in facts else None, who)
     pairs = bool(facts.get("pairs", False))
+    probe = [("a text", "another")] if pairs else ["a text"]
     try:
-        estimator.predict([("a text", "another")] if pairs else ["a text"])
+        scores, probabilities, access = scores_of(estimator, probe, who)
     except (ValueError, AttributeError, TypeError) as error:
         raise CaromError(
             f"{who} does not take {Words(pairs=pairs)} ({str(error).splitlines()[0].rstrip(':')}). Put the vectorizer "
             "it was fitted with in front: sklearn.pipeline.make_pipeline(vectorizer, classifier)."
         ) from error
-    scores, probabilities, access = scores_of(estimator)
     model = FunctionModel(
         partial(on_pairs, scores, who) if pairs else scores,
         name=who,

@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from carom.common.base.errors import CaromError, UnknownName
@@ -97,7 +99,8 @@ def _zoo(spec: Spec, facts: Mapping[str, Any]) -> Model:
         "shape": pictures.shape,
     }
     if isinstance(body, TreeEnsemble):
-        model: Model = TreeModel(body, **shared)
+        size = math.prod(pictures.shape)
+        model: Model = TreeModel(_on_pixels(body, 0, 1, torch.arange(size)), **shared)
     else:
         model = TorchModel(body, family=recipe.family, **shared)
     channels, size, _ = pictures.shape
@@ -218,13 +221,13 @@ def _estimator(estimator: Any, facts: Mapping[str, Any]) -> Model:
     trees = tree_ensemble(estimator)
     if trees is not None:
         return TreeModel(_on_pixels(trees, low, high, order), classes=classes, shape=shape, **shared)
-    scores, probabilities, access = scores_of(estimator)
+    scores, probabilities, access = scores_of(estimator, np.full((1, size), low), who)
 
     def answer(images: Any) -> Any:
         if images.shape[1:] != sizes:
             given = "x".join(map(str, images.shape[1:]))
             raise CaromError(f"model {who} takes images of shape {'x'.join(map(str, sizes))}, the data has {given}.")
-        return scores(images.reshape(len(images), -1)[:, order.numpy()] * (high - low) + low)
+        return scores(rescaled(images.reshape(len(images), -1)[:, order.numpy()], low, high))
 
     digest = digest_of(estimator, low, high, layout, shape)
     model = FunctionModel(
@@ -241,14 +244,19 @@ def _estimator(estimator: Any, facts: Mapping[str, Any]) -> Model:
 
 def _on_pixels(trees: TreeEnsemble, low: float, high: float, order: Tensor) -> TreeEnsemble:
     """The trees over flattened pixels in [0, 1], asked of every 8-bit image what they were asked before."""
-    if (low, high) == (0, 1):
-        cuts = trees.threshold
-    else:
-        # Between the last stored pixel that goes left and the next: no rounding can tip a comparison.
-        levels = torch.arange(256, dtype=torch.float64) / 255 * (high - low) + low
-        goes_left = torch.searchsorted(levels.float(), trees.threshold, right=True)
-        cuts = (goes_left.float() - 0.5) / 255
-    return replace(trees, feature=order[trees.feature], threshold=cuts)
+    # Between the last stored pixel that goes left and the next: no rounding can tip a comparison.
+    levels = torch.from_numpy(rescaled(np.arange(256) / 255, low, high)).float()
+    goes_left = torch.searchsorted(levels, trees.threshold.contiguous(), right=True)
+    return replace(trees, feature=order[trees.feature], threshold=(goes_left.float() - 0.5) / 255)
+
+
+def rescaled(images: NDArray[Any], low: float, high: float) -> NDArray[np.float64]:
+    """float64: pixels in [0, 1] between other bounds. Pixel k of 8 bits becomes exactly what `stored / 255 * (high -
+    low) + low` is in double precision, and exactly k between 0 and 255."""
+    levels = images.astype(np.float64) * 255
+    whole = np.rint(levels)
+    levels = np.where(np.abs(levels - whole) < 1e-3, whole, levels)
+    return levels if (low, high) == (0, 255) else levels / 255 * (high - low) + low
 
 
 def _function(function: Callable[..., Any], facts: Mapping[str, Any]) -> Model:
@@ -257,7 +265,7 @@ def _function(function: Callable[..., Any], facts: Mapping[str, Any]) -> Model:
     answers = choice(facts, "answers", ("logits", "probabilities"))
     low, high = bounds_fact(facts, (0, 1))
     return FunctionModel(
-        function if (low, high) == (0, 1) else lambda images: function(images * (high - low) + low),
+        lambda images: function(rescaled(images, low, high).astype(np.float32)),
         name=called(function, facts),
         modality="image",
         family=family_fact({"family": Family.OTHER, **facts}, function),

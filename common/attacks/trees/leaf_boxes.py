@@ -72,6 +72,6 @@ def on_lattice(leaves: Leaves, space: Box) -> Leaves:
     low = (leaves.low.clamp(space.low - space.unit, space.high) / space.unit).floor() - 1
     high = (leaves.high.clamp(space.low - space.unit, space.high) / space.unit).floor() + 1
     for _ in range(3):  # float32 comparisons decide, exactly as the trees will make them
-        low = torch.where(low * space.unit <= leaves.low, low + 1, low)
-        high = torch.where(high * space.unit > leaves.high, high - 1, high)
-    return replace(leaves, low=(low * space.unit).clamp_min(space.low), high=(high * space.unit).clamp_max(space.high))
+        low = torch.where(space.value(low) <= leaves.low, low + 1, low)
+        high = torch.where(space.value(high) > leaves.high, high - 1, high)
+    return replace(leaves, low=space.value(low).clamp_min(space.low), high=space.value(high).clamp_max(space.high))
