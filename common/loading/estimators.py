@@ -147,7 +147,7 @@ def columns(values: Any) -> Any:
 
 def check_one_label(answer: Any, who: str) -> None:
     """Refuse an answer that is a row of labels: of several questions, or of one that takes several labels."""
-    shape = getattr(answer, "shape", (len(answer),))
+    shape: tuple[int, ...] = getattr(answer, "shape", (len(answer),))
     if len(shape) > 1 and shape[1] != 1:
         raise CaromError(
             f"{who} answers {shape[1]} labels at once, more than one for an example; Carom needs one. Fit a classifier "
