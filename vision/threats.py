@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from carom.common.base.rng import Rng
 from carom.common.core.spaces import Box
 from carom.common.core.threats import Ball
+from carom.common.core.ties import closeness, first_largest
 
 
 @dataclass(frozen=True)
@@ -121,5 +122,6 @@ class Patch(Ball):
         if not side or not len(change):
             return torch.zeros_like(change[:, :1], dtype=torch.bool)
         energy = F.avg_pool2d(change.square().sum(1, keepdim=True), side, stride=1)
-        best, across = energy.flatten(1).argmax(1), energy.shape[3]
+        flat = energy.flatten(1)
+        best, across = first_largest(flat, closeness(flat.amax(1))), energy.shape[3]
         return inside(change.shape, side, best // across, best % across)

@@ -12,6 +12,7 @@ from carom.common.core.batch import Batch
 from carom.common.core.oracle import Oracle
 from carom.common.core.problem import Cost, Problem, Result, Status
 from carom.common.core.threats import column
+from carom.common.core.ties import above, falling, tie
 
 
 class End(NamedTuple):
@@ -19,7 +20,7 @@ class End(NamedTuple):
 
     x: Tensor  # [N, ...]: the best point
     reached: Tensor  # bool[N]: whether its stored form reaches the goal
-    rank: Tensor  # float[N]: of two points that both do, or both do not, the larger is the better
+    rank: Tensor  # float[N]: of two points that both do, or both do not, the larger is the better, rounding aside
     finite: Tensor  # bool[N]: whether every gradient was
     moved: Tensor  # bool[N]: whether any gradient was not zero
 
@@ -38,7 +39,9 @@ class End(NamedTuple):
 
     def or_better(self, other: End) -> End:
         """The better of two runs, example by example. A run that broke counts only for one without any other."""
-        better = (other.reached & ~self.reached) | ((other.reached == self.reached) & (other.rank > self.rank))
+        # Margins are made of logits, of unknown size; the sizes of changes are made of nothing larger.
+        larger = torch.where(self.reached, above(other.rank, self.rank), above(other.rank, self.rank, least=1.0))
+        better = (other.reached & ~self.reached) | ((other.reached == self.reached) & larger)
         better &= other.finite
         return End(
             torch.where(column(better, self.x), other.x, self.x),
@@ -91,7 +94,7 @@ def aims_of(oracle: Oracle, clean: Tensor, targets: int | None) -> list[Tensor |
     goal = oracle.goal()
     if targets is None or goal.targeted:
         return [None]
-    ranked = clean.scatter(1, goal.labels[:, None], -torch.inf).argsort(1, descending=True)
+    ranked = falling(clean.scatter(1, goal.labels[:, None], -torch.inf), tie(clean))
     return list(ranked[:, : min(targets, clean.shape[1] - 1)].unbind(1))
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from carom.common.core.spaces import Inputs
+from carom.common.core.ties import answers
 
 if TYPE_CHECKING:
     pass
@@ -101,7 +102,7 @@ class Goal:
 
     def achieved(self, logits: Tensor) -> Tensor:
         """bool[N]. Logits that are not finite achieve nothing."""
-        answer = logits.argmax(1)
+        answer = answers(logits)
         hit = answer != self.labels if self.targets is None else answer == self.targets
         return hit & logits.isfinite().all(1)
 

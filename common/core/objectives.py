@@ -13,19 +13,6 @@ from carom.common.core.batch import Goal
 
 Objective = Callable[[Tensor, Goal], Tensor]
 
-ULPS = 64
-"""Scores this many units of rounding apart count as equal: that much of a row's score hangs on the rows beside it."""
-
-
-def tie(logits: Tensor) -> Tensor:
-    """float[N]: how close two scores made of such logits must be to count as equal, whatever their last digits are.
-
-    Two inputs whose scores are equal in exact arithmetic (a part that the model does not look at was changed) come
-    out a few units of rounding apart, which way depends on the machine and on the number of rows computed together.
-    """
-    return ULPS * torch.finfo(torch.float32).eps * logits.abs().amax(1).clamp_min(1.0)
-
-
 def cross_entropy(logits: Tensor, goal: Goal) -> Tensor:
     """Loss of the label; targeted, minus the loss of the target (Goodfellow et al. 2015; Kurakin et al. 2017)."""
     if goal.targets is None:

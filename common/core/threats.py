@@ -14,6 +14,7 @@ from carom.common.base.errors import CaromError
 from carom.common.base.rng import Rng
 from carom.common.core.batch import Batch
 from carom.common.core.spaces import Box, Inputs
+from carom.common.core.ties import closeness, first_largest
 
 
 class Threat(Protocol):
@@ -230,7 +231,7 @@ class L1(Ball):
     def step(self, grad: Tensor) -> Tensor:
         """The component with the largest gradient alone; of equal ones the first."""
         flat = grad.flatten(1)
-        place = flat.abs().argmax(1, keepdim=True)
+        place = first_largest(flat.abs(), closeness(flat.abs().amax(1)))[:, None]
         return torch.zeros_like(flat).scatter(1, place, flat.gather(1, place).sign()).view_as(grad)
 
     def ascent(self, grad: Tensor, x: Tensor, low: float, high: float) -> Tensor:

@@ -554,6 +554,7 @@ CHOICES: dict[str, Callable[[Case], bool]] = {
     "gradient_case": lambda case: case.climbs,
     "own_gradient_case": lambda case: case.climbs and not case.info.shared,
     "score_case": lambda case: Access.SCORE in case.info.needs and Access.GRADIENT in case.grants,
+    "search_case": lambda case: Access.GRADIENT not in case.info.needs or not isinstance(case.world.space, Box),
     "tensor_case": lambda case: isinstance(case.world.space, Box),
     "padded_case": lambda case: case.batch().lengths is not None,
     "targeted_case": lambda case: case.info.targeted,

@@ -17,11 +17,15 @@ from carom.common.attacks.edits.requests import Answer, Ask, Found, Request, Sea
 from carom.common.base.errors import CaromError
 from carom.common.base.rng import Rng
 from carom.common.core.problem import Status
+from carom.common.core.ties import Settled
 from carom.text.language.vectors import MINILM, vectors
 from carom.text.sentence import Sentence
 
 Array = NDArray[np.float32]
 Row = tuple[tuple[int, int], ...]
+
+CLOSE = 1e-5
+"""Cosines this close are equal, and slopes as close as this share of the largest."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,12 @@ def _noted(running: Search, log: dict[Row, bool]) -> Search:
             log.update(zip(map(_row, rows_of(request)), answer.reached, strict=False))
 
 
+def settled(tables: Sequence[Sequence[float]], near: float) -> list[list[float]]:
+    """[site][option]: numbers within `near` of one before are that one."""
+    settle = Settled()
+    return [[settle(number, near) for number in own] for own in tables]
+
+
 def _row(chosen: Chosen) -> Row:
     return tuple(sorted(chosen.items()))
 
@@ -148,9 +158,8 @@ class _Field:
         # Products of options at one site, the word itself first.
         self.products = [np.pad(offsets @ offsets.T, ((1, 0), (1, 0))) for offsets in self.offsets]
         # Of words without a vector, 0: as far as can be.
-        self.cosines = [
-            known.cosines(sentence.word(site).text, options) for site, options in enumerate(sentence.options)
-        ]
+        cosines = [known.cosines(sentence.word(site).text, options) for site, options in enumerate(sentence.options)]
+        self.cosines = settled(cosines, CLOSE)
 
     def offset(self, site: int, chosen: Chosen) -> Array:
         return self.offsets[site][chosen[site]] if site in chosen else np.zeros_like(self.offsets[site][0])
@@ -178,7 +187,7 @@ class _Hunt:
     def worth(self, chosen: Chosen) -> tuple[int, float]:
         """Less is better: how many changes, and how far the new words are."""
         far = math.fsum(1 - self.field.cosines[site][option] for site, option in sorted(chosen.items()))
-        return spent(self.example, chosen), round(far, 5)
+        return spent(self.example, chosen), far
 
     def ask(self, rows: Sequence[dict[int, int]]) -> Generator[Ask, Answer, bool]:
         """Ask about edits that were not asked about yet; whether one of them is better, and now the best."""
@@ -195,7 +204,7 @@ class _Hunt:
                 self.now = new[row]
         return self.worth(self.now) < before
 
-    def slopes(self) -> list[Array]:
+    def slopes(self) -> list[list[float]]:
         """[site][option]: how far each option leads into the wrong class, along the direction that tells best, by least
         squares, the rows that reached the goal from those that did not."""
         rows = list(self.log)[-self.MEMORY :]
@@ -209,32 +218,33 @@ class _Hunt:
             gram += self.field.products[site][at[:, site]][:, at[:, site]]
         ridge = 0.1 * (np.trace(gram) / len(rows) or 1.0)
         weights = np.linalg.solve(gram + 1.0 + ridge * np.eye(len(rows)), sign)  # 1: of a constant
-        return [table[1:][:, at[:, site]] @ weights for site, table in enumerate(self.field.products)]
+        slopes = [(table[1:][:, at[:, site]] @ weights).tolist() for site, table in enumerate(self.field.products)]
+        return settled(slopes, CLOSE * max((abs(slope) for own in slopes for slope in own), default=0.0))
 
-    def fewer(self, slopes: list[Array], most: int) -> list[dict[int, int]]:
+    def fewer(self, slopes: list[list[float]], most: int) -> list[dict[int, int]]:
         """Edits that have leaped, with fewer changes: those that lie the deepest."""
-        best = {site: int(own.argmax()) for site, own in enumerate(slopes) if len(own)}
-        depth = {site: float(slopes[site][option]) for site, option in best.items()}
+        best = {site: own.index(max(own)) for site, own in enumerate(slopes) if own}
+        depth = {site: slopes[site][option] for site, option in best.items()}
         order = sorted(best, key=lambda site: (-depth[site], site))
         count = self.worth(self.now)[0] - 1
         rows = []
         if count > 0:
             for last in order[count - 1 :]:
                 rows.append({site: best[site] for site in (*order[: count - 1], last)})
-            kept = sorted(self.now, key=lambda site: (-float(slopes[site][self.now[site]]), site))
+            kept = sorted(self.now, key=lambda site: (-slopes[site][self.now[site]], site))
             rows.insert(1, {site: self.now[site] for site in kept[:count]})
         rows = [row for row in rows if row and self.worth(row)[0] <= count and _row(row) not in self.log]
         return rows[:most]
 
-    def nearer(self, slopes: list[Array], most: int) -> list[dict[int, int]]:
+    def nearer(self, slopes: list[list[float]], most: int) -> list[dict[int, int]]:
         """Edits with words nearer to the original: all that the direction does not speak against, then one by one."""
         moves: list[tuple[float, int, int]] = []
-        every, widest = dict(self.now), max(float(np.abs(own).max()) for own in slopes if len(own)) or 1.0
+        every, widest = dict(self.now), max(abs(slope) for own in slopes for slope in own) or 1.0
         for site, now in sorted(self.now.items()):
             cosines, own = self.field.cosines[site], slopes[site]
             closer = [o for o in range(len(own)) if cosines[o] > cosines[now]]
             if deep := [o for o in closer if own[o] >= own[now]]:
                 every[site] = max(deep, key=lambda o: (cosines[o], -o))
-            moves += [(cosines[o] - cosines[now] + 0.5 * float(own[o] - own[now]) / widest, site, o) for o in closer]
+            moves += [(cosines[o] - cosines[now] + 0.5 * (own[o] - own[now]) / widest, site, o) for o in closer]
         singles = [{**self.now, site: option} for _, site, option in sorted(moves, key=lambda m: (-m[0], m[1], m[2]))]
         return [row for row in (every, *singles) if _row(row) not in self.log][:most]

@@ -17,6 +17,7 @@ from carom.common.core.batch import Access, Goal
 from carom.common.core.objectives import margin
 from carom.common.core.oracle import Oracle
 from carom.common.core.threats import L2, column
+from carom.common.core.ties import closeness, first_largest
 
 
 def for_and_against(logits: Tensor, goal: Goal) -> Tensor:
@@ -59,7 +60,8 @@ class Saliency:
         if self.down:
             ways.append((-1.0, open_ & (x > space.low).flatten(1)))
         found = [self._pair(sign * look.grads.flatten(2), free) for sign, free in ways]
-        best, every = torch.stack([score for score, _ in found]).argmax(0), torch.arange(len(x), device=x.device)
+        scores = torch.stack([score for score, _ in found], 1)
+        best, every = first_largest(scores, closeness(scores.amax(1))), torch.arange(len(x), device=x.device)
         pair = torch.stack([at for _, at in found])[best, every]
         free = torch.stack([free for _, free in ways])[best, every].gather(1, pair)
         sign = torch.tensor([sign for sign, _ in ways], device=x.device, dtype=x.dtype)[best][:, None]
@@ -84,7 +86,8 @@ class Saliency:
         does = allowed & (alpha > 0) & (beta < 0)
         # Below zero: pairs that do not do both, by their difference, squashed.
         score = torch.where(does, -alpha * beta, ((alpha - beta).tanh() - 2).masked_fill(~allowed, -4.0)).flatten(1)
-        value, place = score.max(1)
+        place = first_largest(score, closeness(score.amax(1)))
+        value = score.gather(1, place[:, None]).squeeze(1)
         first, second = place // chosen.shape[1], place % chosen.shape[1]
         return value, chosen.gather(1, torch.stack([first, second], 1))
 

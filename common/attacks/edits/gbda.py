@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from carom.common.attacks.edits.editable import Chosen, Editable, spent
 from carom.common.attacks.edits.population import Draws, Member, within_limit
-from carom.common.attacks.edits.requests import Ask, Found, Lean, Search, ended, enough
+from carom.common.attacks.edits.requests import Ask, Found, Lean, Search, ended, enough, steepest
 from carom.common.base.errors import CaromError
 from carom.common.base.rng import Rng
 from carom.common.core.problem import Status
 
+CLOSE = 1e-4  # weights this close are equal
 
 @dataclass(frozen=True)
 class Relaxed:
@@ -90,7 +91,7 @@ class Relaxed:
         lead = np.maximum.reduceat(away, field.begin) - weights[field.begin]
         tops = field.first(away)
         rows: list[Chosen] = [{}]
-        for n in np.argsort(-lead, kind="stable").tolist():
+        for n in steepest(lead.tolist()):
             if spent(example, row := {**rows[-1], **field.move(tops[n])}) <= example.limit:
                 rows.append(row)
         draws = Draws(rng.fold("settle"))
@@ -104,7 +105,7 @@ class Relaxed:
             answer = yield Ask([dict(pairs) for pairs in asked])
             for pairs, value, reached in zip(asked, answer.scores, answer.reached, strict=False):
                 stops = enough(best.score, best.reached, self.until)
-                if not stops and (reached, value) > (best.reached, best.score + answer.tie):
+                if not stops and (reached, value) > (best.reached, best.score):
                     best = Member(dict(pairs), value, reached)
         return Found(best.chosen, best.reached, score=best.score)
 
@@ -128,9 +129,9 @@ class _Field:
         return powers / self.spread(np.add.reduceat(powers, self.begin))
 
     def first(self, values: NDArray[np.float64]) -> list[int]:
-        """The place of the highest value of each site."""
+        """The place of the highest value of each site; of those that tie, the first."""
         ends = [*self.begin.tolist(), len(values)]
-        return [a + int(values[a:b].argmax()) for a, b in pairwise(ends)]
+        return [a + int((values[a:b] >= values[a:b].max() - CLOSE).argmax()) for a, b in pairwise(ends)]
 
     def move(self, at: int) -> dict[int, int]:
         site, option = self.moves[at]

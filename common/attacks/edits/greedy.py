@@ -129,8 +129,8 @@ class GreedySites:
                     peaks[site] = max(peaks[site], share(score))
             weights = torch.tensor([share(score) for score in scores], dtype=torch.float64).softmax(0).tolist()
             scores = [weight * peak for weight, peak in zip(weights, peaks, strict=True)]
-            return ranked(scores, without.tie / count), over
-        return ranked(scores, without.tie), over
+            return ranked(scores), over
+        return ranked(scores), over
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ class BestEdits:
             if best is None:
                 break
             chosen, score, reached = tried[best], answer.scores[best], answer.reached[best]
-            kept = [chosen, *(tried[row] for row in ranked(answer.scores, answer.tie) if row != best)][: self.width]
+            kept = [chosen, *(tried[row] for row in ranked(answer.scores) if row != best)][: self.width]
         return Found(chosen, reached, score=score)
 
 

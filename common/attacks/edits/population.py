@@ -93,7 +93,7 @@ def perturbed(
     answer = yield Ask(rows)
     found = list(members)
     for row, owner, score, reached in zip(rows, owners, answer.scores, answer.reached, strict=False):
-        if (reached, score) > (found[owner].reached, found[owner].score + answer.tie):
+        if (reached, score) > (found[owner].reached, found[owner].score):
             found[owner] = Member(row, score, reached)
     return found, answer.over
 
@@ -156,7 +156,7 @@ class Genetic:
         answer = yield Try({}, moves)
         found: dict[int, Member] = {}
         for (site, option), score, reached in zip(moves, answer.scores, answer.reached, strict=False):
-            if site not in found or (reached, score) > (found[site].reached, found[site].score + answer.tie):
+            if site not in found or (reached, score) > (found[site].reached, found[site].score):
                 found[site] = Member({site: option}, score, reached)
         members = sorted(found.values(), key=lambda m: (-m.reached, -m.score))[: self.samples]
         return members or [origin], answer.over
@@ -282,6 +282,6 @@ class HillClimb:
             answer = yield Ask(rows)
             over = answer.over
             for tried, score, reached in zip(rows, answer.scores, answer.reached, strict=False):
-                if (reached, score) > (now.reached, now.score + answer.tie):
+                if (reached, score) > (now.reached, now.score):
                     now = Member(tried, score, reached)
         return Found(now.chosen, now.reached, score=now.score)

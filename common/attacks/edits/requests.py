@@ -17,6 +17,7 @@ from carom.common.attacks.edits.editable import Chosen, Editable, Gains, Move
 from carom.common.base.rng import Rng
 from carom.common.core.batch import Goal
 from carom.common.core.problem import Status
+from carom.common.core.ties import ROUNDING
 
 
 @dataclass(frozen=True)
@@ -64,13 +65,13 @@ class Answer:
     """Scores of the rows that were asked for: fewer than asked if the query budget ran out, which `over` says.
 
     A score is the log-odds of any answer but the label, or of the target: it orders inputs as their probability does,
-    but does not saturate. -inf where a logit is not finite.
+    but does not saturate. -inf where a logit is not finite. Scores are settled (`ties.Settled`): those of one search
+    that differ by rounding alone are equal.
     """
 
     scores: Sequence[float]
     reached: Sequence[bool]  # the goal
     over: bool
-    tie: float  # scores this close are equal
 
     def best(self, among: Sequence[int] | None = None) -> int | None:
         """The row with the highest score; of rows that tie, the first."""
@@ -78,7 +79,7 @@ class Answer:
         if not rows:
             return None
         top = max(self.scores[row] for row in rows)
-        return next(row for row in rows if self.scores[row] >= top - self.tie)
+        return next(row for row in rows if self.scores[row] == top)
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def odds(logits: Tensor, goal: Goal) -> Tensor:
     return torch.where(logits.isfinite().all(1), score, -torch.inf)
 
 
-def ranked(scores: Sequence[float], tie: float) -> list[int]:
+def ranked(scores: Sequence[float], tie: float = 0.0) -> list[int]:
     """Positions by falling score. Scores within `tie` of their neighbour stay in the order they came in."""
     order = sorted(range(len(scores)), key=lambda i: -scores[i])
     groups: list[list[int]] = []
@@ -155,7 +156,7 @@ def level(until: float | None) -> float:
 
 def enough(score: float, reached: bool, until: float | None) -> bool:
     """Whether a search may stop: at the goal, and with no more than `until` of the probability left against it."""
-    return reached and (until is None or score >= level(until))
+    return reached and (until is None or score >= level(until) - ROUNDING)
 
 
 def better(
@@ -168,8 +169,8 @@ def better(
         scores = [s if hit else -math.inf for s, hit in zip(scores, answer.reached, strict=True)]
     while True:
         top = max(scores, default=-math.inf)
-        level = [row for row, s in enumerate(scores) if s >= top - answer.tie]
-        if not level or not scores[level[0]] > score + answer.tie:
+        level = [row for row, s in enumerate(scores) if s == top]
+        if not level or not top > score:
             return None
         verdicts = yield Stand([edit(row) for row in level])
         if all(verdicts):

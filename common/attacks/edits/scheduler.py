@@ -41,8 +41,8 @@ from carom.common.attacks.edits.requests import (
 from carom.common.base.errors import CaromError
 from carom.common.core.batch import Goal
 from carom.common.core.model import Model
-from carom.common.core.objectives import ULPS
 from carom.common.core.problem import Cost, Status
+from carom.common.core.ties import ULPS, Settled
 
 CELLS = 2048
 """Tokens that go through a model at once: what small networks make of them stays near the processor."""
@@ -82,9 +82,11 @@ class Lockstep:
         self.rows, self.cells = rows * wide, cells * wide
         self.cost = {name: [0] * len(examples) for name in ("forward", "backward", "queries")}
         self.readers: list[Reader] = [reader_of(model, example) for example in examples]
-        # (score, whether a search may take it for the goal, whether it is)
-        self._known: list[dict[Hashable, tuple[float, bool, bool]]] = [{} for _ in examples]
-        self._tie = 0.0
+        # (score, whether a search may take it for the goal, whether it is, how near another score is the same)
+        self._known: list[dict[Hashable, tuple[float, bool, bool, float]]] = [{} for _ in examples]
+        # In the order in which each search asked, which is that of no batch.
+        self._settled = [Settled() for _ in examples]
+        self._scores: list[dict[Hashable, float]] = [{} for _ in examples]
 
     def run(self, searches: Sequence[Search]) -> list[Found]:
         """Every search to its end."""
@@ -183,8 +185,11 @@ class Lockstep:
         return {i: self._answer(i, keys[i]) for i in asked}
 
     def _answer(self, i: int, keys: Sequence[Hashable]) -> Answer:
-        known = [self._known[i][key] for key in keys]
-        return Answer([k[0] for k in known], [k[1] for k in known], self._left(i) == 0, self._tie)
+        known, scores, settled = self._known[i], self._scores[i], self._settled[i]
+        for key in keys:
+            if key not in scores:
+                scores[key] = settled(known[key][0], known[key][3])
+        return Answer([scores[key] for key in keys], [known[key][1] for key in keys], self._left(i) == 0)
 
     def _score(self, rows: list[tuple[int, Any, Any]]) -> None:
         """Send rows through the model, of like size together, and remember their scores."""
@@ -216,7 +221,8 @@ class Lockstep:
                 logits = self.model.moved(bases, changes)  # type: ignore[attr-defined]
             self._remember(rows, logits)
             for i, key in rows:
-                if abs(self._known[i][key][0]) <= self._tie:
+                score, _, _, near_zero = self._known[i][key]
+                if abs(score) <= near_zero:
                     unsure.append((i, key, None))
                 else:
                     self.cost["forward"][i] += 1
@@ -224,12 +230,16 @@ class Lockstep:
 
     def _remember(self, rows: Sequence[tuple[int, Hashable]], logits: Tensor) -> None:
         goal = self.goal.take(torch.tensor([i for i, _ in rows]))
-        self._tie = min(ULPS * torch.finfo(logits.dtype).eps, 1e-3)
+        near = min(ULPS * torch.finfo(logits.dtype).eps, 1e-3)  # as a share of the logits
         logits = logits.double().cpu()
-        scores, reached = odds(logits, goal).tolist(), goal.achieved(logits)
-        sure = reached if self.confidence is None else reached & (logits.softmax(1).amax(1) >= self.confidence)
-        for (i, key), score, hit, held in zip(rows, scores, sure.tolist(), reached.tolist(), strict=True):
-            self._known[i][key] = (score, hit, held)
+        scores, reached = odds(logits, goal), goal.achieved(logits)
+        sure = reached
+        if self.confidence is not None:
+            sure = reached & (logits.softmax(1).amax(1) >= self.confidence - near)
+        nears = near * logits.abs().amax(1).clamp_min(1.0)
+        facts = zip(scores.tolist(), sure.tolist(), reached.tolist(), nears.tolist(), strict=True)
+        for (i, key), known in zip(rows, facts, strict=True):
+            self._known[i][key] = known
 
     def _lean(self, asked: Mapping[int, Lean]) -> dict[int, Gains | Status | None]:
         """Gains; None if the query budget is used up; a status if the gradient is of no use."""

@@ -18,6 +18,10 @@ from carom.common.core.oracle import Oracle
 from carom.common.core.problem import Problem, Result
 from carom.common.core.spaces import Box
 from carom.common.core.threats import Ball, column, confine
+from carom.common.core.ties import above
+
+LEAST = 1 / 16
+"""Losses closer than rounding of this are equal, however small they are: so far off are logarithms of probabilities near 1."""
 
 
 @lru_cache(maxsize=16)
@@ -59,9 +63,9 @@ class Track(NamedTuple):
 
     def evaluated(self, grad: Tensor, loss: Tensor, gap: Tensor) -> Track:
         """What the gradient, the loss and the goal's margin at x say."""
-        rose, largest = loss > self.best_loss, grad.flatten(1).abs().amax(1)
+        rose, largest = above(loss, self.best_loss, least=LEAST), grad.flatten(1).abs().amax(1)
         return self._replace(
-            rises=self.rises + ((loss > self.loss) & self.loss.isfinite()),
+            rises=self.rises + (above(loss, self.loss, least=LEAST) & self.loss.isfinite()),
             loss=loss,
             best=torch.where(column(rose, self.x), self.x, self.best),
             best_grad=torch.where(column(rose, self.x), grad, self.best_grad),

@@ -20,6 +20,7 @@ from carom.common.core.objectives import Objective, cross_entropy, margin
 from carom.common.core.oracle import Oracle
 from carom.common.core.problem import Problem, Result, Status
 from carom.common.core.threats import Ball, column, confine
+from carom.common.core.ties import above, tie
 
 
 def rows_of(state: Any, rows: Tensor) -> Any:
@@ -152,22 +153,22 @@ class Ascent:
         return step.oracle.reached(x, step.oracle.logits(x, pays=False) if logits is None else logits)
 
     def _best_of_restarts(self, oracle: Oracle, rng: Rng, x: Tensor, status: Tensor) -> tuple[Tensor, Tensor]:
-        rank = self._rank(oracle, x, status)
+        rank, _ = self._rank(oracle, x, status)
         for restart in range(1, self.restarts):
             other, other_status = self.climb(oracle, rng.fold("restart", restart))
-            other_rank = self._rank(oracle, other, other_status)
-            better = other_rank > rank
+            other_rank, near = self._rank(oracle, other, other_status)
+            better = above(other_rank, rank, near)
             x = torch.where(column(better, x), other, x)
             status, rank = torch.where(better, other_status, status), torch.where(better, other_rank, rank)
         return x, status
 
     @staticmethod
-    def _rank(oracle: Oracle, x: Tensor, status: Tensor) -> Tensor:
-        """float64[N]: success outweighs any margin; runs that broke come last."""
+    def _rank(oracle: Oracle, x: Tensor, status: Tensor) -> tuple[Tensor, Tensor]:
+        """(float64[N]: success outweighs any margin, runs that broke come last; how near another is the same)"""
         logits = oracle.logits(oracle.store(x), pays=False)
         goal = oracle.goal()
         rank = margin(logits, goal).double().clamp(-1e6, 1e6) + 1e7 * goal.achieved(logits)
-        return torch.where(status <= Status.SKIPPED, rank.nan_to_num(-1e9), -1e9)
+        return torch.where(status <= Status.SKIPPED, rank.nan_to_num(-1e9), -1e9), tie(logits.nan_to_num())
 
 
 def climb_of(attack: Any) -> Ascent | None:

@@ -13,6 +13,7 @@ from carom.common.attacks.minimal.search import Look, Scene
 from carom.common.core.batch import Goal
 from carom.common.core.objectives import margin
 from carom.common.core.threats import Ball, column
+from carom.common.core.ties import closeness, falling, first_largest, tie
 
 
 def annealed(start: float, end: float, progress: float) -> float:
@@ -45,7 +46,7 @@ class Rivals:
         if goal.targeted:
             return margin(logits, goal)[:, None]
         others = logits.scatter(1, goal.labels[:, None], -torch.inf)
-        chosen = others.topk(min(self.count, logits.shape[1] - 1), 1).indices
+        chosen = falling(others.detach(), tie(logits.detach()))[:, : min(self.count, logits.shape[1] - 1)]
         return logits.gather(1, chosen) - logits.gather(1, goal.labels[:, None])
 
 
@@ -67,7 +68,7 @@ class Boundary(NamedTuple):
         """Of the K boundaries of a look, the one that the ball's norm says is nearest."""
         slopes = torch.stack([slope(grad, ball) for grad in look.grads.unbind(1)], 1)
         distance = torch.where(slopes > 0, look.values.abs() / slopes.clamp_min(1e-30), torch.inf)
-        k, every = distance.argmin(1), torch.arange(len(look.x), device=look.x.device)
+        k, every = first_largest(-distance, closeness(distance.amin(1))), torch.arange(len(look.x), device=look.x.device)
         return cls(look.at, look.values[every, k], look.grads[every, k])
 
     def gap(self, x: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from carom.common.core.oracle import Oracle
 from carom.common.core.problem import Problem, Result
 from carom.common.core.spaces import Box
 from carom.common.core.threats import Ball, column, confine
+from carom.common.core.ties import above
 
 
 class Look(NamedTuple):
@@ -58,7 +59,8 @@ class Near(NamedTuple):
 
     def or_nearer(self, look: Look, scene: Scene) -> Near:
         size = torch.where(look.gap > 0, scene.ball.norm(look.x - scene.x0), torch.inf)
-        return Near(torch.where(column(size < self.size, look.x), look.x, self.x), torch.minimum(size, self.size))
+        nearer = above(self.size, size)
+        return Near(torch.where(column(nearer, look.x), look.x, self.x), torch.where(nearer, size, self.size))
 
     def put(self, rows: Tensor, part: Near) -> Near:
         return Near(*(old.index_copy(0, rows, new) for old, new in zip(self, part, strict=True)))

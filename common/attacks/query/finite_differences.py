@@ -20,8 +20,8 @@ from carom.common.attacks.gradient.estimators import Estimate
 from carom.common.attacks.gradient.step import Step
 from carom.common.base.errors import CaromError
 from carom.common.base.rng import Rng
-from carom.common.core.objectives import tie
 from carom.common.core.threats import Linf, column, confine
+from carom.common.core.ties import coarse, tie
 
 
 def checked(step: Step, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -32,7 +32,7 @@ def checked(step: Step, x: Tensor) -> tuple[Tensor, Tensor]:
 
 def slopes(step: Step, rows: Tensor, above: Tensor, below: Tensor) -> Tensor:
     """float[K, M]: by how much the objective is larger at above[K, M, ...] than at below[K, M, ...], versions of the
-    examples `rows`; 0 where that is no more than rounding. Asked in one batch."""
+    examples `rows`, coarsely, and 0 where that is no more than rounding. Asked in one batch."""
     oracle, space = step.oracle, step.oracle.problem.model.space
     points = space.clamp(torch.cat([above, below]).flatten(0, 1))
     rows = rows.repeat(2 * len(above))
@@ -40,7 +40,7 @@ def slopes(step: Step, rows: Tensor, above: Tensor, below: Tensor) -> Tensor:
     scores = step.objective(logits, oracle.goal(rows)).view(2, *above.shape[:2])
     near = tie(logits).view(2, *above.shape[:2]).amax(0)
     rise = scores[0] - scores[1]
-    return torch.where(rise.abs() <= near, 0.0, rise)
+    return torch.where(rise.abs() <= near, 0.0, coarse(rise))
 
 
 def spread(grad: Tensor, rows: Tensor, n: int) -> Tensor:

@@ -16,6 +16,7 @@ from carom.common.core.batch import Batch
 from carom.common.core.oracle import Oracle
 from carom.common.core.problem import Problem, Result, Status
 from carom.common.core.threats import Ball, column, confine
+from carom.common.core.ties import above
 
 
 class Strategy(Protocol):
@@ -115,7 +116,7 @@ class Hunt:
         stored = self.oracle.problem.model.space.round(x)
         hits = self.ask(stored, rows) > 0
         distance = self.ball.norm(stored - self.clean[rows])
-        nearer = hits & (distance < self.distance[rows])
+        nearer = hits & above(self.distance[rows], distance)
         self.nearest = self.nearest.index_copy(0, rows[nearer], stored[nearer])
         self.distance = self.distance.index_copy(0, rows[nearer], distance[nearer])
         inside = self.ball.allows(self.nearest, self.clean) & self.distance.isfinite()

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from carom.common.base.rng import Rng
 from carom.common.core.batch import Batch
-from carom.common.core.objectives import Objective, margin, tie
+from carom.common.core.objectives import Objective, margin
 from carom.common.core.oracle import Oracle
 from carom.common.core.problem import Problem, Result, Status
 from carom.common.core.threats import Ball, column, confine
+from carom.common.core.ties import tie
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from carom.common.core.oracle import Oracle
 from carom.common.core.problem import Problem, Result, Status
 from carom.common.core.spaces import Box
 from carom.common.core.threats import Ball
+from carom.common.core.ties import above, answers, closeness, falling, first_largest, tie
 from carom.common.models.trees import TreeEnsemble, TreeModel
 
 
@@ -78,7 +79,7 @@ class LeafPath:
         here = _extended(x0)[:, leaves.feature]  # [N, K, P]
         change = here.clamp(leaves.low, leaves.high) - here
         length = threat.norm(change.flatten(0, 1)).view(change.shape[:2]).masked_fill(~wanted, torch.inf)
-        nearest = length.argmin(1)
+        nearest = first_largest(-length, closeness(length.amin(1)))
         found = length.gather(1, nearest[:, None]).squeeze(1) <= threat.radius(x0) * (1 + 1e-6)
         moved = _move(x0, leaves, nearest)
         x = torch.where(found[:, None], moved, x0).view_as(oracle.batch.inputs)
@@ -106,7 +107,8 @@ class LeafPath:
             if regions is not None:
                 points, total = regions
                 same = torch.full((len(points),), row, device=x0.device)
-                x[row] = points[margin(ensemble.answer(total), goal.take(same)).argmax()]
+                logits = ensemble.answer(total)
+                x[row] = points[first_largest(margin(logits, goal.take(same)), tie(logits).amax())]
                 live[row] = False
         for _ in range(moves):
             rows = live.nonzero().squeeze(1)
@@ -114,16 +116,18 @@ class LeafPath:
                 break
             part = goal.take(rows)
             promise = self._promise(leaves, ensemble, x[rows], part).masked_fill(~reachable[rows], -torch.inf)
-            gain, chosen = promise.topk(width, dim=1)  # [n, width]
+            chosen = falling(promise, closeness(promise.amax(1)))[:, :width]  # [n, width]
+            gain = promise.gather(1, chosen)
             tried = _move(x[rows].repeat_interleave(width, 0), leaves, chosen.flatten())
             many = rows.repeat_interleave(width)
             fits = threat.allows(tried, x0[many]) & gain.flatten().isfinite()
             logits = oracle.logits(tried.view(-1, *shape[1:]), many)
             reached = margin(logits, part.take(torch.arange(len(rows), device=x.device).repeat_interleave(width)))
             reached = reached.masked_fill(~fits, -torch.inf).view(len(rows), width)
-            top = reached.argmax(1)
+            near = tie(logits).view(len(rows), width).amax(1)
+            top = first_largest(reached, near)
             value = reached.gather(1, top[:, None]).squeeze(1)
-            better = value > best[rows]
+            better = above(value, best[rows], near)
             took = rows[better]
             x = x.index_copy(0, took, tried.view(len(rows), width, -1)[better, top[better]])
             best = best.index_copy(0, took, value[better])
@@ -191,7 +195,7 @@ def _box(model: Model) -> Box:
 def rivals(logits: Tensor, goal: Goal) -> tuple[Tensor, Tensor]:
     """(the class that is to win, the class that is in its way), int64[N] each."""
     anchor = goal.labels if goal.targets is None else goal.targets
-    other = logits.scatter(1, anchor[:, None], -torch.inf).argmax(1)
+    other = answers(logits.scatter(1, anchor[:, None], -torch.inf))
     return (other, anchor) if goal.targets is None else (anchor, other)
 
 
