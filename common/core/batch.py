@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from carom.common.core.spaces import Inputs
-from carom.common.core.ties import answers
 
 if TYPE_CHECKING:
     pass
@@ -102,7 +101,7 @@ class Goal:
 
     def achieved(self, logits: Tensor) -> Tensor:
         """bool[N]. Logits that are not finite achieve nothing."""
-        answer = answers(logits)
+        answer = logits.argmax(1)
         hit = answer != self.labels if self.targets is None else answer == self.targets
         return hit & logits.isfinite().all(1)
 

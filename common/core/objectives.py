@@ -13,6 +13,7 @@ from carom.common.core.batch import Goal
 
 Objective = Callable[[Tensor, Goal], Tensor]
 
+
 def cross_entropy(logits: Tensor, goal: Goal) -> Tensor:
     """Loss of the label; targeted, minus the loss of the target (Goodfellow et al. 2015; Kurakin et al. 2017)."""
     if goal.targets is None:

@@ -10,8 +10,11 @@ error over a cell (1e-2) each time. Here equals are never parted. What remains a
 to within the error: for scores that spread over a range, a chance of about the error over that range (1e-7) for each
 comparison, which no rule can take away, because a decision that depends on a continuous number has to change somewhere.
 The same chance remains where a random draw is compared with shares made of scores. Numbers that are not compared but
-computed with are another matter (`coarse`). What answers to labels alone has no
-number to compare: an answer is the first of the classes that tie (`answers`).
+computed with are another matter (`coarse`).
+
+The class that a model answers is the one that it names itself, the first of the largest, without any such rule: next to
+the boundary between two classes no rule is better than the boundary. Forests, whose classes tie often, add up votes
+exactly, so that those are ties on every machine.
 """
 
 from __future__ import annotations
@@ -59,15 +62,8 @@ def falling(values: Tensor, near: Tensor) -> Tensor:
     return torch.zeros_like(place).scatter(1, place, steps).argsort(dim=1, stable=True)
 
 
-def answers(logits: Tensor) -> Tensor:
-    """int64[N]: the class that is answered; of classes that tie, the first. Forests tie often, by as many votes."""
-    if not logits.shape[1]:
-        return logits.argmax(1)
-    return first_largest(logits, ROUNDING * logits.amax(1).abs().clamp_min(1.0))
-
-
 def coarse(values: Tensor, bits: int = 4) -> Tensor:
-    """Each value to so many binary digits, of which four leave it within a thirtieth.
+    """Each value to so many binary digits, of which four leave it within a sixteenth.
 
     For the few numbers that a long computation goes on from, such as the weights of random directions: thousands of
     components of a step are then rounded to what is stored, and each would part with the chance of an error over a

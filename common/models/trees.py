@@ -89,21 +89,23 @@ class TreeEnsemble:
     def probabilities(self, x: Tensor) -> Tensor:
         """float[N, C], for x float[N, D]: mean over the trees of the class shares in the leaf reached; of boosted
         trees, the softmax of their logits."""
-        total = self._reached(x).sum(1)
+        total = self._total(x)
         return self.answer(total).softmax(1) if self.additive else total / self.trees
 
     def logits(self, x: Tensor) -> Tensor:
         """float[N, C], for x float[N, D]: log-probabilities, floored so that an empty leaf stays finite; of boosted
         trees, base and sum."""
-        return self.answer(self._reached(x).sum(1))
+        return self.answer(self._total(x))
 
     def answer(self, total: Tensor) -> Tensor:
         """Logits float[..., C] where the values of the trees' leaves add up to `total`."""
         return (total / self.trees).clamp_min(1e-6).log() if self.base is None else self.base + total
 
-    def _reached(self, x: Tensor) -> Tensor:
-        """float[N, T, C]: the value of the leaf that each row falls into, in each tree."""
-        return self.value[torch.arange(self.trees, device=x.device), self.leaves(x)]
+    def _total(self, x: Tensor) -> Tensor:
+        """float[N, C]: the values of the leaves that each row falls into, added up in float64: sums of float32 shares are
+        exact there, whatever their order, so that classes with as many votes tie to the last digit."""
+        reached = self.value[torch.arange(self.trees, device=x.device), self.leaves(x)]  # [N, T, C]
+        return reached.sum(1, dtype=torch.float64).to(self.value.dtype)
 
     def tensors(self) -> dict[str, Tensor]:
         """What a checkpoint stores: small integer types and, for leaves, fp16 shares; boosted values as they are."""

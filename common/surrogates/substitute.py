@@ -12,7 +12,6 @@ from carom.common.core.batch import Batch
 from carom.common.core.data import Dataset
 from carom.common.core.model import Model
 from carom.common.core.spaces import Box
-from carom.common.core.ties import answers
 from carom.common.models.mismatch import fitting
 from carom.common.models.networks import TorchModel
 from carom.common.models.training import Progress, Schedule, deterministic, fit
@@ -120,7 +119,7 @@ class _Asked:
         nothing = torch.zeros(len(new), dtype=torch.long)
         logits = self.target.predict(Batch(inputs, nothing, [self.ids[i] for i in new.tolist()], lengths))
         self.queries += len(new)
-        self.labels = torch.cat([self.labels, answers(logits)])
+        self.labels = torch.cat([self.labels, logits.argmax(1)])
 
     def add(self, stored: Tensor, lengths: Tensor | None, ids: list[str]) -> None:
         self.stored, self.ids = torch.cat([self.stored, stored]), self.ids + ids

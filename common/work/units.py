@@ -27,7 +27,6 @@ from carom.common.core.problem import COUNTS, Problem, Result
 from carom.common.core.rounding import within
 from carom.common.core.spaces import Inputs
 from carom.common.core.threats import Ball, Threat
-from carom.common.core.ties import answers
 from carom.common.models.mismatch import fitting
 from carom.common.work.store import Store, key_of
 
@@ -257,7 +256,7 @@ class Judge:
             raise ValueError(said)  # this unit fails and is named; the rest of the study goes on
         own = logits.gather(1, data.labels[:, None]).squeeze(1)
         rival = logits.scatter(1, data.labels[:, None], -torch.inf).amax(1)
-        rows = pa.table({"id": list(data.ids), "answer": answers(logits).tolist(), "margin": (own - rival).tolist()})
+        rows = pa.table({"id": list(data.ids), "answer": logits.argmax(1).tolist(), "margin": (own - rival).tolist()})
         store.commit(self.key, rows, None, time.perf_counter() - started)
 
 

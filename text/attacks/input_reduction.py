@@ -18,7 +18,6 @@ from carom.common.base.rng import Rng
 from carom.common.core.batch import Goal
 from carom.common.core.model import Model
 from carom.common.core.problem import Status
-from carom.common.core.ties import answers
 from carom.text.candidates.forms import LeaveOut
 from carom.text.threats import WordBudget
 
@@ -48,8 +47,8 @@ def reduce_inputs(model: Model, texts: Sequence[str]) -> list[str]:
     examples = [budget.editable(text) for text in stored]
     with model.frozen():
         with torch.inference_mode():
-            kept = answers(model(stored).logits).cpu() if stored else torch.zeros(0, dtype=torch.long)
-        lockstep = Lockstep(model, examples, Goal(kept, kept))
+            answers = model(stored).logits.argmax(1).cpu() if stored else torch.zeros(0, dtype=torch.long)
+        lockstep = Lockstep(model, examples, Goal(answers, answers))
         rng = Rng.of(0, [str(i) for i in range(len(stored))])
         found = lockstep.run([Keep().search(e, rng[torch.tensor([i])]) for i, e in enumerate(examples)])
     return [example.edit(f.chosen).strip() for example, f in zip(examples, found, strict=True)]

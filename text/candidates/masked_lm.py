@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from carom.common.base.errors import CaromError, UnknownName
+from carom.common.core.ties import falling, tie
 from carom.text.candidates.base import Merged
 from carom.text.language.models import language_model, token_limit
 from carom.text.words import Word, match_case
@@ -111,15 +112,15 @@ def _predicted(
             if masked:
                 own = (encoded["input_ids"][row] == tokenizer.mask_token_id).nonzero().flatten().tolist()
                 token = own[0] if own else None
-            found.append(() if token is None else _words_of(tokenizer, logits[row, token].softmax(0), most, least))
+            found.append(() if token is None else _words_of(tokenizer, logits[row, token], most, least))
     return found
 
 
-def _words_of(tokenizer: Any, likely: Tensor, most: int, least: float) -> tuple[str, ...]:
+def _words_of(tokenizer: Any, logits: Tensor, most: int, least: float) -> tuple[str, ...]:
     """The likeliest predictions that are whole words."""
-    values, ids = likely.topk(min(4 * most, len(likely)))
-    found = []
-    for value, number in zip(values.tolist(), ids.tolist(), strict=True):
+    (ids,) = falling(logits[None], tie(logits[None]))
+    ids, found = ids[: 4 * most], []
+    for value, number in zip(logits.softmax(0)[ids].tolist(), ids.tolist(), strict=True):
         piece = tokenizer.convert_ids_to_tokens(number)
         word = tokenizer.decode([number]).strip()
         if value >= least and word.isalpha() and not piece.startswith("##") and number not in tokenizer.all_special_ids:

@@ -7,9 +7,12 @@ from functools import lru_cache
 
 import numpy as np
 
+from carom.common.attacks.edits.requests import ranked
 from carom.common.base.errors import CaromError
 from carom.text.language.vectors import MINILM, vectors
 from carom.text.words import match_case
+
+CLOSE = 1e-6  # cosines this close are equal
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,5 @@ def nearest(source: str, word: str, most: int, least: float) -> tuple[str, ...]:
         return ()
     cosines = known.matrix @ known.matrix[row]
     cosines[row] = -1
-    count = min(most, len(cosines))
-    top = np.argpartition(-cosines, count - 1)[:count]
-    top = top[np.lexsort((top, -cosines[top]))]
-    return tuple(known.words[i] for i in top if cosines[i] >= least)
+    near = np.flatnonzero(cosines >= least - CLOSE)
+    return tuple(known.words[near[n]] for n in ranked(cosines[near].tolist(), CLOSE)[:most])

@@ -18,6 +18,7 @@ from carom.common.core.problem import Status
 
 CLOSE = 1e-4  # weights this close are equal
 
+
 @dataclass(frozen=True)
 class Relaxed:
     """Gradient ascent on a distribution over the options of every word, whose samples are relaxed by Gumbel-softmax

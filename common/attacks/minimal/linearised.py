@@ -68,7 +68,10 @@ class Boundary(NamedTuple):
         """Of the K boundaries of a look, the one that the ball's norm says is nearest."""
         slopes = torch.stack([slope(grad, ball) for grad in look.grads.unbind(1)], 1)
         distance = torch.where(slopes > 0, look.values.abs() / slopes.clamp_min(1e-30), torch.inf)
-        k, every = first_largest(-distance, closeness(distance.amin(1))), torch.arange(len(look.x), device=look.x.device)
+        k, every = (
+            first_largest(-distance, closeness(distance.amin(1))),
+            torch.arange(len(look.x), device=look.x.device),
+        )
         return cls(look.at, look.values[every, k], look.grads[every, k])
 
     def gap(self, x: Tensor) -> Tensor:

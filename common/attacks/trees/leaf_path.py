@@ -31,7 +31,7 @@ from carom.common.core.oracle import Oracle
 from carom.common.core.problem import Problem, Result, Status
 from carom.common.core.spaces import Box
 from carom.common.core.threats import Ball
-from carom.common.core.ties import above, answers, closeness, falling, first_largest, tie
+from carom.common.core.ties import above, closeness, falling, first_largest, tie
 from carom.common.models.trees import TreeEnsemble, TreeModel
 
 
@@ -195,7 +195,7 @@ def _box(model: Model) -> Box:
 def rivals(logits: Tensor, goal: Goal) -> tuple[Tensor, Tensor]:
     """(the class that is to win, the class that is in its way), int64[N] each."""
     anchor = goal.labels if goal.targets is None else goal.targets
-    other = answers(logits.scatter(1, anchor[:, None], -torch.inf))
+    other = first_largest(logits.scatter(1, anchor[:, None], -torch.inf), tie(logits))
     return (other, anchor) if goal.targets is None else (anchor, other)
 
 
