@@ -8,7 +8,7 @@ PEERS := torchattacks adversarial-robustness-toolbox foolbox eagerpy GitPython g
 # RNNs run many times slower with two threads on two shared cores; tests run in two processes instead.
 TEST_ENV := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1
 
-.PHONY: help demo test test-all check format types benchmark clean
+.PHONY: help demo test test-all test-arithmetic check format types benchmark clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -35,6 +35,14 @@ test: $(VENV)/.dev  ## install if needed, then the default tests
 
 test-all: $(VENV)/.dev  ## the slow tests too
 	$(TEST_ENV) $(RUN)/python -m pytest -n 2 -q -m "not network"
+
+# Some minutes each: other kernels add up in another order, so that rows differ from batch to batch in other last digits.
+ARITHMETICS := MKL_CBWR=COMPATIBLE ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=AVX2
+test-arithmetic: $(VENV)/.dev  ## that no result hangs on the batch, on other processors' arithmetic
+	@set -e; for setting in $(ARITHMETICS); do \
+		echo "==> $$setting"; \
+		env $$setting $(TEST_ENV) $(RUN)/python -m pytest -n 2 -q tests/contracts -k "batch_size or last_digits" -m "not slow and not network"; \
+	done
 
 check: $(VENV)/.dev types  ## lint, format, type check
 	$(RUN)/ruff check .
