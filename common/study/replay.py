@@ -24,6 +24,7 @@ from carom.common.core.threats import Threat
 from carom.common.modality.contract import Modality
 from carom.common.modality.installed import get_modality, modalities
 from carom.common.modality.registry import attacks_of, choose_attack
+from carom.common.models.class_matching import set_in
 from carom.common.study.plan import Plan
 
 
@@ -124,16 +125,18 @@ def replay_plan(
 ) -> Plan:
     """The study that measures a set on targets, with controls drawn here. `source`: the model it was crafted on;
     without it, what the set itself says of it. `threat`, with its label, in place of the one the set names."""
-    clean = found.clean_in(data).sample(limit)
+    clean = found.clean_in(data)
+    found, clean = set_in(found, clean, [*targets, *([] if source is None else [source])])
     budget, label = threat or (bound(found), found.threat)
     kinds = (label.split()[0],)
     info = AttackInfo(found.attack, "crafted before", "as recorded", Access(0), kinds, lambda: replayed, "as recorded")
     replayed = Replay(found.digest, found)
     modality = get_modality(found.modality)
     # A recorded answer belongs to one text, whichever examples hold it: the whole log is known, not only `limit`.
-    origin = source or RecordedSource(found, found.clean_in(data))
+    origin = source or RecordedSource(found, clean)
     return Plan(
-        *(found.modality, (origin,), tuple(targets), (AttackChoice(info, {}, replayed),), clean, budget, label),
+        *(found.modality, (origin,), tuple(targets), (AttackChoice(info, {}, replayed),)),
+        *(clean.sample(limit), budget, label),
         seeds=tuple(seeds),
         controls=controls,
         metrics=tuple(modality.metrics),
