@@ -128,8 +128,8 @@ def _torchvision(name: str, split: str, limit: int | None, on_error: str, facts:
         seen.append((ids[row], wanted.of_picture(to_array(image, ids[row]))))
         numbers.append(int(label))
     own = getattr(table, "classes", None)
-    known = None if own is None else [one if isinstance(one, str) else ", ".join(map(str, one)) for one in own]
-    labels = labels_of(numbers, stated_classes(facts), f"torchvision:{name}", known)
+    told = None if own is None else [one if isinstance(one, str) else ", ".join(map(str, one)) for one in own]
+    labels = labels_of(numbers, stated_classes(facts), f"torchvision:{name}", told)
     if None in labels.rows:
         labels.refuse(seen[labels.rows.index(None)][0], numbers[labels.rows.index(None)])
     return Dataset(

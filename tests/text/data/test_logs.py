@@ -14,7 +14,7 @@ from click.testing import CliRunner
 import carom
 from carom.common.base.errors import BadInput, CaromError, UnknownName
 from carom.common.cli.main import cli
-from carom.common.core.adversarial_set import AdversarialSet
+from carom.common.study.replay import AdversarialSet
 from carom.text.data.logs import load_log, plain
 from carom.text.threats import AnyWords
 
