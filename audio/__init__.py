@@ -6,12 +6,14 @@ from functools import partial
 from importlib.resources import files
 
 from carom.audio.attacks.catalogue import ATTACKS, THREATS
+from carom.audio.data.layout import one_channel
 from carom.audio.data.load import BUILTIN, load_data
 from carom.audio.models.load import load_model
 from carom.audio.models.zoo import RECIPES
 from carom.audio.panels import panels
 from carom.audio.space import WAVEFORM
 from carom.common.core.metrics import distance
+from carom.common.loading.array_files import ENDINGS
 from carom.common.loading.arrays import load_arrays
 from carom.common.modality.contract import Defaults, Modality
 
@@ -36,8 +38,9 @@ MODALITY = Modality(
     load_model=load_model,
     load_data=load_data,
     panels=panels,
-    load_log=partial(load_arrays, modality="audio", space=WAVEFORM),
-    logs=(".npz",),
+    load_log=partial(load_arrays, modality="audio", space=WAVEFORM, layout=one_channel, read=load_data),
+    logs=ENDINGS,
+    log_folders=True,
     metrics=(
         distance("snr_db", "SNR", "energy of the sound over that of the change, dB"),
         distance("linf", "Linf", "largest change of a sample, of 1"),

@@ -5,9 +5,11 @@ from __future__ import annotations
 from functools import partial
 from importlib.resources import files
 
+from carom.common.loading.array_files import ENDINGS
 from carom.common.loading.arrays import load_arrays
 from carom.common.modality.contract import Defaults, Modality
 from carom.vision.attacks import ATTACKS, THREATS, TRANSFORMS
+from carom.vision.data.layout import channels_first
 from carom.vision.data.load import BUILTIN, load_data
 from carom.vision.models.load import load_model
 from carom.vision.models.zoo import RECIPES
@@ -38,8 +40,9 @@ MODALITY = Modality(
     panels=panels,
     transforms=TRANSFORMS,
     metrics=METRICS,
-    load_log=partial(load_arrays, modality="image", space=PIXELS),
-    logs=(".npz",),
+    load_log=partial(load_arrays, modality="image", space=PIXELS, layout=channels_first, read=load_data),
+    logs=ENDINGS,
+    log_folders=True,
     model_kinds=("torchvision",),
     order=1,
     study=(files(__name__) / "templates" / "study.toml").read_text(encoding="utf-8"),

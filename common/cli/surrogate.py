@@ -82,7 +82,7 @@ def substitute(
     from carom.common.surrogates.substitute import substitute as teach
 
     def make(modality: str, data: Any, more: dict[str, Any]) -> Any:
-        model = built(target, modality, data.classes)
+        model = built(target, modality, data)
         more = {"rounds": rounds, "step": step, "most": most, "modality": modality, **more}
         return teach(model, data, network, **more)
 

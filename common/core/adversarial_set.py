@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from carom.common.base.errors import CaromError
 from carom.common.base.files import write_table
+from carom.common.core.class_names import places as places_of
 from carom.common.core.data import Dataset, digest_inputs
 from carom.common.core.problem import COUNTS, Cost
 from carom.common.core.spaces import Inputs
@@ -40,6 +42,7 @@ class AdversarialSet:
     answers: tuple[Tensor, Tensor] | None = None  # int64[N] each: what the source said to the clean and to these inputs
     budget: Threat | None = None  # what draws the controls; of a saved set, what `threat` and `attack` name
     notes: Mapping[str, Tensor] = field(default_factory=dict)  # as `Result.notes`
+    classes: tuple[str, ...] | None = None  # what labels are counted in; None in sets that were saved without
 
     def __repr__(self) -> str:
         fooled = int(self.success.sum())
@@ -58,6 +61,8 @@ class AdversarialSet:
             **{name: getattr(self.cost, name).tolist() for name in COUNTS},
         }
         facts = {"source": self.source, "attack": self.attack, "threat": self.threat, "modality": self.modality}
+        if self.class_names is not None:
+            facts["classes"] = json.dumps(self.class_names)
         if isinstance(self.stored, Tensor):
             columns["input"] = [row.contiguous().numpy().tobytes() for row in self.stored.cpu()]
             facts["shape"] = ",".join(map(str, self.stored.shape[1:]))
@@ -95,9 +100,17 @@ class AdversarialSet:
                 success=torch.tensor(table["success"].to_pylist()),
                 status=torch.tensor(table["status"].to_pylist()),
                 cost=Cost(*(torch.tensor(table[n].to_pylist()) for n in COUNTS)),
+                classes=tuple(map(str, json.loads(facts["classes"]))) if "classes" in facts else None,
             )
         except (OSError, KeyError, ValueError, RuntimeError, pa.ArrowInvalid) as error:
             raise CaromError(f"{path}: not an adversarial set that carom saved ({error}).") from None
+
+    def with_classes(self, classes: Sequence[str], places: Sequence[int]) -> AdversarialSet:
+        """The same set with labels and answers counted in `classes`, where class n of these is `classes[places[n]]`."""
+        at = torch.tensor(list(places), dtype=torch.long)
+        answers = None if self.answers is None else (at[self.answers[0]], at[self.answers[1]])
+        clean = None if self.clean is None else self.clean.with_classes(classes, places)
+        return replace(self, labels=at[self.labels], answers=answers, clean=clean, classes=tuple(classes))
 
     @cached_property
     def digest(self) -> str:
@@ -105,6 +118,11 @@ class AdversarialSet:
         parts = [digest_inputs(self.stored), digest_inputs(self.labels), digest_inputs(list(self.ids))]
         parts += [digest_inputs(answer) for answer in self.answers or ()]
         return hashlib.sha256("".join(parts).encode()).hexdigest()
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """What labels are counted in: the set's own classes, or those of its clean examples."""
+        return self.classes if self.classes is not None or self.clean is None else self.clean.classes
 
     @cached_property
     def places(self) -> dict[str, int]:
@@ -126,6 +144,8 @@ class AdversarialSet:
                 f"{missing[0]}. Pass the data and split that it was crafted on (--data, --split)."
             )
         clean = data.take(torch.tensor([places[name] for name in self.ids]))
+        if self.classes is not None and (at := places_of(data.classes, self.classes)) is not None:
+            clean = clean.with_classes(self.classes, at)
         if not torch.equal(clean.labels, self.labels):
             raise CaromError(f"the labels of the set are not those of {data.name}: pass the data it was crafted on.")
         return clean

@@ -44,7 +44,9 @@ class Dataset:
     classes: tuple[str, ...]
     lengths: Tensor | None = None
     facts: dict[str, object] = field(default_factory=dict)  # what the report says of the data: sample rate, split
-    skipped: tuple[str, ...] = ()  # files left out because the user asked for it, each with the reason
+    skipped: tuple[str, ...] = ()  # what was left out, each with the reason
+    remarks: tuple[str, ...] = ()  # what else was done with the files, in sentences
+    guessed: bool = False  # whether the order of the classes is only that of their names, and may be another elsewhere
 
     def __post_init__(self) -> None:
         if not len(self.ids):
@@ -75,6 +77,11 @@ class Dataset:
         part = slice(start, stop)
         lengths = None if self.lengths is None else self.lengths[part]
         return Batch(self.space.decode(self.stored[part]), self.labels[part], list(self.ids[part]), lengths)
+
+    def with_classes(self, classes: Sequence[str], places: Sequence[int]) -> Dataset:
+        """The same examples with their labels counted in `classes`, where class n of these is `classes[places[n]]`."""
+        labels = torch.tensor(list(places), dtype=torch.long)[self.labels]
+        return replace(self, labels=labels, classes=tuple(classes), guessed=False)
 
     def take(self, rows: Tensor) -> Dataset:
         lengths = None if self.lengths is None else self.lengths[rows]

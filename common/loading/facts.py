@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 from carom.common.base.errors import CaromError, UnknownName
+from carom.common.base.specs import existing
 from carom.common.core.batch import Family
+from carom.common.core.class_names import LISTS, listed_classes
 from carom.common.loading.estimators import family_of
 
 
@@ -115,17 +119,58 @@ def bounds_fact(facts: Mapping[str, Any], default: tuple[float, float]) -> tuple
     return low, high
 
 
-def class_names(value: Any) -> tuple[str, ...]:
-    """Classes as a user gives them: a list, "first,second", or their number.
+MAX_CLASSES = 100_000
+"""Classes that a number or a file may ask for: no list of names is made before this is known."""
 
-    >>> class_names("cat,dog"), class_names(3)
-    (('cat', 'dog'), ('0', '1', '2'))
+
+def class_names(value: Any) -> tuple[str, ...]:
+    """Classes as a user gives them: a list, "first,second", with semicolons where a name holds a comma, their number,
+    a well-known list ("imagenet-1k"), or "@names.txt": a file with one name a line, or a JSON list of them.
+
+    >>> class_names("cat,dog"), class_names("tench, Tinca tinca;goldfish"), class_names(3)
+    (('cat', 'dog'), ('tench, Tinca tinca', 'goldfish'), ('0', '1', '2'))
     """
-    if isinstance(value, int):
+    if isinstance(value, int) and not isinstance(value, bool):
+        if not 1 <= value <= MAX_CLASSES:
+            raise CaromError(f"classes={value}: write their number, 1 to {MAX_CLASSES}, or their names.")
         return tuple(map(str, range(value)))
     if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(","))
-    return tuple(str(name) for name in value)
+        if value.startswith("@"):
+            return _names_in(existing(value[1:], "file of classes"))
+        if value in LISTS:
+            return listed_classes(value)
+        parts = value.rstrip(";").split(";") if ";" in value else value.split(",")
+        names = tuple(part.strip() for part in parts)
+    elif isinstance(value, Iterable):
+        names = tuple(str(name) for name in value)
+    else:
+        raise CaromError(f"classes={value!r}: write {CLASSES.how}, or {CLASSES.spec} in a spec.")
+    if not all(names):
+        raise CaromError(f"classes={value!r}: a name is empty. Write classes=cat,dog, or classes=@FILE.")
+    return names
+
+
+def _names_in(path: Path) -> tuple[str, ...]:
+    """The names in a file: one a line, or a JSON list or object of number to name."""
+    try:
+        if path.stat().st_size > 200 * MAX_CLASSES:
+            raise CaromError(f"{path}: too large for names of classes. Give a file with one name a line.")
+        text = path.read_bytes().decode("utf-8-sig")
+        if path.suffix.lower() == ".json":
+            found = json.loads(text)
+            if isinstance(found, dict):
+                found = [found[key] for key in sorted(found, key=int)]
+            names = [str(one[-1] if isinstance(one, list) else one).strip() for one in found]
+        else:
+            names = [line.strip() for line in text.rstrip().splitlines()]
+    except OSError as error:
+        raise CaromError(f"{path}: cannot be read ({error.strerror}). Give a file with one name a line.") from None
+    except (ValueError, TypeError, IndexError) as error:
+        raise CaromError(f"{path}: not names of classes ({error}). Write one a line, in UTF-8.") from None
+    if not names or not all(names):
+        at = names.index("") + 1 if names else 1
+        raise CaromError(f"{path}, line {at}: no name. Write one a line, in the order of the outputs.")
+    return tuple(names)
 
 
 def stated_classes(facts: Mapping[str, Any]) -> tuple[str, ...] | None:

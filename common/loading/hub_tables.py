@@ -10,8 +10,9 @@ from typing import Any
 
 from carom.common.base.errors import CaromError, UnknownName
 from carom.common.base.specs import local_folder
-from carom.common.loading.class_folders import Source
+from carom.common.loading.class_folders import Labelled, Source
 from carom.common.loading.facts import stated_classes
+from carom.common.loading.labels import labels_of
 
 TABLES = (".csv", ".jsonl", ".json", ".parquet")
 """Endings of the files that one split of a folder may be."""
@@ -104,32 +105,34 @@ def _rows(table: Any, split: str) -> Any:
     return table.select(range(*slice(int(start or 0), int(stop) if stop else None).indices(len(table))))
 
 
-def hub_sources(
-    table: Any, name: str, kind: type, facts: Mapping[str, Any], media: str
-) -> tuple[tuple[str, ...], list[Source]]:
-    """(classes, one Source a row) of a table with one column of `kind` and one of class labels.
+def hub_sources(table: Any, name: str, kind: type, facts: Mapping[str, Any], media: str) -> Labelled:
+    """One Source a row of a table with one column of `kind` and one of class labels.
 
-    The facts `media` (image, audio) and label name the columns where there are several; the fact `classes` names the
-    classes otherwise than the table does.
+    The facts `media` (image, audio) and label name the columns where there are several; among the fact `classes` each
+    of the table's own classes finds its place by name, or by number where they have none.
     """
     import datasets
 
     column = _column(
         table, facts.get(media), [c for c, f in table.features.items() if isinstance(f, kind)], name, media
     )
-    labels = [c for c, f in table.features.items() if isinstance(f, datasets.ClassLabel)]
-    label = _column(table, facts.get("label"), labels, name, "label")
+    known = [c for c, f in table.features.items() if isinstance(f, datasets.ClassLabel)]
+    label = _column(table, facts.get("label"), known, name, "label")
     table = table.cast_column(column, kind(decode=False))
     values = table[label][:]
-    names = getattr(table.features[label], "names", None) or [str(v) for v in sorted(set(values))]
-    if not isinstance(table.features[label], datasets.ClassLabel):
-        values = [names.index(str(v)) for v in values]
+    labels = labels_of(values, stated_classes(facts), f"{name}, column {label}", own_names(table, label))
     stem = name.partition(":")[0].rstrip("/").rpartition("/")[2]
-    stated = stated_classes(facts)
-    return tuple(names) if stated is None else stated, [
-        Source(f"{stem}-{row:06d}", int(value), f"{name} row {row}", partial(_cell, table, column, row))
-        for row, value in enumerate(values)
-    ]
+    sources = []
+    for row, (value, at) in enumerate(zip(values, labels.rows, strict=True)):
+        where = f"{name} row {row}"
+        fetch = partial(_cell, table, column, row) if at is not None else partial(labels.refuse, where, value)
+        sources.append(Source(f"{stem}-{row:06d}", at or 0, where, fetch))
+    return Labelled(labels.classes, sources, labels.guessed)
+
+
+def own_names(table: Any, column: str) -> tuple[str, ...] | None:
+    """The names that a table has for the class numbers in a column; None where it has none."""
+    return getattr(table.features[column], "names", None)
 
 
 def _cell(table: Any, column: str, row: int) -> Path | bytes:

@@ -71,6 +71,8 @@ class Modality:
     """From the path of another tool's log, and facts of the modality's own, to a set with its clean examples."""
     logs: tuple[str, ...] = ()
     """How the names of such files end."""
+    log_folders: bool = False
+    """Whether it reads folders of adversarial files as well."""
     attack_kinds: Mapping[str, Callable[[str], AttackInfo]] = field(default_factory=dict)
     """Attacks from elsewhere: KIND:REST names the one that its function makes of REST."""
     scales: Mapping[str, Sequence[str]] = field(default_factory=dict)

@@ -61,8 +61,14 @@ def _ensemble_of(modality: Modality, spec: Spec, facts: Mapping[str, Any]) -> Mo
     known_facts(given, ("fuse", "name", "classes"), "an ensemble (a member's own go into its spec, in parentheses)")
     classes = {"classes": given.pop("classes")} if "classes" in given else {}
     parts = split_members(spec.rest)
-    members = [load_model_of(modality, part, classes if parse(part).kind in OWN_CODE else {}) for part in parts]
+    members = [load_model_of(modality, part, classes if _silent(part) else {}) for part in parts]
     return Ensemble(members, **given)
+
+
+def _silent(spec: str) -> bool:
+    """Whether a spec says nothing of the classes of a model that cannot tell them."""
+    parsed = parse(spec)
+    return parsed.kind in OWN_CODE and "classes" not in parsed.parameters
 
 
 def load_data_of(modality: Modality, spec: str, split: str, limit: int | None, facts: Mapping[str, Any]) -> Dataset:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -32,21 +32,6 @@ def fitting(model: Model, data: Dataset) -> Iterator[None]:
         if (said := _refusal(model, data)) is not None:
             raise CaromError(said) from error
         raise
-
-
-def same_classes(classes: Sequence[str], data: Dataset) -> str:
-    """What to do about data whose classes are not those of a model."""
-    remedy = "Choose data and models of the same classes in the same order"
-    if len(classes) != len(data.classes) or data.name.startswith("builtin:"):
-        return f"{remedy}."
-    if set(classes) == set(data.classes) or all(name.isdigit() for name in data.classes):
-        return f"{remedy}, or state those of the data as the model has them: {data.name}?classes={_listed(classes)}"
-    own = _listed(data.classes)
-    return f"{remedy}, or state those of a model of your own, in the order of its outputs: ?classes={own} in its spec."
-
-
-def _listed(classes: Sequence[str]) -> str:
-    return ",".join(classes) if len(classes) <= 10 else ",".join([*classes[:3], "..."])
 
 
 def _refusal(model: Model, data: Dataset) -> str | None:

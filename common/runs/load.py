@@ -19,6 +19,7 @@ from carom.common.modality.contract import Modality
 from carom.common.modality.installed import get_modality
 from carom.common.modality.load import load_data_of, load_model_of
 from carom.common.modality.registry import choose_attack
+from carom.common.models.class_matching import classes_for
 from carom.common.runs.devices import pick_device
 from carom.common.study.attacker_data import others_for
 from carom.common.study.config import ModalityStudy, Named, Study
@@ -54,8 +55,8 @@ def plan_of(study: Study, name: str) -> Plan:
     models = _Models(modality, pick_device(study.device))
     return Plan(
         modality=name,
-        sources=models.load(part.sources, data.classes),
-        targets=models.load(part.targets, data.classes),
+        sources=models.load(part.sources, data),
+        targets=models.load(part.targets, data),
         attacks=chosen,
         data=data,
         threat=threat,
@@ -83,7 +84,7 @@ def _plan_of_log(study: Study, modality: Modality, part: ModalityStudy) -> Plan:
         # The classes that labels are counted in: as stated, or as the data or the models have them.
         told = [named for named in [*part.targets, *part.sources] if _tells(named)]
         if "classes" not in facts and data is None and told:
-            facts["classes"] = models.load(told[:1], ())[0].classes
+            facts["classes"] = models.load(told[:1])[0].classes
         facts |= {"data": data, "on_error": part.on_error}
     found = load_set(path, modality.name, **facts)
     if data is None and found.clean is None:
@@ -100,8 +101,8 @@ def _plan_of_log(study: Study, modality: Modality, part: ModalityStudy) -> Plan:
         threat = threat_from(modality, kind, part.eps), f"{kind} {part.eps}"
     return replay_plan(
         found,
-        models.load(part.targets, clean.classes),
-        next(iter(models.load(sources, clean.classes)), None),
+        models.load(part.targets, clean),
+        next(iter(models.load(sources, clean)), None),
         data,
         threat,
         part.limit,
@@ -110,17 +111,19 @@ def _plan_of_log(study: Study, modality: Modality, part: ModalityStudy) -> Plan:
     )
 
 
-def load_named(modality: Modality, named: Named, classes: Sequence[str]) -> Model:
-    """A model of a study. Classes that the user's own code cannot tell are the data's, in their order."""
+def load_named(modality: Modality, named: Named, data: Dataset | None) -> Model:
+    """A model of a study. Classes that the user's own code cannot tell, and the user does not state, are the data's, in
+    their order. Where that order is a guess, it is asked for."""
     facts = {name: None if value == "none" else value for name, value in named.facts.items()}
-    if not _tells(named):
-        facts.setdefault("classes", list(classes))
+    if not _tells(named) and data is not None:
+        facts["classes"] = classes_for(named.spec, data)
     return load_model_of(modality, named.spec, facts)
 
 
 def _tells(named: Named) -> bool:
-    """Whether a model knows its classes by itself."""
-    return parse(named.spec).kind not in (*OWN_CODE, "ensemble")
+    """Whether a model knows its classes by itself, or by what is stated of it."""
+    stated = {"classes"} & {*named.facts, *parse(named.spec).parameters}
+    return bool(stated) or parse(named.spec).kind not in (*OWN_CODE, "ensemble")
 
 
 @dataclass
@@ -131,11 +134,11 @@ class _Models:
     device: torch.device
     held: dict[str, Model] = field(default_factory=dict)
 
-    def load(self, wanted: Sequence[Named], classes: Sequence[str]) -> tuple[Model, ...]:
+    def load(self, wanted: Sequence[Named], data: Dataset | None = None) -> tuple[Model, ...]:
         found = []
         for named in wanted:
             key = json.dumps([named.spec, named.facts], sort_keys=True, default=str)
             if key not in self.held:
-                self.held[key] = load_named(self.modality, named, classes).to(self.device)
+                self.held[key] = load_named(self.modality, named, data).to(self.device)
             found.append(self.held[key])
         return tuple(dict.fromkeys(found))

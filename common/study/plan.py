@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -13,13 +13,15 @@ from carom.common.attacks.cost import affording, why_not
 from carom.common.attacks.info import MODELS, AttackChoice
 from carom.common.base.errors import CaromError
 from carom.common.core.batch import Access
+from carom.common.core.class_names import places
 from carom.common.core.data import Dataset
 from carom.common.core.metrics import Metric
 from carom.common.core.model import Model, check_shape
 from carom.common.core.threats import Threat
 from carom.common.modality.budgets import ScalePoint, check_reach
+from carom.common.models.class_matching import matched
 from carom.common.models.kinds import builds_of
-from carom.common.models.mismatch import fitting, same_classes
+from carom.common.models.mismatch import fitting
 from carom.common.study.cost_curve import Curve
 from carom.common.study.matching import Match, Matching, Search, search
 from carom.common.work.store import Store
@@ -65,12 +67,7 @@ class Plan:
                 )
             if getattr(model, "shape", None) is not None and isinstance(self.data.stored, Tensor):
                 check_shape(model, self.data.stored[:1])
-            if model.classes != self.data.classes:
-                raise CaromError(
-                    f"model {model.name} knows {len(model.classes)} classes ({_some(model.classes)}), the data "
-                    f"{self.data.name} has {len(self.data.classes)} ({_some(self.data.classes)}). "
-                    f"{same_classes(model.classes, self.data)}"
-                )
+        self._match_classes()
         check_reach(self.threat, self.data)
         names = [m.name for m in self.models]
         if len(set(names)) != len(names):
@@ -88,6 +85,16 @@ class Plan:
                     f"no chosen attack can run on {source.name}, which grants {_words(source.access)}: {why}. "
                     f"{_deaf(source)}See `carom list attacks --modality {self.modality}`."
                 )
+
+    def _match_classes(self) -> None:
+        """From here on, labels are counted in the classes of the models, and all models answer in the same."""
+        data, models = matched(self.data, (*self.sources, *self.targets))
+        if self.others is not None and self.others.classes != data.classes:
+            others = self.others.with_classes(data.classes, places(self.others.classes, data.classes) or [])
+            object.__setattr__(self, "others", others)
+        object.__setattr__(self, "data", data)
+        for role in ("sources", "targets"):
+            object.__setattr__(self, role, tuple(models[id(model)] for model in getattr(self, role)))
 
     @property
     def models(self) -> tuple[Model, ...]:
@@ -265,10 +272,6 @@ def _deaf(source: Model) -> str:
     members = getattr(source, "members", ())
     deaf = [m.name for m in members if Access.GRADIENT not in m.access]
     return f"Without {', '.join(deaf)} it would grant gradients. " if deaf and len(deaf) < len(members) else ""
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
 
 
 def _differs(space: object, other: object) -> str:

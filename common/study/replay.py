@@ -19,17 +19,19 @@ from carom.common.core.batch import Access, Batch, Family, Output, take
 from carom.common.core.data import Dataset
 from carom.common.core.model import Model
 from carom.common.core.problem import COUNTS, Cost, Problem, Result
-from carom.common.core.spaces import Inputs
-from carom.common.core.threats import Threat
+from carom.common.core.spaces import Inputs, Space
+from carom.common.core.threats import Ball, Threat
 from carom.common.modality.contract import Modality
 from carom.common.modality.installed import get_modality, modalities
 from carom.common.modality.registry import attacks_of, choose_attack
-from carom.common.study.plan import Plan
+from carom.common.models.class_matching import set_in
+from carom.common.study.plan import SHARD, Plan
 
 
 def reader_of(path: Path, modality: str | None = None) -> Modality | None:
     """The modality that reads this kind of log; None if none does, as of saved sets."""
-    owners = [owner for owner in modalities(modality) if path.suffix.lower() in owner.logs]
+    suffix, folder = path.suffix.lower(), path.is_dir()
+    owners = [o for o in modalities(modality) if (o.log_folders if folder else suffix in o.logs)]
     if len(owners) > 1:
         known = ", ".join(owner.name for owner in owners)
         raise CaromError(f"{path}: of which modality? Pass modality= (--modality), one of {known}.")
@@ -124,20 +126,57 @@ def replay_plan(
 ) -> Plan:
     """The study that measures a set on targets, with controls drawn here. `source`: the model it was crafted on;
     without it, what the set itself says of it. `threat`, with its label, in place of the one the set names."""
-    clean = found.clean_in(data).sample(limit)
+    clean = found.clean_in(data)
+    found, clean = set_in(found, clean, [*targets, *([] if source is None else [source])])
     budget, label = threat or (bound(found), found.threat)
     kinds = (label.split()[0],)
+    part = clean.sample(limit)
+    check_within(found, part, budget, label)
     info = AttackInfo(found.attack, "crafted before", "as recorded", Access(0), kinds, lambda: replayed, "as recorded")
     replayed = Replay(found.digest, found)
     modality = get_modality(found.modality)
     # A recorded answer belongs to one text, whichever examples hold it: the whole log is known, not only `limit`.
-    origin = source or RecordedSource(found, found.clean_in(data))
+    origin = source or RecordedSource(found, clean)
     return Plan(
-        *(found.modality, (origin,), tuple(targets), (AttackChoice(info, {}, replayed),), clean, budget, label),
+        *(found.modality, (origin,), tuple(targets), (AttackChoice(info, {}, replayed),)),
+        *(part, budget, label),
         seeds=tuple(seeds),
         controls=controls,
         metrics=tuple(modality.metrics),
     )
+
+
+def check_within(found: AdversarialSet, clean: Dataset, threat: Threat, label: str) -> None:
+    """Refuse a set that leaves the budget it is to be measured within, before anything is computed: its controls would
+    be drawn from a smaller one. `clean` are examples of the set."""
+    outside, worst = [], (0.0, 0.0)
+    for start in range(0, len(clean), SHARD):
+        part = clean.take(torch.arange(start, min(start + SHARD, len(clean))))
+        x0, x = (clean.space.decode(held) for held in (part.stored, take(found.stored, found.rows(part.ids))))
+        allowed = threat.allows(x, x0)
+        outside += [part.ids[row] for row in (~allowed).nonzero().squeeze(1).tolist()]
+        if isinstance(threat, Ball) and not bool(allowed.all()):
+            sizes, radii = threat.norm(x - x0), threat.radius(x0)
+            at = int((sizes / radii.clamp_min(1e-12)).argmax())
+            worst = max(worst, (float(sizes[at]), float(radii[at])))
+    if not outside:
+        return
+    change = ""
+    if isinstance(threat, Ball):
+        size, room = (_spelled(one, threat, clean.space) for one in worst)
+        change = f", by up to {size} where {room} is allowed"
+    raise CaromError(
+        f"{found.source}: {len(outside)} of {len(clean)} examples leave the budget {label}{change}; among them "
+        f"{outside[0]}. State the budget that they were made within: --threat and --eps."
+    )
+
+
+def _spelled(size: float, threat: Ball, space: Space) -> str:
+    """A size in steps of the stored type, where it is whole ones."""
+    unit = getattr(space, "unit", 0)
+    steps = round(size / unit) if unit else 0
+    whole = steps and threat.fractions and abs(size / unit - steps) < 1e-3
+    return f"{steps}/{round(1 / unit)}" if whole else f"{size:.3g}"
 
 
 def known_source(found: AdversarialSet) -> str | None:

@@ -41,7 +41,7 @@ def lgv(
     The same arguments give the same weights on one machine: training takes one thread of the CPU, which suits small
     networks, and its randomness is `seed`.
     """
-    base, spec = network_of(model, data, modality)
+    base, spec, data = network_of(model, data, modality)
     if per_epoch < 1 or epochs < 1:
         raise CaromError(f"epochs={epochs} and per_epoch={per_epoch} collect no network: give 1 or more of each.")
     schedule = replace(SGD_PATH, epochs=epochs, lr=lr, batch=min(batch, len(data)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from carom.common.core.data import Dataset
 from carom.common.core.model import Model
 from carom.common.modality.installed import get_modality
 from carom.common.modality.load import load_model_of
+from carom.common.models.class_matching import classes_for, matched
 from carom.common.models.ensembles import Ensemble
 from carom.common.models.networks import TorchModel
 from carom.common.models.training import Sampler
@@ -33,22 +35,26 @@ def examples_of(model: TorchModel, data: Dataset, labels: Tensor) -> Sampler:
 
 def network_of(
     source: Model | str, data: Dataset, modality: str | None, fresh: bool = False
-) -> tuple[TorchModel, str | None]:
-    """(the torch model of a spec, or the one given; its spec)"""
+) -> tuple[TorchModel, str | None, Dataset]:
+    """(the torch model of a spec, or the one given; its spec; the data with labels in its classes)"""
     spec = source if isinstance(source, str) else None
     if isinstance(source, str):
-        source = built(source, modality or data.modality, data.classes, fresh)
+        source = built(source, modality or data.modality, data, fresh)
     if not isinstance(source, TorchModel):
         raise CaromError(f"{source.name} is no torch network: there is nothing in it to train. Name another one.")
-    if source.classes != data.classes or source.space != data.space:
-        raise CaromError(f"{source.name} takes other inputs or knows other classes than {data.name}.")
-    return source, spec
+    if source.space != data.space:
+        raise CaromError(f"{source.name} takes {source.space.name}, and {data.name} holds {data.space.name}.")
+    return source, spec, matched(data, [source])[0]
 
 
-def built(spec: str, modality: str, classes: tuple[str, ...], fresh: bool = False) -> Model:
-    """The model of a spec; `fresh`, one of the zoo with untrained weights, drawn from torch's generator."""
+def built(spec: str, modality: str, data: Dataset | Sequence[str], fresh: bool = False) -> Model:
+    """The model of a spec; `fresh`, one of the zoo with untrained weights, drawn from torch's generator. Classes that it
+    cannot tell are those of the data, or the ones given."""
     owner, parsed = get_modality(modality), parse(spec)
-    model = load_model_of(owner, spec, {"classes": list(classes)} if parsed.kind in OWN_CODE else {})
+    told: dict[str, Any] = {}
+    if parsed.kind in OWN_CODE and "classes" not in parsed.parameters:
+        told["classes"] = classes_for(spec, data) if isinstance(data, Dataset) else list(data)
+    model = load_model_of(owner, spec, told)
     if fresh and parsed.kind == "zoo" and isinstance(model, TorchModel):
         module = owner.recipes[parsed.rest].build()
         assert isinstance(module, nn.Module)
@@ -73,6 +79,7 @@ def copied(model: TorchModel, name: str, module: nn.Module | None = None) -> Tor
 def accuracies(model: Model, data: Dataset | None) -> dict[str, Any]:
     if data is None:
         return {}
+    data = matched(data, [model])[0]
 
     def accuracy(model: Model) -> float:
         return round((model.predict(data.batch()).argmax(1) == data.labels).float().mean().item(), 4)

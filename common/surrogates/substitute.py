@@ -50,7 +50,7 @@ def substitute(
     target's answers; agreement and accuracy are measured on `held_out` afterwards, and cost the attacker nothing.
     """
     with deterministic(seed):
-        base, spec = network_of(network, data, modality, fresh=True)
+        base, spec, data = network_of(network, data, modality, fresh=True)
     if not isinstance(data.space, Box):
         raise CaromError(f"substitutes are taught on real inputs, and {data.name} holds {data.space.name}.")
     if rounds < 1:

@@ -6,7 +6,8 @@ Files are read strictly: what is not UTF-8, empty, enormous or without a label i
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ import torch
 from carom.common.base.errors import BadInput, CaromError, UnknownName
 from carom.common.base.specs import existing, parse
 from carom.common.core.data import Dataset
-from carom.common.loading.class_folders import Source, class_folders, read_all
+from carom.common.loading.class_folders import Labelled, Source, class_folders, read_all, readable
 from carom.common.loading.facts import known_facts, stated_classes
-from carom.common.loading.hub_tables import hub_dataset
+from carom.common.loading.hub_tables import hub_dataset, own_names
+from carom.common.loading.labels import labels_of
 from carom.text.data.tables import ENDINGS, Table, is_table, read_text_file
 from carom.text.language import reviews
 from carom.text.pairs import SEPARATORS, is_pair, join
@@ -28,7 +30,6 @@ BUILTIN = {
     "imdb": "2 000 test film reviews of up to 2 000 words, negative or positive (and more for training)",
 }
 MAX_CHARACTERS = 200_000
-MAX_CLASSES = 10_000
 TEXT_COLUMNS = ("text", "sentence", "review", "content")
 LABEL_COLUMNS = ("label", "labels", "class", "category", "sentiment")
 PAIR_COLUMNS = (
@@ -49,8 +50,8 @@ def load_data(
 
     `folder:` takes a CSV, TSV, JSONL or Parquet file, a folder that holds SPLIT.csv (or .tsv ...), or one of class
     folders of .txt files. Facts, as keywords or as parameters of the spec: the columns `text` and `label`, found by
-    their usual names otherwise; `classes` in the order of the models. Labels are class numbers or class names; without
-    `classes`, names are put in alphabetical order.
+    their usual names otherwise; `classes` in the order of the models. Labels are class numbers or class names, which find
+    their place among `classes` by name; without `classes`, names are put in alphabetical order.
 
     Pairs of texts (`carom.text.pairs`) are what two columns hold: `text` and `second`, or, where neither is named,
     columns that are called like a pair (premise and hypothesis, sentence1 and sentence2 ...). `change` says which side
@@ -145,8 +146,14 @@ def _folder(path: str, split: str, limit: int | None, on_error: str, facts: Mapp
     file = next((t for ending in ENDINGS if (t := found / f"{split}{ending}").is_file()), None)
     file = file if found.is_dir() else found
     if file is None:
-        classes, sources = class_folders(found, split, (".txt",), names)
-        return _read(f"folder:{path}", split, classes, sources, limit, on_error)
+        tables = [one.stem for one in sorted(found.iterdir()) if is_table(one) and one.is_file()]
+        if tables:
+            there = ", ".join(dict.fromkeys(map(readable, tables)))
+            raise CaromError(
+                f"{found}: it holds no table of split {split!r}, but of {there}. Name the one that is meant: "
+                f"--split {readable(tables[0])}."
+            )
+        return _read(f"folder:{path}", split, class_folders(found, split, (".txt",), names), limit, on_error)
     if not is_table(file):
         raise CaromError(f"{file}: give a table that ends in {', '.join(ENDINGS)}, or class folders of .txt files.")
     table = Table(file)
@@ -154,25 +161,18 @@ def _folder(path: str, split: str, limit: int | None, on_error: str, facts: Mapp
     if header := table.columns():
         columns = Columns.of(header, facts, str(file))
         rows = [columns.row(*row) for row in table.rows(columns.used)]
-    classes, sources = _labelled(rows, file.stem, str(file), names, on_error)
-    return _read(f"folder:{path}", split, classes, sources, limit, on_error, columns)
+    return _read(f"folder:{path}", split, _labelled(rows, file.stem, str(file), names), limit, on_error, columns)
 
 
 def _hub(rest: str, split: str, limit: int | None, on_error: str, facts: Mapping[str, Any]) -> Dataset:
-    import datasets
-
     known_facts(facts, FACTS, f"hf:{rest}")
     table, split = hub_dataset(rest, split)
     columns = Columns.of(table.column_names, facts, f"hf:{rest}")
-    kind = table.features[columns.label]
-    names = stated_classes(facts)
-    if names is None and isinstance(kind, datasets.ClassLabel):
-        names = tuple(kind.names)
     used = table.select_columns(columns.used)
     rows = [columns.row(f"hf:{rest} row {number}", row) for number, row in enumerate(used)]
     stem = rest.partition(":")[0].rstrip("/").rpartition("/")[2]
-    classes, sources = _labelled(rows, stem, f"hf:{rest}", names, on_error)
-    return _read(f"hf:{rest}", split, classes, sources, limit, on_error, columns)
+    found = _labelled(rows, stem, f"hf:{rest}", stated_classes(facts), own_names(table, columns.label))
+    return _read(f"hf:{rest}", split, found, limit, on_error, columns)
 
 
 def find_column(columns: Iterable[str], asked: str | None, usual: Sequence[str], what: str, where: str) -> str:
@@ -194,63 +194,29 @@ def find_column(columns: Iterable[str], asked: str | None, usual: Sequence[str],
 
 
 def _labelled(
-    rows: Sequence[Row], stem: str, where: str, names: Sequence[str] | None, on_error: str
-) -> tuple[tuple[str, ...], list[Source]]:
-    """(classes, one Source a row). A label that cannot be understood is left to the reader of its row to refuse."""
-    given = [plain_label(row.label) for row in rows]
-    if names is None:
-        stated = [label for label in given if label is not None]
-        numbers = [label for label in stated if isinstance(label, int)]
-        if len(numbers) == len(stated):
-            names = [str(number) for number in range(min(max(numbers, default=-1), MAX_CLASSES) + 1)]
-        else:
-            names = sorted({str(label) for label in stated})
-        if len(names) > MAX_CLASSES:
-            raise CaromError(f"{where}: more than {MAX_CLASSES} classes. Which column holds the label? Pass label=.")
-    places = {name: place for place, name in enumerate(names)}
+    rows: Sequence[Row], stem: str, where: str, stated: Sequence[str] | None, known: Sequence[str] | None = None
+) -> Labelled:
+    """One Source a row. A label that cannot be understood is left to the reader of its row to refuse."""
+    labels = labels_of([row.label for row in rows], stated, where, known)
     sources = []
-    for number, (row, label) in enumerate(zip(rows, given, strict=True)):
-        at = _place(label, places)
-        content = row.text if at is not None else _Unlabelled(row.label, tuple(names))
+    for number, (row, at) in enumerate(zip(rows, labels.rows, strict=True)):
+        content = row.text if at is not None else partial(labels.refuse, row.where, row.label)
         sources.append(Source(f"{stem}-{number:06d}", at or 0, row.where, content))
-    return tuple(names), sources
-
-
-def _place(label: int | str | None, places: Mapping[str, int]) -> int | None:
-    return places.get(str(label), label if isinstance(label, int) and 0 <= label < len(places) else None)
+    return Labelled(labels.classes, sources, labels.guessed)
 
 
 def label_number(label: Any, classes: Sequence[str]) -> int | None:
     """The class that a label names or numbers; None if it is none of them."""
-    return _place(plain_label(label), {name: place for place, name in enumerate(classes)})
-
-
-def plain_label(label: Any) -> int | str | None:
-    """A label as a class number or name; None if there is none."""
-    if isinstance(label, bool | int):
-        return int(label)
-    if isinstance(label, float) and label.is_integer():
-        return int(label)
-    if not isinstance(label, str) or not label.strip():
+    try:
+        return labels_of([label], classes, "label").rows[0]
+    except CaromError:
         return None
-    label = label.strip()
-    return int(label) if label.lstrip("-").isdecimal() and label.isascii() else label
-
-
-@dataclass(frozen=True)
-class _Unlabelled:
-    """In place of a text whose label is of no use."""
-
-    label: Any
-    classes: tuple[str, ...]
 
 
 def read_text(source: Source) -> str:
     """The text of a source, or its pair as one text, if it can be used. Raises BadInput."""
-    text = read_text_file(source.content) if isinstance(source.content, Path) else source.content
-    if isinstance(text, _Unlabelled):
-        known = ", ".join(text.classes[:5]) + (", ..." if len(text.classes) > 5 else "")
-        raise BadInput(source.where, f"label {text.label!r} is no class of {known}", "Correct the label, or classes=.")
+    content = source.fetch()
+    text = read_text_file(content) if isinstance(content, Path) else content
     if isinstance(text, Unjoined):
         first = checked(text.first, f"{source.where}, first text")
         return join(first, checked(text.second, f"{source.where}, second text"), text.change)
@@ -279,15 +245,15 @@ def checked(text: Any, where: str) -> str:
 def _read(
     name: str,
     split: str,
-    classes: Sequence[str],
-    sources: Sequence[Source],
+    found: Labelled,
     limit: int | None,
     on_error: str,
     columns: Columns | None = None,
 ) -> Dataset:
-    read, skipped = read_all(sources, read_text, limit, on_error)
+    read, skipped = read_all(found.sources, read_text, limit, on_error)
     texts, labels, ids = [t for _, t in read], [s.label for s, _ in read], [s.id for s, _ in read]
-    return _dataset(name, split, texts, labels, ids, classes, skipped, columns)
+    data = _dataset(name, split, texts, labels, ids, found.classes, skipped, columns)
+    return replace(data, remarks=found.remarks, guessed=found.guessed)
 
 
 def _dataset(

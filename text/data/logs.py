@@ -24,15 +24,17 @@ import torch
 from carom.common.base.errors import BadInput, CaromError, UnknownName
 from carom.common.base.specs import existing
 from carom.common.core.adversarial_set import AdversarialSet
+from carom.common.core.class_names import in_order
 from carom.common.core.data import Dataset
 from carom.common.core.problem import Cost, Status
 from carom.common.loading.class_folders import Source, read_all
 from carom.common.loading.facts import class_names
+from carom.common.loading.labels import MAX_CLASSES, plain_label
 from carom.text.candidates.base import Candidates, Union, options_of
 from carom.text.candidates.characters import CharacterEdits
 from carom.text.candidates.neighbours import Neighbours
 from carom.text.candidates.synonyms import WordNet
-from carom.text.data.load import MAX_CLASSES, find_column, plain_label, read_text
+from carom.text.data.load import find_column, read_text
 from carom.text.data.tables import Table, read_text_file
 from carom.text.language.wordnet import parts_of_speech
 from carom.text.space import Words, changes
@@ -91,7 +93,7 @@ def load_log(
         raise UnknownName("noise", noise, NOISES)
     pairs = list(_pairs(path, {"original": original, "perturbed": perturbed, "label": label}))
     by_text = {} if data is None else dict(zip(data.stored, data.labels.tolist(), strict=True))
-    lost = [where for where, pair in pairs if _number(pair.label) is None and str(pair.clean) not in by_text]
+    lost = [where for where, pair in pairs if plain_label(pair.label) is None and str(pair.clean) not in by_text]
     if lost and (on_error == "raise" or len(lost) == len(pairs)):
         looked = "" if data is None else f" and {data.name} no such text"
         remedy = "Pass --label NAME, or --data (and --split) with the same texts."
@@ -192,23 +194,16 @@ def _openattack(row: Mapping[str, Any], where: str) -> Pair:
     return Pair(data["x"], result, data.get("y"), None, bool(row.get("success")), queries)
 
 
-def _number(value: Any) -> int | str | None:
-    """A class number or name; TextAttack's logs of 2020 write 1 as 1.0."""
-    if isinstance(value, str) and re.fullmatch(r"-?\d+\.0+", value.strip()):
-        value = float(value)
-    return plain_label(value)
-
-
 def _classes(given: Any, data: Dataset | None, pairs: Sequence[Pair]) -> tuple[str, ...]:
     if given is not None:
         return class_names(given)
     if data is not None:
         return data.classes
-    labels = [label for pair in pairs if (label := _number(pair.label)) is not None]
+    labels = [label for pair in pairs if (label := plain_label(pair.label)) is not None]
     numbers = [label for label in labels if isinstance(label, int)]
     if len(numbers) == len(labels):
         return tuple(str(n) for n in range(min(max([1, *numbers]), MAX_CLASSES) + 1))
-    return tuple(sorted({str(label) for label in labels}))
+    return in_order(map(str, labels))[0]
 
 
 def _read(source: Source, names: Sequence[str], by_text: Mapping[str, int]) -> Pair:
@@ -216,7 +211,7 @@ def _read(source: Source, names: Sequence[str], by_text: Mapping[str, int]) -> P
     where, pair = source.where, source.content
     clean = read_text(Source(source.id, 0, where, pair.clean))
     changed = clean if pair.changed is None else read_text(Source(source.id, 0, where, pair.changed))
-    label = _number(pair.label)
+    label = plain_label(pair.label)
     if label is None:
         if clean not in by_text:
             raise BadInput(where, "the row has no label", "Name the column, or data with the same texts.")
@@ -225,10 +220,10 @@ def _read(source: Source, names: Sequence[str], by_text: Mapping[str, int]) -> P
         place = _place(label, names, where, "label")
     said = None
     if pair.said is not None:
-        one, other = (_number(answer) for answer in pair.said)
+        one, other = (plain_label(answer) for answer in pair.said)
         if one is not None and other is not None:
             said = (_place(one, names, where, "answer"), _place(other, names, where, "answer"))
-    queries = _number(pair.queries)
+    queries = plain_label(pair.queries)
     return Pair(clean, changed, place, said, pair.fooled, queries if isinstance(queries, int) else None)
 
 

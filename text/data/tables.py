@@ -116,14 +116,57 @@ def read_text_file(path: Path) -> str:
     return "".join(_lines(path))
 
 
+def _parts(path: Path) -> Iterator[str]:
+    """The lines of a file that may end as those of old Macs."""
+    return (part for line in _lines(path) for part in re.split(r"(?<=\r)(?!\n|$)", line))
+
+
+_QUOTED = re.compile(r'"(?:[^"]|"")*"')
+
+
+def _is_quoted(path: Path) -> bool:
+    """Whether quotation marks enclose fields, or are part of texts as in a TSV that knows no quoting (GLUE's).
+
+    They are part of texts where every line has as many fields as the header, and some field holds marks that no writer
+    who quotes would leave.
+    """
+    separator, count, strange = SEPARATED[path.suffix.lower()], 0, False
+    if separator == ",":
+        return True
+    for part in _parts(path):
+        fields = part.rstrip("\r\n").split(separator)
+        if fields == [""]:
+            continue
+        count = count or len(fields)
+        if len(fields) != count:
+            return True
+        strange = strange or any('"' in field and not _QUOTED.fullmatch(field) for field in fields)
+    return not strange
+
+
 def _fields(path: Path) -> Iterator[tuple[int, list[str]]]:
     """(line, fields) of every row of a CSV or TSV file, the header first; empty lines are left out."""
-    old_macs = (part for line in _lines(path) for part in re.split(r"(?<=\r)(?!\n|$)", line))
-    reader = csv.reader(old_macs, delimiter=SEPARATED[path.suffix.lower()], strict=True)
+    separator, quoting = SEPARATED[path.suffix.lower()], csv.QUOTE_MINIMAL if _is_quoted(path) else csv.QUOTE_NONE
+    taken: list[str] = []  # lines of the row at hand
+
+    def lines() -> Iterator[str]:
+        for part in _parts(path):
+            taken.append(part)
+            yield part
+
+    reader = csv.reader(lines(), delimiter=separator, strict=True, quoting=quoting)
     # A field too long for us is refused by its row, not by the reader.
     before = csv.field_size_limit(path.stat().st_size + 1 if path.exists() else 1)
     try:
         for row in reader:
+            if separator == "\t" and len(taken) > 1 and all(line.count("\t") == len(row) - 1 for line in taken):
+                raise BadInput(
+                    f"{path}, line {reader.line_num - len(taken) + 1}",
+                    f"a quotation mark encloses {len(taken)} lines, each of which has all fields",
+                    "Save the table as JSON lines, or give every line as many fields as the header to have it read "
+                    "without quotes.",
+                )
+            taken.clear()
             if row:
                 yield reader.line_num, row
     except csv.Error as error:

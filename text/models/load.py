@@ -24,7 +24,7 @@ from carom.common.loading.zoo import load_body
 from carom.common.models.functions import FunctionModel
 from carom.common.models.trees import TreeEnsemble
 from carom.text.language.reviews import CLASSES as CLASS_NAMES
-from carom.text.models import zoo
+from carom.text.models import reordering, zoo  # noqa: F401 - these models can be reordered
 from carom.text.models.base import BELOW_ABOVE, Encoder, on_sides
 from carom.text.models.features import FeatureModel
 from carom.text.models.hub import HubTokens

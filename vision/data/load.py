@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import inspect
 import io
+import struct
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,11 @@ from torch import Tensor
 from carom.common.base.errors import BadInput, CaromError, UnknownName
 from carom.common.base.specs import existing, parse
 from carom.common.core.data import Dataset, sampling_order
-from carom.common.loading.class_folders import Source, class_folders, raise_all, read_all
-from carom.common.loading.facts import Fact, MissingFacts, class_names, known_facts, need, stated_classes, whole_fact
+from carom.common.loading.class_folders import Labelled, Source, class_folders, raise_all, read_all
+from carom.common.loading.facts import Fact, MissingFacts, known_facts, need, stated_classes, whole_fact
 from carom.common.loading.hub_tables import hub_dataset, hub_sources
-from carom.vision.data import cifar, fashion
+from carom.common.loading.labels import labels_of
+from carom.vision.data import cifar, fashion, imagenet  # noqa: F401 - imagenet adds its list of classes
 from carom.vision.space import PIXELS
 
 BUILTIN = {
@@ -30,7 +33,7 @@ BUILTIN = {
     "cifar-10-sample": "200 test images of CIFAR-10: ten kinds of vehicles and animals, 32 x 32 colour pixels",
 }
 _SHIPPED = {"fashion-mnist": (fashion.load, fashion.CLASSES), "cifar-10-sample": (cifar.load_sample, cifar.CLASSES)}
-ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+ENDINGS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 GREY, COLOUR = ("1", "L", "LA"), ("P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 MAX_PIXELS = 50_000_000
@@ -69,8 +72,8 @@ def _builtin(name: str, split: str, limit: int | None, on_error: str, facts: Map
 
 def _folder(path: str, split: str, limit: int | None, on_error: str, facts: Mapping[str, Any]) -> Dataset:
     known_facts(facts, ("channels", "size", "resize", "max_pixels", "classes"), f"folder:{path}")
-    classes, sources = class_folders(existing(path, "folder"), split, ENDINGS, stated_classes(facts))
-    return _read(f"folder:{path}", split, classes, sources, limit, on_error, facts)
+    found = class_folders(existing(path, "folder"), split, ENDINGS, stated_classes(facts))
+    return _read(f"folder:{path}", split, found, limit, on_error, facts)
 
 
 def _hub(rest: str, split: str, limit: int | None, on_error: str, facts: Mapping[str, Any]) -> Dataset:
@@ -78,8 +81,7 @@ def _hub(rest: str, split: str, limit: int | None, on_error: str, facts: Mapping
 
     known_facts(facts, ("channels", "size", "resize", "max_pixels", "classes", "image", "label"), f"hf:{rest}")
     table, split = hub_dataset(rest, split)
-    classes, sources = hub_sources(table, rest, Image, facts, "image")
-    return _read(f"hf:{rest}", split, classes, sources, limit, on_error, facts)
+    return _read(f"hf:{rest}", split, hub_sources(table, rest, Image, facts, "image"), limit, on_error, facts)
 
 
 def _torchvision(name: str, split: str, limit: int | None, on_error: str, facts: Mapping[str, Any]) -> Dataset:
@@ -114,16 +116,31 @@ def _torchvision(name: str, split: str, limit: int | None, on_error: str, facts:
         ) from error
     ids = [f"{name.lower()}-{split}-{row:05d}" for row in range(len(table))]
     rows = sampling_order(ids, limit)[:limit].sort().values.tolist()
-    pairs = [table[row] for row in rows]
-    if not all(isinstance(label, int | np.integer) for _, label in pairs):
-        raise CaromError(f"torchvision:{name}: its targets are no class numbers. Choose a data set for classification.")
-    seen = [(ids[row], to_array(image, ids[row])) for row, (image, _) in zip(rows, pairs, strict=True)]
-    count = max(int(label) for _, label in pairs) + 1
-    names = class_names(facts.get("classes", getattr(table, "classes", count)))
-    images, _ = _stack(seen, facts)
-    labels = torch.tensor([int(label) for _, label in pairs])
+    wanted = Wanted.of(facts)
+    seen: list[tuple[str, np.ndarray]] = []
+    numbers: list[int] = []
+    for row in rows:
+        image, label = table[row]
+        if not isinstance(label, int | np.integer):
+            raise CaromError(
+                f"torchvision:{name}: its targets are no class numbers. Choose a data set for classification."
+            )
+        seen.append((ids[row], wanted.of_picture(to_array(image, ids[row]))))
+        numbers.append(int(label))
+    own = getattr(table, "classes", None)
+    told = None if own is None else [one if isinstance(one, str) else ", ".join(map(str, one)) for one in own]
+    labels = labels_of(numbers, stated_classes(facts), f"torchvision:{name}", told)
+    if None in labels.rows:
+        labels.refuse(seen[labels.rows.index(None)][0], numbers[labels.rows.index(None)])
     return Dataset(
-        f"torchvision:{name}", "image", PIXELS, images, labels, [n for n, _ in seen], names, facts={"split": split}
+        f"torchvision:{name}",
+        "image",
+        PIXELS,
+        _stack(seen, wanted)[0],
+        torch.tensor(labels.rows),
+        [n for n, _ in seen],
+        labels.classes,
+        facts={"split": split},
     )
 
 
@@ -136,19 +153,21 @@ _LOADERS: dict[str, Callable[..., Dataset]] = {
 
 
 def _read(
-    name: str,
-    split: str,
-    classes: Sequence[str],
-    sources: Sequence[Source],
-    limit: int | None,
-    on_error: str,
-    facts: Mapping[str, Any],
+    name: str, split: str, found: Labelled, limit: int | None, on_error: str, facts: Mapping[str, Any]
 ) -> Dataset:
-    most = whole_fact(facts, "max_pixels", MAX_PIXELS)
-    read, skipped = read_all(sources, lambda s: read_image(s.fetch(), s.where, most), limit, on_error)
+    most, wanted = whole_fact(facts, "max_pixels", MAX_PIXELS), Wanted.of(facts)
+    several: list[str] = []
+
+    def read_one(source: Source) -> np.ndarray:
+        return wanted.of_picture(read_image(source.fetch(), source.where, most, several))
+
+    read, skipped = read_all(found.sources, read_one, limit, on_error)
     if not read:
-        raise CaromError(f"{name}: none of {len(sources)} files can be used: {skipped[0]}")
-    images, kept = _stack([(source.where, image) for source, image in read], facts)
+        raise CaromError(f"{name}: none of {len(found.sources)} files can be used: {skipped[0]}")
+    images, kept = _stack([(source.where, image) for source, image in read], wanted)
+    first = (
+        f"of {len(several)} files that hold several pictures the first was taken, as of {several[0]}" if several else ""
+    )
     return Dataset(
         name,
         "image",
@@ -156,16 +175,35 @@ def _read(
         images,
         torch.tensor([source.label for source, _ in read]),
         [source.id for source, _ in read],
-        tuple(classes),
+        found.classes,
         facts={"split": split, **kept},
         skipped=skipped,
+        remarks=(*found.remarks, *filter(None, [first])),
+        guessed=found.guessed,
     )
 
 
-def read_image(content: Path | bytes, where: str, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """uint8[H, W] of a grey picture or uint8[H, W, 3] of a coloured one, upright as its EXIF data says.
+DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    struct.error,
+)
+"""What Pillow raises at damaged files."""
 
-    Raises BadInput for what is no picture, is truncated, animated, of more than 8 bits, or has too many pixels.
+
+def read_image(
+    content: Path | bytes, where: str, max_pixels: int = MAX_PIXELS, several: list[str] | None = None
+) -> np.ndarray:
+    """uint8[H, W] of a grey picture or uint8[H, W, 3] of a coloured one, upright as its EXIF data says; of a file with
+    several pictures (photos with a preview behind, animations, pages) the first, and `several` gets its name.
+
+    Raises BadInput for what is no picture, is truncated, of more than 8 bits, or has too many pixels.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -184,42 +222,68 @@ def read_image(content: Path | bytes, where: str, max_pixels: int = MAX_PIXELS) 
                     )
                 image.verify()
             with opened() as image:
+                if several is not None and getattr(image, "n_frames", 1) > 1:
+                    several.append(where)
                 return to_array(image, where)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadInput(where, f"would unpack to a huge image ({error})", "Make it smaller.") from error
     except UnidentifiedImageError as error:
         raise BadInput(where, f"is not a picture in {', '.join(FORMATS)}", "Replace or remove it.") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except DAMAGED as error:
         if isinstance(error, FileNotFoundError):
             raise BadInput(where, "does not exist", "Correct the path.") from error
         raise BadInput(where, f"cannot be read to its end ({error})", "Replace or remove it.") from error
 
 
 def to_array(image: Any, where: str) -> np.ndarray:
-    """uint8[H, W] or uint8[H, W, 3] of a PIL image."""
+    """uint8[H, W] or uint8[H, W, 3] of a PIL image: of its first picture."""
     from PIL import ImageOps
 
-    if getattr(image, "n_frames", 1) > 1:
-        raise BadInput(where, f"holds {image.n_frames} pictures", "Save the one that is meant as a file of its own.")
     if image.mode not in (*GREY, *COLOUR):
         raise BadInput(where, f"has pixels of mode {image.mode}, not 8 bits", "Convert it to 8-bit grey or RGB.")
     grey = image.mode in GREY
     return np.asarray(ImageOps.exif_transpose(image).convert("L" if grey else "RGB"))
 
 
-def _stack(images: Sequence[tuple[str, np.ndarray]], facts: Mapping[str, Any]) -> tuple[Tensor, dict[str, Any]]:
-    """uint8[N, C, H, W] of images in the wanted colours and size, and what was decided."""
-    from PIL import Image
+@dataclass(frozen=True)
+class Wanted:
+    """What pictures are brought to as they are read, so that no picture is kept larger than it is used."""
 
-    grey = all(image.ndim == 2 for _, image in images)
-    channels = whole_fact(facts, "channels", 1 if grey else 3)
-    if channels not in (1, 3):
-        raise CaromError(f"channels={channels}: images have 1 channel (grey) or 3 (red, green, blue).")
-    size, shorter = _size(facts.get("size")), _shorter(facts)
+    channels: int | None  # None: 1 if all are grey, else 3
+    size: tuple[int, int] | None  # None: all have to have the same
+    shorter: int | None  # side before the middle is cut out; None: resized whatever the aspect
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> Wanted:
+        channels = whole_fact(facts, "channels", None)
+        if channels not in (None, 1, 3):
+            raise CaromError(f"channels={channels}: images have 1 channel (grey) or 3 (red, green, blue).")
+        return cls(channels, _size(facts.get("size")), _shorter(facts))
+
+    def of_picture(self, array: np.ndarray) -> np.ndarray:
+        """uint8[H, W] or [H, W, 3] in the wanted size and, where they are stated, channels."""
+        from PIL import Image
+
+        channels = self.channels or (1 if array.ndim == 2 else 3)
+        whole = self.size is None or (array.shape[:2] == self.size and self.shorter in (None, self.size[0]))
+        if (array.ndim == 2) == (channels == 1) and whole:
+            return array
+        picture = Image.fromarray(array).convert("L" if channels == 1 else "RGB")
+        if not whole and self.size is not None:
+            if self.shorter is not None:
+                picture = _cut(picture, self.shorter, self.size[0])
+            else:
+                picture = picture.resize((self.size[1], self.size[0]), Image.Resampling.BILINEAR)
+        return np.array(picture)  # a copy: a view would keep the whole picture
+
+
+def _stack(images: Sequence[tuple[str, np.ndarray]], wanted: Wanted) -> tuple[Tensor, dict[str, Any]]:
+    """uint8[N, C, H, W] of images that were brought to what is wanted, and what was decided."""
+    channels = wanted.channels or (1 if all(image.ndim == 2 for _, image in images) else 3)
     sizes: dict[tuple[int, int], str] = {}
     for where, image in images:
         sizes.setdefault((image.shape[0], image.shape[1]), where)
-    if size is None and len(sizes) > 1:
+    if len(sizes) > 1:
         usual = max(sizes, key=lambda s: sum(image.shape[:2] == s for _, image in images))
         raise_all(
             [
@@ -232,21 +296,11 @@ def _stack(images: Sequence[tuple[str, np.ndarray]], facts: Mapping[str, Any]) -
                 if (h, w) != usual
             ]
         )
-    mode = "L" if channels == 1 else "RGB"
-    rows = []
-    for _, array in images:
-        whole = size is None or (array.shape[:2] == size and shorter in (None, size[0]))
-        if (array.ndim == 2) == (channels == 1) and whole:
-            rows.append(array)
-            continue
-        picture = Image.fromarray(array).convert(mode)
-        if shorter is not None and size is not None:
-            picture = _cut(picture, shorter, size[0])
-        elif size is not None:
-            picture = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-        rows.append(np.asarray(picture))
-    stacked = torch.from_numpy(np.stack(rows))
-    return (stacked[:, None] if channels == 1 else stacked.permute(0, 3, 1, 2).contiguous()), {"channels": channels}
+    stacked = torch.empty(len(images), channels, *images[0][1].shape[:2], dtype=torch.uint8)
+    for row, (_, image) in zip(stacked, images, strict=True):
+        picture = torch.from_numpy(np.array(image))
+        row.copy_(picture[None] if picture.dim() == 2 else picture.permute(2, 0, 1))
+    return stacked, {"channels": channels}
 
 
 def _shorter(facts: Mapping[str, Any]) -> int | None:

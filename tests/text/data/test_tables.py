@@ -69,3 +69,31 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         write_rows(tmp_path / "b.parquet", [{"a": 1}] * 1024 + [{"a": "x"}], [], None)
     assert not (tmp_path / "b.parquet").exists()
     assert csv.field_size_limit() == 131072
+
+
+def lines_of(path, *lines):
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return Table(path)
+
+
+def test_marks_of_a_tsv_without_quoting_are_part_of_its_texts(tmp_path):
+    texts = ['"a film to see twice', "fine acting", 'or so the critics said"', 'he said "well" and left', '"all of it"']
+    table = lines_of(tmp_path / "glue.tsv", "sentence\tlabel", *(f"{text}\t1" for text in texts))
+    assert [row["sentence"] for _, row in table.rows()] == texts
+    many = lines_of(tmp_path / "qqp.tsv", "id\tq1\tq2\tlabel", '0\t"why\thow\t1', '1\twhat\twhy"\t0')
+    assert [row["q1"] for _, row in many.rows()] == ['"why', "what"]
+
+
+def test_a_tsv_that_quotes_is_read_with_its_quotes(tmp_path):
+    table = lines_of(tmp_path / "a.tsv", "text\tlabel", '"two\nlines and a ""mark"""\t1', '"a\ttab"\t0', "plain\t1")
+    assert [row["text"] for _, row in table.rows()] == ['two\nlines and a "mark"', "a\ttab", "plain"]
+
+
+def test_rows_do_not_vanish_inside_a_quotation(tmp_path):
+    # One line has a field too many, so the file is read with quotes; the quotation would swallow a row.
+    table = lines_of(tmp_path / "a.tsv", "text\tlabel", "a\tb\t1", '"open\t1', 'close"\t0')
+    with pytest.raises(BadInput, match="line 2: 3 fields"):
+        list(table.rows())
+    table = lines_of(tmp_path / "b.tsv", "text\tlabel", '"open\t1', 'close"\t0', "a\tb\t1")
+    with pytest.raises(BadInput, match="line 2: a quotation mark encloses 2 lines"):
+        list(table.rows())
