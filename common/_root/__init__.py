@@ -49,8 +49,8 @@ _HOMES = {
     "Dataset": "common.core.data",
     "Transfer": "common.study.outcome",
     "CaromError": "common.base.errors",
-    "as_textattack": "text.bridge",
-    "from_textattack": "text.bridge",
+    "as_textattack": "text.textattack.bridge",
+    "from_textattack": "text.textattack.bridge",
     "augment": "text.augment",
 }
 

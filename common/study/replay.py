@@ -127,7 +127,15 @@ def replay_plan(
     clean = found.clean_in(data).sample(limit)
     budget, label = threat or (bound(found), found.threat)
     kinds = (label.split()[0],)
-    info = AttackInfo(found.attack, "crafted before", "as recorded", Access(0), kinds, lambda: replayed, "as recorded")
+    info = AttackInfo(
+        name=found.attack,
+        summary="crafted before",
+        reference="as recorded",
+        needs=Access(0),
+        threats=kinds,
+        build=lambda: replayed,
+        cost="as recorded",
+    )
     replayed = Replay(found.digest, found)
     modality = get_modality(found.modality)
     # A recorded answer belongs to one text, whichever examples hold it: the whole log is known, not only `limit`.
