@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from importlib.resources import files
 
-from carom.audio.attacks.catalogue import ATTACKS, THREATS
+from carom.audio.attacks import ATTACKS, THREATS
 from carom.audio.data.layout import one_channel
 from carom.audio.data.load import BUILTIN, load_data
 from carom.audio.models.load import load_model

@@ -216,7 +216,15 @@ def _choose(
     if wanted:
         attack, more = transformed(modality, attack, wanted, f"attack {name}")
         needs |= more
-    info = AttackInfo(name, str(describe(attack)), "given by the caller", needs, (), lambda: attack, "unknown")
+    info = AttackInfo(
+        name=name,
+        summary=str(describe(attack)),
+        reference="given by the caller",
+        needs=needs,
+        threats=(),
+        build=lambda: attack,
+        cost="unknown",
+    )
     return AttackChoice(info, {"transform": wanted} if wanted else {}, attack)
 
 

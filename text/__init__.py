@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 
 from carom.common.modality.contract import Defaults, Modality
-from carom.text.attacks.catalogue import ATTACKS, THREATS
+from carom.text.attacks import ATTACKS, THREATS
 from carom.text.augment import augment_file
 from carom.text.data.load import BUILTIN, load_data
 from carom.text.data.logs import LOGS, load_log

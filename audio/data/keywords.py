@@ -13,7 +13,6 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
 from carom.common.base.errors import UnknownName
 
@@ -41,6 +40,8 @@ def load(split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
     """
     if split not in SPLITS:
         raise UnknownName("keyword split", split, SPLITS)
+    import soundfile
+
     sound, _ = soundfile.read(sound_file(split), dtype="int16")
     clips = json.loads(index_file(split).read_text(encoding="utf-8"))
     waves = np.zeros((len(clips), SAMPLES), dtype=np.int16)

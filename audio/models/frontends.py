@@ -9,7 +9,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchaudio.functional import create_dct, melscale_fbanks
 
 from carom.audio.data.keywords import SAMPLE_RATE
 
@@ -30,6 +29,8 @@ class LogMel(nn.Module):
     mel: Tensor  # [FFT / 2 + 1, bands]
 
     def __init__(self, bands: int = 40):
+        from torchaudio.functional import melscale_fbanks
+
         super().__init__()
         mel = melscale_fbanks(FFT // 2 + 1, 20.0, SAMPLE_RATE / 2, bands, SAMPLE_RATE)
         self.register_buffer("window", torch.hann_window(WINDOW), persistent=False)
@@ -85,6 +86,8 @@ class MfccStatistics(nn.Module):
     centres: Tensor  # [parts]
 
     def __init__(self, cepstra: int = 13, parts: int = 5, bands: int = 40):
+        from torchaudio.functional import create_dct
+
         super().__init__()
         self.size = cepstra * (parts + 2)
         self.log_mel = LogMel(bands)

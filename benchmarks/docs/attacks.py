@@ -19,7 +19,8 @@ from carom.common.modality.registry import list_attacks
 HEAD = """# Attacks
 
 Made by `python -m carom.benchmarks.docs.attacks > docs/attacks.md`. `lines`: statements of the function that composes the
-attack, as many source lines as they take. Norms are kinds of threat; access is what the source has to grant.
+attack, as many source lines as they take. Norms are kinds of threat; access is what the source has to grant; departures are
+where Carom's version differs from the paper's.
 """
 
 
@@ -34,7 +35,8 @@ def lines_of(build: Callable[..., object]) -> int:
 def row(info: AttackInfo) -> str:
     paper = info.reference.replace("|", "\\|")
     words = ", ".join(info.needs.words())
-    facts = (info.summary, paper, words, ", ".join(info.threats), info.cost, str(lines_of(info.build)))
+    norms, lines = ", ".join(info.threats), str(lines_of(info.build))
+    facts = (info.summary, paper, words, norms, info.cost, lines, info.departures)
     return f"| `{info.name}` | {' | '.join(facts)} |"
 
 
@@ -44,7 +46,8 @@ def document() -> str:
         found = [info for _, info in list_attacks(modality)]
         parts.append(f"\n## {modality.capitalize()}: {len(found)}\n")
         parts.append(
-            "| name | what it does | paper | access | norms | cost per example | lines |\n|---|---|---|---|---|---|---|"
+            "| name | what it does | paper | access | norms | cost per example | lines | departures |\n"
+            "|---|---|---|---|---|---|---|---|"
         )
         parts += [row(info) for info in found]
     return "\n".join(parts)

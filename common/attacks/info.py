@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from carom.common.core.batch import Access
 from carom.common.core.model import Model
 from carom.common.core.problem import Attack
 from carom.common.core.threats import Threat
 
-if TYPE_CHECKING:
-    pass
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AttackInfo:
     """One entry of the attack registry."""
 
@@ -31,6 +28,7 @@ class AttackInfo:
     models: str = "any"  # of which build: see MODELS
     random: bool = False  # whether its outcome depends on the seed
     shared: bool = False  # whether most of it is done once for all examples; its cost is charged to each in full
+    departures: str = ""  # where it differs from the paper, if it does
 
 
 MODELS = {

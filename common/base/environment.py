@@ -11,7 +11,8 @@ from pathlib import Path
 
 def cache_folder() -> Path:
     """`CAROM_CACHE`, else ~/.cache/carom. It need not exist."""
-    return Path(os.environ.get("CAROM_CACHE", Path.home() / ".cache" / "carom")).expanduser()
+    named = os.environ.get("CAROM_CACHE")
+    return Path(named).expanduser() if named else Path.home() / ".cache" / "carom"
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""What `carom list` and `carom show` say."""
+"""What `carom list` says. Lists of what is registered are remembered: they import no torch, unless something changed."""
 
 from __future__ import annotations
 
@@ -6,14 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from carom.common.api import load_model
 from carom.common.base.errors import UnknownName
-from carom.common.base.specs import parse
-from carom.common.core.model import Model
-from carom.common.loading.zoo import Recipe, read_card
-from carom.common.modality.installed import modalities, zoo_recipe
-from carom.common.modality.registry import describe_attack, find_attack, list_attacks
-from carom.common.runs.run import load_run
+from carom.common.base.requirements import Requirement, Requires
+from carom.common.cli.remembered import Memory, Rows
+from carom.common.modality.installed import modality_names
 
 COLUMNS = {
     "attacks": ("name", "modality", "needs", "threats", "cost", "paper", "summary"),
@@ -35,74 +31,64 @@ NONE = {
 }
 
 
-def attacks(modality: str | None = None) -> list[dict[str, Any]]:
-    return [describe_attack(owner, info) for owner, info in list_attacks(modality)]
+def registered(what: str, modality: str | None = None) -> Rows:
+    """The rows of `carom.common.cli.rows.<what>`, of one modality or all, remembered or computed."""
+    if modality is not None and modality not in modality_names():
+        raise UnknownName("modality", modality, modality_names())
+    memory = Memory()
+    if (every := memory.read(what)) is not None:
+        return [row for row in every if modality in (None, row["modality"])]
+    name = what if modality is None else f"{what} {modality}"
+    if (own := memory.read(name)) is not None:
+        return own
+    found = computed(what, modality)
+    if memory.covers(row["card"] for row in found if "card" in row):
+        memory.keep(name, found)
+    return found
 
 
-def transforms(modality: str | None = None) -> list[dict[str, Any]]:
-    """What `--transform` takes: any gradient attack can be given them."""
-    return [
-        {
-            "name": info.name,
-            "modality": owner.name,
-            "summary": info.summary,
-            "reference": info.reference,
-            "needs": info.needs.words(),
-            "use": f"--transform {info.name}, or in an attack: mi-fgsm?transform={info.name}",
-        }
-        for owner in modalities(modality)
-        for info in owner.transforms.values()
-    ]
+def computed(what: str, modality: str | None = None) -> Rows:
+    from carom.common.cli import rows
+
+    return getattr(rows, what)(modality)
 
 
-def metrics(modality: str | None = None) -> list[dict[str, Any]]:
-    """What is measured of the size of perturbations; `missing` says why one cannot be had here."""
-    return [
-        {
-            "name": metric.name,
-            "modality": owner.name,
-            "summary": metric.summary,
-            "reference": metric.reference,
-            "missing": metric.missing(),
-        }
-        for owner in modalities(modality)
-        for metric in owner.metrics
-    ]
+def attacks(modality: str | None = None) -> Rows:
+    return registered("attacks", modality)
 
 
-def models(modality: str | None = None) -> list[dict[str, Any]]:
-    rows = []
-    for owner in modalities(modality):
-        for recipe in owner.recipes.values():
-            card = read_card(recipe) if recipe.card.exists() else {}
-            rows.append(
-                {
-                    "name": f"zoo:{recipe.name}",
-                    "modality": owner.name,
-                    "family": recipe.family,
-                    "clean_accuracy": card.get("clean_accuracy"),
-                    "summary": recipe.summary,
-                    "seed": recipe.seed,
-                    "half": recipe.half,
-                }
-            )
-    return rows
+def transforms(modality: str | None = None) -> Rows:
+    return registered("transforms", modality)
 
 
-def data(modality: str | None = None) -> list[dict[str, Any]]:
-    return [
-        {"name": f"builtin:{name}", "modality": owner.name, "summary": summary}
-        for owner in modalities(modality)
-        for name, summary in owner.data.items()
-    ]
+def metrics(modality: str | None = None) -> Rows:
+    """`missing` says why a metric cannot be had here. What a machine has may change from one call to the next."""
+    found = registered("metrics", modality)
+    for row in found:
+        lacking = None if row["needs"] is None else Requires(tuple(Requirement(*one) for one in row["needs"]))()
+        if row["needs"] is None or (lacking is None and row["try_out"]):
+            found = computed("metrics", modality)
+            break
+        row["missing"] = lacking
+    return [{key: row[key] for key in row if key not in ("needs", "try_out")} for row in found]
 
 
-def defences(modality: str | None = None) -> list[dict[str, Any]]:
+def models(modality: str | None = None) -> Rows:
+    return [{key: row[key] for key in row if key != "card"} for row in registered("models", modality)]
+
+
+def data(modality: str | None = None) -> Rows:
+    return registered("data", modality)
+
+
+def defences(modality: str | None = None) -> Rows:
     return []
 
 
 def runs(modality: str | None = None) -> list[dict[str, Any]]:
     """Finished runs below the working directory, newest last."""
+    from carom.common.runs.run import load_run
+
     rows = []
     for path in sorted(Path().glob("*/manifest.json")) + sorted(Path("runs").glob("*/manifest.json")):
         study, manifest = load_run(path.parent)
@@ -124,48 +110,3 @@ def _seconds(folder: Path) -> float | None:
         return json.loads((folder / "result.json").read_text(encoding="utf-8"))["seconds"]
     except (OSError, ValueError, KeyError):
         return None
-
-
-MODEL_KINDS = ("torchvision", "torchaudio", "hf", "safetensors", "sklearn", "py")
-
-
-def described(model: Model) -> dict[str, Any]:
-    """What is told of a model that was loaded."""
-    return {
-        "name": model.name,
-        "modality": model.modality,
-        "family": model.family.value,
-        "grants": model.access.words(),
-        "classes": len(model.classes),
-        "shape": ["any" if side is None else side for side in getattr(model, "shape", None) or ()],
-        **model.facts,
-        "digest": model.digest,
-    }
-
-
-def recipe_of(spec: str) -> Recipe:
-    """The recipe of zoo:NAME."""
-    return zoo_recipe(parse(spec, ("zoo",)).rest if ":" in spec else spec)
-
-
-def find(name: str, modality: str | None = None) -> dict[str, Any]:
-    """Facts of one attack, transform, model, data set or run folder. An attack and a transform may share a name:
-    `transform:ssa` is the transform. A model from outside the zoo is loaded to be asked; where its spec does not tell
-    its modality, it has to be named."""
-    if (Path(name) / "manifest.json").exists():
-        return load_run(Path(name))[1]
-    if name.partition(":")[0] in MODEL_KINDS:
-        return described(load_model(name, modality))
-    for owner in modalities(modality):
-        if name.partition(":")[0] in owner.attack_kinds:
-            return describe_attack(owner.name, find_attack(owner, name))
-    bare = name.split(":", 1)[-1]
-    for rows in ([] if name.startswith("transform:") else [attacks()]) + [transforms()]:
-        if found := [row for row in rows if row["name"] == bare]:
-            return {**found[0], "modality": [row["modality"] for row in found]}
-    for row in [*models(), *data()]:
-        if bare == row["name"].split(":", 1)[1]:
-            recipe = recipe_of(row["name"]) if row["name"].startswith("zoo:") else None
-            return {**row, **(read_card(recipe) if recipe is not None and recipe.card.exists() else {})}
-    known = {row["name"] for row in [*attacks(), *transforms(), *models(), *data()]}
-    raise UnknownName("attack, transform, model, data set or run", name, known | {n.split(":", 1)[-1] for n in known})

@@ -291,12 +291,13 @@ def _print_counts(study: Study, as_json: bool) -> None:
 def list_command(what: str, modality: str | None, as_json: bool) -> None:
     """List attacks, transforms, metrics of perturbations, models of the zoo, built-in data, or finished runs."""
     from carom.common.cli import listing
-    from carom.common.cli.tables import print_table
 
     rows = getattr(listing, what)(modality)
     if as_json:
         print_json(rows)
     elif rows:
+        from carom.common.cli.tables import print_table
+
         print_table(listing.COLUMNS[what], rows)
     else:
         click.echo(listing.NONE[what], err=True)
@@ -314,10 +315,10 @@ def show(name: str, modality: str | None, as_json: bool) -> None:
     carom show torchvision:resnet50@IMAGENET1K_V2      loads the model: its weights, classes and resolution
     carom show hf:./my-vit -m image
     """
-    from carom.common.cli import listing
+    from carom.common.cli.show import find
     from carom.common.cli.tables import print_facts
 
-    facts = listing.find(name, modality)
+    facts = find(name, modality)
     print_json(facts) if as_json else print_facts(facts)
 
 
@@ -350,7 +351,7 @@ def train(spec: str, data: str | None, out: Path, quiet: bool, as_json: bool) ->
 
     On one machine the same recipe gives the same bytes; the card that ships names its sha256 and accuracy.
     """
-    from carom.common.cli.listing import recipe_of
+    from carom.common.cli.show import recipe_of
     from carom.common.cli.tables import print_facts
     from carom.common.loading.zoo import read_card, train_and_save
 

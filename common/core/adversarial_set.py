@@ -10,8 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
@@ -53,6 +51,8 @@ class AdversarialSet:
 
     def save(self, path: Path | str) -> None:
         """One Parquet file: texts as they are, tensors as their bytes with shape and type."""
+        import pyarrow as pa
+
         columns: dict[str, Any] = {
             "id": list(self.ids),
             "label": self.labels.tolist(),
@@ -83,6 +83,9 @@ class AdversarialSet:
     @classmethod
     def saved(cls, path: Path) -> AdversarialSet:
         """A set that `save` wrote."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         try:
             table = pq.read_table(path, partitioning=None)
             facts = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}

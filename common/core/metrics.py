@@ -7,22 +7,19 @@ They describe what an attack did, beside the budget that bounded it: equal budge
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from carom.common.base.requirements import nothing
 from carom.common.core.batch import take
 from carom.common.core.spaces import Inputs, Space
 
 CHUNK = 32
 """Examples measured at once: bounds memory, whatever the batch of the attack."""
-
-
-def always() -> str | None:
-    return None
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,7 @@ class Metric:
     summary: str  # its definition in a line, with its unit
     reference: str
     value: Callable[[Space, Inputs, Inputs], Tensor]  # (space, adversarial, clean; decoded) -> float[N]
-    missing: Callable[[], str | None] = field(default=always)  # why it cannot be computed here; None where it can
+    missing: Callable[[], str | None] = nothing  # why it cannot be computed here; None where it can
     version: str = "1"  # raised when its values change: stored ones are then computed anew
 
 

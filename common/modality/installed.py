@@ -7,11 +7,10 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from carom.common.base.errors import UnknownName
-from carom.common.loading.zoo import Recipe
 
-if TYPE_CHECKING:
-    pass
-from carom.common.modality.contract import Modality
+if TYPE_CHECKING:  # names alone are known without torch
+    from carom.common.loading.zoo import Recipe
+    from carom.common.modality.contract import Modality
 
 
 def modality_names() -> list[str]:

@@ -127,6 +127,7 @@ def describe_attack(modality: str, info: AttackInfo) -> dict[str, Any]:
         "targeted": info.targeted,
         "models": info.models,
         "random": info.random,
+        "departures": info.departures,
         "parameters": {p.name: p.default for p in _own_parameters(info)},
     }
 

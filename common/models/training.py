@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -40,6 +39,8 @@ class Schedule:
 def deterministic(seed: int) -> Iterator[None]:
     """Training inside gives the same weights again on one machine: one thread, torch's generator seeded. Both are put
     back afterwards."""
+    from threadpoolctl import threadpool_limits
+
     threads = torch.get_num_threads()
     with threadpool_limits(1), torch.random.fork_rng(devices=[]):  # numpy's and scipy's threads too
         torch.set_num_threads(1)  # the same sums in the same order, whatever machine shares its cores

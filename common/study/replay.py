@@ -132,7 +132,15 @@ def replay_plan(
     kinds = (label.split()[0],)
     part = clean.sample(limit)
     check_within(found, part, budget, label)
-    info = AttackInfo(found.attack, "crafted before", "as recorded", Access(0), kinds, lambda: replayed, "as recorded")
+    info = AttackInfo(
+        name=found.attack,
+        summary="crafted before",
+        reference="as recorded",
+        needs=Access(0),
+        threats=kinds,
+        build=lambda: replayed,
+        cost="as recorded",
+    )
     replayed = Replay(found.digest, found)
     modality = get_modality(found.modality)
     # A recorded answer belongs to one text, whichever examples hold it: the whole log is known, not only `limit`.

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from carom.audio.attacks.catalogue import THREATS
+from carom.audio.attacks import THREATS
 from carom.audio.space import SNR, WAVEFORM, Waveform, snr_db
 from carom.common.base.identity import describe
 from carom.common.base.rng import Rng

@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from carom.common.attacks.info import AttackChoice, AttackInfo
+from carom.common.core.batch import Access
+
 
 class Tiny(nn.Module):
     """A CNN of one convolution."""
@@ -27,3 +30,9 @@ def brightness(images, sharpness: float = 1.0):
     """float32[N, C, H, W] as numpy -> logits[N, 2]."""
     bright = sharpness * (images.mean((1, 2, 3)) - 0.5)
     return torch.stack([-torch.as_tensor(bright), torch.as_tensor(bright)], 1).numpy()
+
+
+def choice(name: str, attack: object, kind: str = "linf") -> AttackChoice:
+    """An attack as a study asks for it, of one kind of threat."""
+    facts = {"summary": "", "reference": "", "cost": "1 forward", "needs": Access.SCORE, "threats": (kind,)}
+    return AttackChoice(AttackInfo(name=name, build=lambda: attack, **facts), {}, attack)

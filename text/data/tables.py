@@ -13,12 +13,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, Any
 
 from carom.common.base.errors import BadInput, CaromError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
 SEPARATED = {".csv": ",", ".tsv": "\t"}
 JSON_LINES = (".jsonl", ".ndjson")
@@ -72,6 +73,9 @@ class Table:
 
 
 def _parquet(path: Path) -> pq.ParquetFile:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         return pq.ParquetFile(path)
     except OSError as error:
@@ -82,6 +86,8 @@ def _parquet(path: Path) -> pq.ParquetFile:
 
 
 def _parquet_rows(path: Path, columns: Sequence[str] | None) -> Iterator[tuple[str, Row]]:
+    import pyarrow as pa
+
     number = 0
     with _parquet(path) as file:
         try:
@@ -238,6 +244,9 @@ def _write_separated(path: Path, rows: Iterable[Mapping[str, Any]], columns: Seq
 
 
 def _write_parquet(path: Path, rows: Iterable[Mapping[str, Any]], schema: pa.Schema | None) -> int:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     rows, count = iter(rows), 0
     first = list(islice(rows, TOGETHER))
     if schema is None:

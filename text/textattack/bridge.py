@@ -375,7 +375,16 @@ def object_info(path: str) -> AttackInfo:
 
 def _info(name: str, summary: str, needs: Access, build: Callable[..., Any]) -> AttackInfo:
     reference = "Morris et al. 2020, TextAttack: a framework for adversarial attacks in natural language processing"
-    return AttackInfo(name, summary, reference, needs, ("words",), build, "as the attack has it", random=True)
+    return AttackInfo(
+        name=name,
+        summary=summary,
+        reference=reference,
+        needs=needs,
+        threats=("words",),
+        build=build,
+        cost="as the attack has it",
+        random=True,
+    )
 
 
 KINDS: Mapping[str, Callable[[str], AttackInfo]] = {"textattack": recipe_info, "py": object_info}

@@ -1,21 +1,25 @@
-"""The image attacks. Each module holds one kind and lists its entries of the registry as `INFOS`."""
+"""The image attacks and transforms, by name. Each module registers its own beside the functions that compose them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
-from carom.common.attacks.catalogue import ensemble
-from carom.common.attacks.catalogue.gradient import GRADIENT_ATTACKS
-from carom.common.attacks.catalogue.query import QUERY_ATTACKS
-from carom.common.attacks.catalogue.trees import LEAF_PATH, SOFT_LEAF_PATH
-from carom.common.attacks.catalogue.universal import UAP
-from carom.common.attacks.catalogue.white_box import INFOS as WHITE_BOX
-from carom.common.attacks.info import AttackInfo
+from carom.common.attacks.catalogue.base import attacks_within, transforms_in
+from carom.common.attacks.catalogue.ensemble import MEMBERS
+from carom.common.attacks.catalogue.gradient import GRADIENT
+from carom.common.attacks.catalogue.query import QUERY as SHARED_QUERY
+from carom.common.attacks.catalogue.trees import EXACT, SOFT
+from carom.common.attacks.catalogue.universal import UNIVERSAL
+from carom.common.attacks.catalogue.white_box import WHITE_BOX
 from carom.common.core.threats import L1, L2, Linf, Threat
-from carom.vision.attacks import features, iterative, patch, query, sparse, spatial, surgery, targeted
-from carom.vision.attacks.iterative import TRANSFORMS as TRANSFORMS
-from carom.vision.attacks.spatial import Spatial
+from carom.vision.attacks.features import FEATURES
+from carom.vision.attacks.input_transforms import VIEWS
+from carom.vision.attacks.patch import PATCHES
+from carom.vision.attacks.query import QUERY
+from carom.vision.attacks.sparse import SPARSE
+from carom.vision.attacks.spatial import ROTATIONS, Spatial
+from carom.vision.attacks.surgery import SURGERY
+from carom.vision.attacks.targeted import TARGETED
 from carom.vision.threats import Patch, Pixels
 
 THREATS: dict[str, Callable[..., Threat]] = {
@@ -23,11 +27,9 @@ THREATS: dict[str, Callable[..., Threat]] = {
     **{"l0": Pixels, "patch": Patch, "spatial": Spatial},
 }
 
-ATTACKS: dict[str, AttackInfo] = {
-    info.name: replace(info, threats=tuple(kind for kind in info.threats if kind in THREATS))
-    for info in [
-        *(*GRADIENT_ATTACKS, *WHITE_BOX, LEAF_PATH, SOFT_LEAF_PATH, *ensemble.INFOS, UAP, *QUERY_ATTACKS),
-        *(*query.INFOS, *patch.INFOS, *sparse.INFOS, *spatial.INFOS, *iterative.INFOS),
-        *(*features.INFOS, *surgery.INFOS, *targeted.INFOS),
-    ]
-}
+CATALOGUES = (
+    *(GRADIENT, WHITE_BOX, EXACT, SOFT, MEMBERS, UNIVERSAL, SHARED_QUERY),
+    *(QUERY, PATCHES, SPARSE, ROTATIONS, VIEWS, FEATURES, SURGERY, TARGETED),
+)
+ATTACKS = attacks_within(THREATS, *CATALOGUES)
+TRANSFORMS = transforms_in(*CATALOGUES)

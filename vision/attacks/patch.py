@@ -11,14 +11,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from carom.common.attacks.catalogue.base import Catalogue
 from carom.common.attacks.gradient.ascent import Ascent
-from carom.common.attacks.info import AttackInfo
 from carom.common.base.errors import CaromError
 from carom.common.base.rng import Rng
 from carom.common.core.batch import Access
 from carom.common.core.objectives import objective
 from carom.common.core.oracle import Oracle
 from carom.vision.threats import Patch, inside
+
+PATCHES = Catalogue(needs=Access.GRADIENT, threats=("patch",), random=True)
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,13 @@ class Placed:
         return clean * (1 - covers) + content
 
 
+@PATCHES.attack(
+    "patch",
+    "a square that fools wherever it is put on its image",
+    paper="after Brown et al. 2017, Adversarial patch",
+    departures="one patch for each image; theirs serves all",
+    cost="steps * samples forward and backward",
+)
 def patch(
     steps: int = 50,
     samples: int = 4,
@@ -93,17 +102,3 @@ def patch(
     at its own size."""
     step = 2 / steps if size is None else size
     return Ascent(steps, step, objective=objective(loss), transform=Pasted(samples, degrees, scale))
-
-
-INFOS = [
-    AttackInfo(
-        "patch",
-        "a square that fools wherever it is put on its image",
-        "after Brown et al. 2017, Adversarial patch (one patch for each image; theirs serves all)",
-        Access.GRADIENT,
-        ("patch",),
-        patch,
-        "steps * samples forward and backward",
-        random=True,
-    )
-]

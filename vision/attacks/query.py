@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from carom.common.attacks.catalogue import white_box
-from carom.common.attacks.catalogue.query import estimated, query_info
+from carom.common.attacks.catalogue.base import Catalogue
+from carom.common.attacks.catalogue.query import estimated
 from carom.common.attacks.gradient.ascent import Ascent
 from carom.common.attacks.query.finite_differences import Bandits
 from carom.common.attacks.query.geoda import GeoDA
@@ -24,6 +25,9 @@ from carom.common.base.rng import Rng
 from carom.common.core.batch import Access
 from carom.common.core.threats import L2, Ball
 from carom.vision.threats import corner, inside
+
+BOTH = ("linf", "l2")
+QUERY = Catalogue(needs=Access.SCORE, threats=BOTH, cost="at most `queries`", random=True)
 
 
 def _side(share: float, shape: torch.Size) -> int:
@@ -196,17 +200,32 @@ class Sparse(Everywhere):
         return torch.where(comes, colour, torch.where(leaves, 0.0, pattern))
 
 
+@QUERY.attack(
+    "square",
+    "random search over squares, by scores alone",
+    paper="Andriushchenko et al. 2020, Square attack: a query-efficient black-box adversarial attack via random search",
+    departures="squares may touch the last row and column; within L2, what the bounds cut off is made up by scaling "
+    "the whole pattern",
+)
 def square(queries: int = 1000, p: float = 0.8, keep_going: bool = False) -> RandomSearch:
     """Random search over squares, or within L2 over bumps (their share is p / 8, the paper's .1 for its .8);
     `keep_going` widens the margin after the first success, for transfer."""
     return RandomSearch(Squares(p), queries=queries, keep_going=keep_going)
 
 
+@white_box.auto_of(QUERY)
 def auto(steps: int = 100, restarts: int = 1, targets: int = 9, queries: int = 5000) -> Worst:
     """AutoAttack: APGD, APGD-T, FAB-T and Square."""
     return white_box.auto(square(queries), steps, restarts, targets)
 
 
+@QUERY.attack(
+    "simba",
+    "single pixels or cosine waves, kept where they help",
+    paper="Guo et al. 2019, Simple black-box adversarial attacks",
+    threats=("l2",),
+    departures="steps are projected onto the ball, of which the paper knows none",
+)
 def simba(
     queries: int = 1000, step: float = 0.5, basis: str = "dct", share: float = 0.25, keep_going: bool = False
 ) -> RandomSearch:
@@ -217,11 +236,25 @@ def simba(
     return RandomSearch(Directions(step, share, basis == "dct", axes=2), queries=queries, keep_going=keep_going)
 
 
+@QUERY.attack(
+    "sparse-rs",
+    "random search over few pixels, by scores alone",
+    paper="Croce et al. 2022, Sparse-RS: a versatile framework for query-efficient sparse black-box adversarial "
+    "attacks",
+    threats=("l0",),
+    departures="each image draws its own places",
+)
 def sparse_rs(queries: int = 1000, alpha: float = 0.3, keep_going: bool = False) -> RandomSearch:
     """Random search over sets of pixels; the budget counts pixels."""
     return RandomSearch(Sparse(alpha), queries=queries, keep_going=keep_going)
 
 
+@QUERY.attack(
+    "bandits",
+    "PGD on a gradient in tiles that is learnt along the way",
+    paper="Ilyas, Engstrom and Madry 2019, Prior convictions: black-box adversarial attacks with bandits and priors",
+    departures="distances and rates are shares of the budget, and questions are asked farther away by default",
+)
 def bandits(
     queries: int = 1000,
     share: float = 0.25,
@@ -235,67 +268,27 @@ def bandits(
     return estimated(Bandits(Tiles(share), explore, eta, rate), queries, size, 0.0, loss)
 
 
+@QUERY.attack(
+    "surfree",
+    "circles through the boundary, by labels alone",
+    paper="Maho, Furon and Le Merrer 2021, SurFree: a fast surrogate-free black-box attack",
+    needs=Access.LABEL,
+    threats=("l2",),
+    targeted=False,
+    departures="directions are orthogonal to the clean one alone, not to a hundred earlier ones",
+)
 def surfree(queries: int = 1000, share: float = 0.25) -> DecisionSearch:
     """Circles through the boundary in random planes, spanned by the lowest `share` of the frequencies."""
     return DecisionSearch(SurFree(LowFrequencies(share)), queries)
 
 
+@QUERY.attack(
+    "geoda",
+    "straight along the boundary's normal, by labels alone",
+    paper="Rahmati et al. 2020, GeoDA: a geometric framework for black-box adversarial attacks",
+    needs=Access.LABEL,
+    targeted=False,
+)
 def geoda(queries: int = 1000, probes: int = 30, share: float = 0.25) -> DecisionSearch:
     """The normal of the boundary from `probes` questions at first, among the lowest `share` of the frequencies."""
     return DecisionSearch(GeoDA(probes, LowFrequencies(share)), queries)
-
-
-BOTH = ("linf", "l2")
-INFOS = [
-    white_box.auto_info(auto),
-    query_info(
-        "square",
-        "random search over squares, by scores alone",
-        "Andriushchenko et al. 2020, Square attack: a query-efficient black-box adversarial attack via random search",
-        Access.SCORE,
-        BOTH,
-        square,
-    ),
-    query_info(
-        "simba",
-        "single pixels or cosine waves, kept where they help",
-        "Guo et al. 2019, Simple black-box adversarial attacks",
-        Access.SCORE,
-        ("l2",),
-        simba,
-    ),
-    query_info(
-        "sparse-rs",
-        "random search over few pixels, by scores alone",
-        "Croce et al. 2022, Sparse-RS: a versatile framework for query-efficient sparse black-box adversarial attacks",
-        Access.SCORE,
-        ("l0",),
-        sparse_rs,
-    ),
-    query_info(
-        "bandits",
-        "PGD on a gradient in tiles that is learnt along the way",
-        "Ilyas, Engstrom and Madry 2019, Prior convictions: black-box adversarial attacks with bandits and priors",
-        Access.SCORE,
-        BOTH,
-        bandits,
-    ),
-    query_info(
-        "surfree",
-        "circles through the boundary, by labels alone",
-        "Maho, Furon and Le Merrer 2021, SurFree: a fast surrogate-free black-box attack",
-        Access.LABEL,
-        ("l2",),
-        surfree,
-        targeted=False,
-    ),
-    query_info(
-        "geoda",
-        "straight along the boundary's normal, by labels alone",
-        "Rahmati et al. 2020, GeoDA: a geometric framework for black-box adversarial attacks",
-        Access.LABEL,
-        BOTH,
-        geoda,
-        targeted=False,
-    ),
-]

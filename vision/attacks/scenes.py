@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from carom.common.base.rng import Rng
-from carom.vision.attacks.transforms import places, sampled
+from carom.vision.attacks.views import places, sampled
 
 Vector = tuple[Tensor, Tensor, Tensor]
 """Components across, down and away from the camera, float[R, H, W] or what broadcasts with it."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from carom.common.attacks.info import AttackInfo
+from carom.common.attacks.catalogue.base import Catalogue
 from carom.common.attacks.minimal.carlini_wagner import Weight
 from carom.common.attacks.minimal.linearised import Boundary, Rivals, slope
 from carom.common.attacks.minimal.search import Closest, Look, Scene, Undirected, judged
@@ -18,6 +18,8 @@ from carom.common.core.objectives import margin
 from carom.common.core.oracle import Oracle
 from carom.common.core.threats import L2, column
 from carom.common.core.ties import closeness, first_largest
+
+SPARSE = Catalogue(needs=Access.GRADIENT)
 
 
 def for_and_against(logits: Tensor, goal: Goal) -> Tensor:
@@ -191,47 +193,43 @@ class Elastic(Undirected):
         return new + turn / (turn + 3) * (new - state.last), Search(new, weight)
 
 
+@SPARSE.attack(
+    "jsma",
+    "fewest pixels: pairs of components by the product of what they do for and against the target",
+    paper="Papernot et al. 2016, The limitations of deep learning in adversarial settings; Wiyatno and Xu 2018, "
+    "Maximal Jacobian-based saliency map attack",
+    threats=("l0",),
+    cost="at most 1 + steps forward, 2 * steps backward, and as many forward again where points succeed",
+    departures="pairs are looked for among the `pool` most promising components; untargeted, the label's logit is to "
+    "fall",
+)
 def jsma(steps: int = 50, theta: float = 1.0, down: bool = True, pool: int = 128) -> Closest:
     """JSMA, two components a step; down=false moves them up only, as in the paper."""
     return Closest(Saliency(theta, down, pool), steps, stop=True)
 
 
+@SPARSE.attack(
+    "sparsefool",
+    "fewest pixels: to the nearest boundary by the components with the largest slopes",
+    paper="Modas, Moosavi-Dezfooli and Frossard 2019, SparseFool: a few pixels make a big difference",
+    threats=("l0",),
+    cost="at most steps * (3 + 2 * inner) forward, steps * (2 + 9 * inner) backward, and again where points succeed",
+    departures="where the plane lies behind the clean image the normal at the boundary is taken; each turn goes "
+    "farther beyond it; aimed at a target as well",
+)
 def sparsefool(steps: int = 20, farther: float = 3.0, overshoot: float = 0.02, inner: int = 10) -> Closest:
     """SparseFool; `farther` is the paper's lambda."""
     return Closest(SparseBoundary(farther, overshoot, inner), steps, stop=True, roam=True)
 
 
+@SPARSE.attack(
+    "ead",
+    "smallest L1 change: the elastic net of distances with a penalty, by FISTA",
+    paper="Chen et al. 2018, EAD: elastic-net attacks to deep neural networks via adversarial examples",
+    threats=("l1",),
+    cost="steps * searches forward and backward, and as many forward again where points succeed",
+    departures="points after their momentum are judged, not those before it",
+)
 def ead(steps: int = 100, searches: int = 9, rate: float = 0.01, beta: float = 0.01, weight: float = 1e-3) -> Closest:
     """`searches` weights, `steps` steps for each. The paper's steps are 1000, its beta .001."""
     return Closest(Elastic(searches=searches, rate=rate, beta=beta, weight=weight), steps * searches)
-
-
-INFOS = [
-    AttackInfo(
-        "jsma",
-        "fewest pixels: pairs of components by the product of what they do for and against the target",
-        "Papernot et al. 2016, The limitations of deep learning in adversarial settings; Wiyatno and Xu 2018, Maximal Jacobian-based saliency map attack",  # noqa: E501
-        Access.GRADIENT,
-        ("l0",),
-        jsma,
-        "at most 1 + steps forward, 2 * steps backward, and as many forward again where points succeed",
-    ),
-    AttackInfo(
-        "sparsefool",
-        "fewest pixels: to the nearest boundary by the components with the largest slopes",
-        "Modas, Moosavi-Dezfooli and Frossard 2019, SparseFool: a few pixels make a big difference",
-        Access.GRADIENT,
-        ("l0",),
-        sparsefool,
-        "at most steps * (3 + 2 * inner) forward, steps * (2 + 9 * inner) backward, and again where points succeed",
-    ),
-    AttackInfo(
-        "ead",
-        "smallest L1 change: the elastic net of distances with a penalty, by FISTA",
-        "Chen et al. 2018, EAD: elastic-net attacks to deep neural networks via adversarial examples",
-        Access.GRADIENT,
-        ("l1",),
-        ead,
-        "steps * searches forward and backward, and as many forward again where points succeed",
-    ),
-]

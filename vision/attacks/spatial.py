@@ -9,13 +9,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from carom.common.attacks.info import AttackInfo
+from carom.common.attacks.catalogue.base import Catalogue
 from carom.common.base.errors import CaromError
 from carom.common.base.rng import Rng
 from carom.common.core.batch import Access, Batch
 from carom.common.core.objectives import margin
 from carom.common.core.oracle import Oracle
 from carom.common.core.problem import Problem, Result, Status
+
+ROTATIONS = Catalogue(needs=Access.SCORE, threats=("spatial",), random=True)
 
 DEGREES, SHIFT = 30.0, 3 / 28
 ANGLES, SHIFTS = 31, 5
@@ -109,20 +111,12 @@ class Tries:
             return oracle.finish(x, status)
 
 
+@ROTATIONS.attack(
+    "spatial",
+    "the worst of several rotations and shifts",
+    paper="Engstrom et al. 2019, Exploring the landscape of spatial robustness",
+    cost="at most `queries` forward",
+)
 def spatial(queries: int = 11) -> Tries:
     """The worst of ten random transformations; queries=776 tries all of the grid."""
     return Tries(queries)
-
-
-INFOS = [
-    AttackInfo(
-        "spatial",
-        "the worst of several rotations and shifts",
-        "Engstrom et al. 2019, Exploring the landscape of spatial robustness",
-        Access.SCORE,
-        ("spatial",),
-        spatial,
-        "at most `queries` forward",
-        random=True,
-    )
-]

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from carom.common.attacks.catalogue.base import Catalogue
 from carom.common.attacks.catalogue.gradient import mi_fgsm
 from carom.common.attacks.gradient.ascent import Ascent
 from carom.common.attacks.gradient.step import Prepares
 from carom.common.attacks.gradient.transforms import compose
-from carom.common.attacks.info import AttackInfo
 from carom.common.attacks.inside.feature_losses import Alike
 from carom.common.attacks.inside.feature_mixup import FeatureMix
 from carom.common.core.batch import Access
 from carom.common.core.objectives import Objective, logit, po_trip
-from carom.vision.attacks.iterative import seen, smoothed
+from carom.vision.attacks.input_transforms import seen, smoothed
 from carom.vision.attacks.scenes import Rendered
-from carom.vision.attacks.transforms import Parted, Resized
+from carom.vision.attacks.views import Parted, Resized
+
+ODI = "Byun et al. 2022, Improving the transferability of targeted adversarial examples through object-based diverse input"
+
+TARGETED = Catalogue(needs=Access.GRADIENT, threats=("linf", "l2"), cost="steps forward and backward", random=True)
 
 
 def long_climb(
@@ -30,6 +34,11 @@ def long_climb(
     return replace(climb, objective=objective)
 
 
+@TARGETED.attack(
+    "logit",
+    "DI-TI-MI-FGSM in many steps towards a larger target logit",
+    paper="Zhao, Liu and Larson 2021, On success and simplicity: a second look at transferable targeted attacks",
+)
 def logit_attack(
     steps: int = 300, size: float = 0.125, rate: float = 1.1, p: float = 0.7, kernel: int = 5, decay: float = 1.0
 ) -> Ascent:
@@ -37,6 +46,11 @@ def logit_attack(
     return long_climb(logit, steps, size, rate, p, kernel, decay)
 
 
+@TARGETED.attack(
+    "po-trip",
+    "DI-TI-MI-FGSM in many steps towards a smaller Poincare distance to the target",
+    paper="Li et al. 2020, Towards transferable targeted attack",
+)
 def po_trip_attack(
     steps: int = 300, size: float = 0.125, rate: float = 1.1, p: float = 0.7, kernel: int = 5, decay: float = 1.0
 ) -> Ascent:
@@ -44,6 +58,15 @@ def po_trip_attack(
     return long_climb(po_trip, steps, size, rate, p, kernel, decay)
 
 
+@TARGETED.attack(
+    "cfm",
+    "the logit attack with features of other, clean images mixed into the source's layers",
+    paper="Byun et al. 2023, Introducing competition to boost the transferability of targeted adversarial examples "
+    "through clean feature mixup",
+    needs=Access.GRADIENT | Access.FEATURES | Access.EXAMPLES,
+    cost="partners + steps forward, steps backward",
+    departures="every example has clean partners of its own, from other data than the batch",
+)
 def cfm(
     steps: int = 300,
     size: float = 0.125,
@@ -60,6 +83,14 @@ def cfm(
     return replace(long_climb(logit, steps, size, rate, p, kernel, decay), surgery=surgery)
 
 
+@TARGETED.attack(
+    "su",
+    "the logit attack on images and parts of them under one perturbation, their features alike",
+    paper="Wei et al. 2023, Enhancing the self-universality for transferable targeted attacks",
+    needs=Access.GRADIENT | Access.FEATURES,
+    cost="2 * steps forward and backward",
+    models="layers",
+)
 def su(
     steps: int = 300,
     size: float = 0.125,
@@ -76,6 +107,12 @@ def su(
     return replace(climb, transform=compose(Parted(area), climb.transform))
 
 
+@TARGETED.attack(
+    "odi",
+    "TI-MI-FGSM in many steps towards a larger target logit, on images rendered as the skin of solid objects",
+    paper=ODI,
+    departures="objects are formulas, boxes, cylinders and balls, not meshes",
+)
 def odi(
     steps: int = 300,
     size: float = 0.125,
@@ -90,57 +127,6 @@ def odi(
     return replace(smoothed(seen(mi_fgsm(steps, decay, max(size, 1 / steps)), view), kernel), objective=logit)
 
 
-BOTH = ("linf", "l2")
-INFOS = [
-    AttackInfo(
-        "logit",
-        "DI-TI-MI-FGSM in many steps towards a larger target logit",
-        "Zhao, Liu and Larson 2021, On success and simplicity: a second look at transferable targeted attacks",
-        Access.GRADIENT,
-        BOTH,
-        logit_attack,
-        "steps forward and backward",
-        random=True,
-    ),
-    AttackInfo(
-        "po-trip",
-        "DI-TI-MI-FGSM in many steps towards a smaller Poincare distance to the target",
-        "Li et al. 2020, Towards transferable targeted attack",
-        Access.GRADIENT,
-        BOTH,
-        po_trip_attack,
-        "steps forward and backward",
-        random=True,
-    ),
-    AttackInfo(
-        "cfm",
-        "the logit attack with features of other, clean images mixed into the source's layers",
-        "Byun et al. 2023, Introducing competition to boost the transferability of targeted adversarial examples through clean feature mixup",  # noqa: E501
-        Access.GRADIENT | Access.FEATURES | Access.EXAMPLES,
-        BOTH,
-        cfm,
-        "partners + steps forward, steps backward",
-        random=True,
-    ),
-    AttackInfo(
-        "su",
-        "the logit attack on images and parts of them under one perturbation, their features alike",
-        "Wei et al. 2023, Enhancing the self-universality for transferable targeted attacks",
-        Access.GRADIENT | Access.FEATURES,
-        BOTH,
-        su,
-        "2 * steps forward and backward",
-        models="layers",
-        random=True,
-    ),
-    AttackInfo(
-        "odi",
-        "TI-MI-FGSM in many steps towards a larger target logit, on images rendered as the skin of solid objects",
-        "Byun et al. 2022, Improving the transferability of targeted adversarial examples through object-based diverse input",
-        Access.GRADIENT,
-        BOTH,
-        odi,
-        "steps forward and backward",
-        random=True,
-    ),
-]
+@TARGETED.transform("odi", "rendered as the skin of solid objects", paper=ODI)
+def with_odi(attack: Ascent) -> Ascent:
+    return seen(attack, Rendered())

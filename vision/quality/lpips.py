@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from carom.common.base.errors import CaromError
+from carom.common.base.requirements import Requirement, Requires, torch_checkpoints
 
 BACKBONE = "alexnet-owt-7be5be79.pth"
 """AlexNet_Weights.IMAGENET1K_V1. The digits begin the sha256 of the file."""
@@ -34,17 +35,16 @@ judged for LPIPS had 64."""
 
 def checkpoint() -> Path:
     """Where torchvision keeps the weights of AlexNet."""
-    return Path(torch.hub.get_dir()) / "checkpoints" / BACKBONE
+    return torch_checkpoints() / BACKBONE
 
 
-def missing() -> str | None:
-    """Why LPIPS cannot be computed here; None where it can."""
-    if checkpoint().exists():
-        return None
-    return (  # without the path: reports are handed on
-        f"needs AlexNet's weights, {BACKBONE}, in torch's folder of checkpoints; torchvision fetches them: "
-        "python -c \"import torchvision; torchvision.models.alexnet(weights='IMAGENET1K_V1')\""
-    )
+# Without the path: reports are handed on.
+HOW = (
+    f"needs AlexNet's weights, {BACKBONE}, in torch's folder of checkpoints; torchvision fetches them: "
+    "python -c \"import torchvision; torchvision.models.alexnet(weights='IMAGENET1K_V1')\""
+)
+missing = Requires((Requirement("checkpoint", (BACKBONE,), HOW),))
+"""Why LPIPS cannot be computed here; None where it can."""
 
 
 class Lpips(nn.Module):

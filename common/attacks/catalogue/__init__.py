@@ -1,1 +1,1 @@
-"""Registered attacks: each a few lines of parts, with its paper, access, threats and cost."""
+"""Attacks by name: each a few lines of parts, registered where it is composed, with its paper, access and cost."""

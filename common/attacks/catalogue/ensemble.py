@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from carom.common.attacks.catalogue.base import Catalogue
 from carom.common.attacks.catalogue.gradient import bim, mi_fgsm
 from carom.common.attacks.gradient.ascent import Ascent
 from carom.common.attacks.gradient.ensemble import AdaEa, CommonWeakness, OneMember, VarianceReduced
-from carom.common.attacks.info import BALLS, AttackInfo
+from carom.common.attacks.info import BALLS
 from carom.common.core.batch import Access
 
+MEMBERS = Catalogue(needs=Access.GRADIENT | Access.MEMBERS, threats=BALLS, models="members")
 
+
+@MEMBERS.attack(
+    "svre",
+    "MI-FGSM on an ensemble, each step the outcome of a climb along single members",
+    paper="Xiong et al. 2022, Stochastic variance reduced ensemble adversarial attack for boosting the adversarial "
+    "transferability",
+    cost="steps * (2 + inner) * members forward and backward",
+    random=True,
+    departures="the members' gradients at x are computed once, not in every inner step",
+)
 def svre(
     steps: int = 10,
     inner: int = 4,
@@ -23,6 +35,13 @@ def svre(
     return replace(mi_fgsm(steps, decay, size, loss), gradient=VarianceReduced(inner, decay=inner_decay))
 
 
+@MEMBERS.attack(
+    "cwa",
+    "MI-FGSM on an ensemble, towards flat maxima that the members share",
+    paper="Chen et al. 2024, Rethinking model ensemble in transfer-based adversarial attacks",
+    cost="2 * steps * members forward and backward",
+    departures="the downhill step is made towards a target too",
+)
 def cwa(
     steps: int = 10,
     reverse: float = 1 / 15,
@@ -35,6 +54,13 @@ def cwa(
     return replace(mi_fgsm(steps, decay, size, loss), gradient=CommonWeakness(reverse, inner, decay))
 
 
+@MEMBERS.attack(
+    "adaea",
+    "MI-FGSM on an ensemble weighted by whose steps fool the others",
+    paper="Chen et al. 2023, An adaptive model ensemble adversarial attack for boosting adversarial transferability",
+    cost="steps * members * (2 + members) forward, 2 * steps * members backward",
+    departures="weights and agreement are each example's own, not the batch's, and all pairs of members count alike",
+)
 def adaea(
     steps: int = 10,
     beta: float = 10.0,
@@ -47,55 +73,13 @@ def adaea(
     return replace(mi_fgsm(steps, decay, size, loss), gradient=AdaEa(beta, threshold))
 
 
+@MEMBERS.attack(
+    "lgv",
+    "BIM on one random member a step, for the ensembles that `carom surrogate lgv` makes",
+    paper="Gubri et al. 2022, LGV: boosting adversarial example transferability from large geometric vicinity",
+    cost="steps forward, steps backward of one member",
+    random=True,
+)
 def lgv(steps: int = 50, size: float | None = None, loss: str = "ce") -> Ascent:
     """BIM on one random member a step; steps of a tenth of the radius, or longer if ten do not fit."""
     return replace(bim(steps, max(0.1, 1 / steps) if size is None else size, loss), gradient=OneMember())
-
-
-READS = Access.GRADIENT | Access.MEMBERS
-
-
-INFOS = [
-    AttackInfo(
-        "svre",
-        "MI-FGSM on an ensemble, each step the outcome of a climb along single members",
-        "Xiong et al. 2022, Stochastic variance reduced ensemble adversarial attack for boosting the adversarial transferability",  # noqa: E501
-        READS,
-        BALLS,
-        svre,
-        "steps * (2 + inner) * members forward and backward",
-        models="members",
-        random=True,
-    ),
-    AttackInfo(
-        "cwa",
-        "MI-FGSM on an ensemble, towards flat maxima that the members share",
-        "Chen et al. 2024, Rethinking model ensemble in transfer-based adversarial attacks",
-        READS,
-        BALLS,
-        cwa,
-        "2 * steps * members forward and backward",
-        models="members",
-    ),
-    AttackInfo(
-        "adaea",
-        "MI-FGSM on an ensemble weighted by whose steps fool the others",
-        "Chen et al. 2023, An adaptive model ensemble adversarial attack for boosting adversarial transferability",
-        READS,
-        BALLS,
-        adaea,
-        "steps * members * (2 + members) forward, 2 * steps * members backward",
-        models="members",
-    ),
-    AttackInfo(
-        "lgv",
-        "BIM on one random member a step, for the ensembles that `carom surrogate lgv` makes",
-        "Gubri et al. 2022, LGV: boosting adversarial example transferability from large geometric vicinity",
-        READS,
-        BALLS,
-        lgv,
-        "steps forward, steps backward of one member",
-        models="members",
-        random=True,
-    ),
-]

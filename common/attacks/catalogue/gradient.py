@@ -7,25 +7,47 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from carom.common.attacks.catalogue.base import Catalogue
 from carom.common.attacks.gradient.ascent import Ascent
 from carom.common.attacks.gradient.estimators import Nesterov
 from carom.common.attacks.gradient.neighbours import Along, Flat, Relevant, Reverse, VarianceTuned
 from carom.common.attacks.gradient.updates import L1Normalise, Momentum, chain
-from carom.common.attacks.info import BALLS, AttackInfo
+from carom.common.attacks.info import BALLS
 from carom.common.core.batch import Access
 from carom.common.core.objectives import objective
 
+GRADIENT = Catalogue(needs=Access.GRADIENT, threats=BALLS, cost="steps forward, steps backward")
 
+
+@GRADIENT.attack(
+    "fgsm",
+    "one step along the sign of the gradient",
+    paper="Goodfellow, Shlens and Szegedy 2015, Explaining and harnessing adversarial examples",
+    cost="1 forward, 1 backward",
+)
 def fgsm(loss: str = "ce") -> Ascent:
     """One step of the full radius."""
     return Ascent(steps=1, size=1.0, objective=objective(loss))
 
 
+@GRADIENT.attack(
+    "bim",
+    "FGSM in small steps, also called I-FGSM",
+    paper="Kurakin, Goodfellow and Bengio 2017, Adversarial examples in the physical world",
+)
 def bim(steps: int = 10, size: float | None = None, loss: str = "ce") -> Ascent:
     """I-FGSM: small steps from the input itself; by default they add up to the radius."""
     return Ascent(steps=steps, size=1 / steps if size is None else size, objective=objective(loss))
 
 
+@GRADIENT.attack(
+    "pgd",
+    "small steps from a random start, with restarts",
+    paper="Madry et al. 2018, Towards deep learning models resistant to adversarial attacks",
+    threats=(*BALLS, "l1"),
+    cost="steps * restarts forward and backward",
+    random=True,
+)
 def pgd(
     steps: int = 10,
     size: float = 0.25,
@@ -39,22 +61,45 @@ def pgd(
     return Ascent(steps, size, objective=objective(loss), random_start=start, restarts=restarts, stop=stop)
 
 
+@GRADIENT.attack(
+    "mi-fgsm",
+    "small steps with momentum, made to transfer",
+    paper="Dong et al. 2018, Boosting adversarial attacks with momentum",
+    departures="gradients are divided by their mean size, as in the released code, not by their L1 norm: the same "
+    "directions",
+)
 def mi_fgsm(steps: int = 10, decay: float = 1.0, size: float | None = None, loss: str = "ce") -> Ascent:
     """BIM whose direction remembers earlier gradients."""
     update = chain(L1Normalise(), Momentum(decay))
     return Ascent(steps=steps, size=1 / steps if size is None else size, update=update, objective=objective(loss))
 
 
+@GRADIENT.attack(
+    "ni-fgsm",
+    "MI-FGSM that looks ahead along its momentum",
+    paper="Lin et al. 2020, Nesterov accelerated gradient and scale invariance for adversarial attacks",
+)
 def ni_fgsm(steps: int = 10, decay: float = 1.0, size: float | None = None, loss: str = "ce") -> Ascent:
     """MI-FGSM whose gradient is taken where the momentum leads."""
     return replace(mi_fgsm(steps, decay, size, loss), gradient=Nesterov(decay))
 
 
+@GRADIENT.attack(
+    "pregradient-fgsm",
+    "MI-FGSM that looks ahead along its last gradient (the PI-FGSM of enhanced momentum, not the patch-wise one)",
+    paper="Wang et al. 2021, Boosting adversarial transferability through enhanced momentum",
+)
 def pregradient_fgsm(steps: int = 10, decay: float = 1.0, size: float | None = None, loss: str = "ce") -> Ascent:
     """MI-FGSM whose gradient is taken one step along the last gradient."""
     return replace(mi_fgsm(steps, decay, size, loss), gradient=Along())
 
 
+@GRADIENT.attack(
+    "emi-fgsm",
+    "MI-FGSM on the mean gradient along its last one",
+    paper="Wang et al. 2021, Boosting adversarial transferability through enhanced momentum",
+    cost="1 + (steps - 1) * samples forward and backward",
+)
 def emi_fgsm(
     steps: int = 10,
     samples: int = 11,
@@ -68,6 +113,13 @@ def emi_fgsm(
     return replace(mi_fgsm(steps, decay, size, loss), gradient=Along(places))
 
 
+@GRADIENT.attack(
+    "vmi-fgsm",
+    "MI-FGSM tuned by the variance of gradients in a neighbourhood",
+    paper="Wang and He 2021, Enhancing the transferability of adversarial attacks through variance tuning",
+    cost="steps * (1 + samples) forward and backward",
+    random=True,
+)
 def vmi_fgsm(
     steps: int = 10,
     samples: int = 20,
@@ -80,6 +132,13 @@ def vmi_fgsm(
     return replace(mi_fgsm(steps, decay, size, loss), gradient=VarianceTuned(samples=samples, radius=radius))
 
 
+@GRADIENT.attack(
+    "vni-fgsm",
+    "NI-FGSM tuned by the variance of gradients in a neighbourhood",
+    paper="Wang and He 2021, Enhancing the transferability of adversarial attacks through variance tuning",
+    cost="steps * (1 + samples) forward and backward",
+    random=True,
+)
 def vni_fgsm(
     steps: int = 10,
     samples: int = 20,
@@ -92,6 +151,14 @@ def vni_fgsm(
     return replace(mi_fgsm(steps, decay, size, loss), gradient=VarianceTuned(Nesterov(decay), samples, radius))
 
 
+@GRADIENT.attack(
+    "gra",
+    "MI-FGSM between the gradient and its neighbours' mean, by their likeness",
+    paper="Zhu et al. 2023, Boosting adversarial transferability via gradient relevance attack",
+    cost="steps * (1 + samples) forward and backward",
+    random=True,
+    departures="the ball alone sets the size of steps: there is no decay indicator",
+)
 def gra(
     steps: int = 10,
     samples: int = 20,
@@ -104,6 +171,13 @@ def gra(
     return replace(mi_fgsm(steps, decay, size, loss), gradient=Relevant(samples, radius))
 
 
+@GRADIENT.attack(
+    "pgn",
+    "MI-FGSM towards flat maxima, by a penalty on the gradient's norm",
+    paper="Ge et al. 2023, Boosting adversarial transferability by achieving flat local maxima",
+    cost="2 * steps * samples forward and backward",
+    random=True,
+)
 def pgn(
     steps: int = 10,
     samples: int = 20,
@@ -117,6 +191,13 @@ def pgn(
     return replace(mi_fgsm(steps, decay, size, loss), gradient=Flat(samples, radius, balance))
 
 
+@GRADIENT.attack(
+    "rap",
+    "MI-FGSM at the worst point of a neighbourhood",
+    paper="Qin et al. 2022, Boosting the transferability of adversarial attacks with reverse adversarial perturbation",
+    cost="steps * (1 + (1 - late) * inner) forward and backward",
+    random=True,
+)
 def rap(
     steps: int = 400,
     inner: int = 8,
@@ -128,121 +209,3 @@ def rap(
 ) -> Ascent:
     """MI-FGSM at the worst point of a neighbourhood, which `inner` steps look for after a share `late` of the steps."""
     return replace(mi_fgsm(steps, decay, size, loss), gradient=Reverse(inner, radius, late=late))
-
-
-GRADIENT_ATTACKS = [
-    AttackInfo(
-        "fgsm",
-        "one step along the sign of the gradient",
-        "Goodfellow, Shlens and Szegedy 2015, Explaining and harnessing adversarial examples",
-        Access.GRADIENT,
-        BALLS,
-        fgsm,
-        "1 forward, 1 backward",
-    ),
-    AttackInfo(
-        "bim",
-        "FGSM in small steps, also called I-FGSM",
-        "Kurakin, Goodfellow and Bengio 2017, Adversarial examples in the physical world",
-        Access.GRADIENT,
-        BALLS,
-        bim,
-        "steps forward, steps backward",
-    ),
-    AttackInfo(
-        "pgd",
-        "small steps from a random start, with restarts",
-        "Madry et al. 2018, Towards deep learning models resistant to adversarial attacks",
-        Access.GRADIENT,
-        (*BALLS, "l1"),
-        pgd,
-        "steps * restarts forward and backward",
-        random=True,
-    ),
-    AttackInfo(
-        "mi-fgsm",
-        "small steps with momentum, made to transfer",
-        "Dong et al. 2018, Boosting adversarial attacks with momentum",
-        Access.GRADIENT,
-        BALLS,
-        mi_fgsm,
-        "steps forward, steps backward",
-    ),
-    AttackInfo(
-        "ni-fgsm",
-        "MI-FGSM that looks ahead along its momentum",
-        "Lin et al. 2020, Nesterov accelerated gradient and scale invariance for adversarial attacks",
-        Access.GRADIENT,
-        BALLS,
-        ni_fgsm,
-        "steps forward, steps backward",
-    ),
-    AttackInfo(
-        "pregradient-fgsm",
-        "MI-FGSM that looks ahead along its last gradient (the PI-FGSM of enhanced momentum, not the patch-wise one)",
-        "Wang et al. 2021, Boosting adversarial transferability through enhanced momentum",
-        Access.GRADIENT,
-        BALLS,
-        pregradient_fgsm,
-        "steps forward, steps backward",
-    ),
-    AttackInfo(
-        "emi-fgsm",
-        "MI-FGSM on the mean gradient along its last one",
-        "Wang et al. 2021, Boosting adversarial transferability through enhanced momentum",
-        Access.GRADIENT,
-        BALLS,
-        emi_fgsm,
-        "1 + (steps - 1) * samples forward and backward",
-    ),
-    AttackInfo(
-        "vmi-fgsm",
-        "MI-FGSM tuned by the variance of gradients in a neighbourhood",
-        "Wang and He 2021, Enhancing the transferability of adversarial attacks through variance tuning",
-        Access.GRADIENT,
-        BALLS,
-        vmi_fgsm,
-        "steps * (1 + samples) forward and backward",
-        random=True,
-    ),
-    AttackInfo(
-        "vni-fgsm",
-        "NI-FGSM tuned by the variance of gradients in a neighbourhood",
-        "Wang and He 2021, Enhancing the transferability of adversarial attacks through variance tuning",
-        Access.GRADIENT,
-        BALLS,
-        vni_fgsm,
-        "steps * (1 + samples) forward and backward",
-        random=True,
-    ),
-    AttackInfo(
-        "gra",
-        "MI-FGSM between the gradient and its neighbours' mean, by their likeness",
-        "Zhu et al. 2023, Boosting adversarial transferability via gradient relevance attack",
-        Access.GRADIENT,
-        BALLS,
-        gra,
-        "steps * (1 + samples) forward and backward",
-        random=True,
-    ),
-    AttackInfo(
-        "pgn",
-        "MI-FGSM towards flat maxima, by a penalty on the gradient's norm",
-        "Ge et al. 2023, Boosting adversarial transferability by achieving flat local maxima",
-        Access.GRADIENT,
-        BALLS,
-        pgn,
-        "2 * steps * samples forward and backward",
-        random=True,
-    ),
-    AttackInfo(
-        "rap",
-        "MI-FGSM at the worst point of a neighbourhood",
-        "Qin et al. 2022, Boosting the transferability of adversarial attacks with reverse adversarial perturbation",
-        Access.GRADIENT,
-        BALLS,
-        rap,
-        "steps * (1 + (1 - late) * inner) forward and backward",
-        random=True,
-    ),
-]

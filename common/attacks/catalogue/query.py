@@ -5,12 +5,10 @@ Scores or labels are all they see, and every answer that steers them is paid for
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
+from carom.common.attacks.catalogue.base import Catalogue
 from carom.common.attacks.gradient.ascent import Ascent
 from carom.common.attacks.gradient.updates import Momentum, chain
-from carom.common.attacks.info import BALLS, AttackInfo
+from carom.common.attacks.info import BALLS
 from carom.common.attacks.query.finite_differences import Bandits, FiniteDifferences
 from carom.common.attacks.query.hopskipjump import HopSkipJump
 from carom.common.attacks.query.label_search import DecisionSearch
@@ -19,9 +17,18 @@ from carom.common.attacks.query.random_search import RandomSearch
 from carom.common.attacks.query.rays import RayS
 from carom.common.core.batch import Access
 from carom.common.core.objectives import objective
-from carom.common.core.problem import Attack
+
+QUERY = Catalogue(needs=Access.SCORE, threats=BALLS, cost="at most `queries`", random=True)
 
 
+@QUERY.attack(
+    "signhunter",
+    "sign flips in groups that halve, by scores alone",
+    paper="Al-Dujaili and O'Reilly 2020, Sign bits are all you need for black-box attacks",
+    threats=("linf",),
+    random=False,
+    departures="the blocks of a level are as equal as can be",
+)
 def signhunter(queries: int = 1000, keep_going: bool = False) -> RandomSearch:
     """Flips of ever smaller groups of signs."""
     return RandomSearch(Halves(), queries=queries, keep_going=keep_going)
@@ -33,6 +40,12 @@ def estimated(gradient: FiniteDifferences | Bandits, queries: int, size: float, 
     return Ascent(size=size, gradient=gradient, update=update, objective=objective(loss), stop=True).asking(queries)
 
 
+@QUERY.attack(
+    "nes",
+    "PGD on gradients estimated from scores of Gaussian neighbours",
+    paper="Ilyas et al. 2018, Black-box adversarial attacks with limited queries and information",
+    departures="neighbours are farther away by default, for models whose scores are flat",
+)
 def nes(
     queries: int = 1000,
     pairs: int = 5,
@@ -45,6 +58,12 @@ def nes(
     return estimated(FiniteDifferences(pairs, sigma), queries, size, decay, loss)
 
 
+@QUERY.attack(
+    "spsa",
+    "PGD on gradients estimated from scores at random signs",
+    paper="Uesato et al. 2018, Adversarial risk and the dangers of evaluating against weak attacks",
+    departures="neighbours are farther away by default, for models whose scores are flat",
+)
 def spsa(
     queries: int = 1000,
     pairs: int = 5,
@@ -57,75 +76,30 @@ def spsa(
     return estimated(FiniteDifferences(pairs, sigma, signs=True), queries, size, decay, loss)
 
 
+@QUERY.attack(
+    "rays",
+    "sign blocks that shorten the way to the boundary, by labels alone",
+    paper="Chen and Gu 2020, RayS: a ray searching method for hard-label adversarial attack",
+    needs=Access.LABEL,
+    threats=("linf",),
+    targeted=False,
+    random=False,
+)
 def rays(queries: int = 1000) -> DecisionSearch:
     """Flips of sign blocks that shorten the way to the boundary."""
     return DecisionSearch(RayS(), queries)
 
 
+@QUERY.attack(
+    "hopskipjump",
+    "walks along the boundary, by labels alone",
+    paper="Chen, Jordan and Wainwright 2020, HopSkipJumpAttack: a query-efficient decision-based attack",
+    needs=Access.LABEL,
+    targeted=False,
+    departures="the first estimate of the normal has 30 probes, not 100, for small budgets; starts are drawn at many "
+    "contrasts",
+)
 def hopskipjump(queries: int = 1000, probes: int = 30) -> DecisionSearch:
     """Walks along the boundary; `probes` questions for the first estimate of its normal (the paper's 100 is for budgets
     of many thousands)."""
     return DecisionSearch(HopSkipJump(probes), queries)
-
-
-def query_info(
-    name: str,
-    summary: str,
-    reference: str,
-    needs: Access,
-    threats: tuple[str, ...],
-    build: Callable[..., Attack],
-    **more: Any,
-) -> AttackInfo:
-    """An entry of the registry: random, and paid for by queries, unless `more` says otherwise."""
-    return AttackInfo(
-        name, summary, reference, needs, threats, build, **{"cost": "at most `queries`", "random": True, **more}
-    )
-
-
-QUERY_ATTACKS = [
-    query_info(
-        "signhunter",
-        "sign flips in groups that halve, by scores alone",
-        "Al-Dujaili and O'Reilly 2020, Sign bits are all you need for black-box attacks",
-        Access.SCORE,
-        ("linf",),
-        signhunter,
-        random=False,
-    ),
-    query_info(
-        "nes",
-        "PGD on gradients estimated from scores of Gaussian neighbours",
-        "Ilyas et al. 2018, Black-box adversarial attacks with limited queries and information",
-        Access.SCORE,
-        BALLS,
-        nes,
-    ),
-    query_info(
-        "spsa",
-        "PGD on gradients estimated from scores at random signs",
-        "Uesato et al. 2018, Adversarial risk and the dangers of evaluating against weak attacks",
-        Access.SCORE,
-        BALLS,
-        spsa,
-    ),
-    query_info(
-        "rays",
-        "sign blocks that shorten the way to the boundary, by labels alone",
-        "Chen and Gu 2020, RayS: a ray searching method for hard-label adversarial attack",
-        Access.LABEL,
-        ("linf",),
-        rays,
-        random=False,
-        targeted=False,
-    ),
-    query_info(
-        "hopskipjump",
-        "walks along the boundary, by labels alone",
-        "Chen, Jordan and Wainwright 2020, HopSkipJumpAttack: a query-efficient decision-based attack",
-        Access.LABEL,
-        BALLS,
-        hopskipjump,
-        targeted=False,
-    ),
-]

@@ -69,7 +69,7 @@ def compose(*parts: Transform | None) -> Transform | None:
     return flat[0] if len(flat) == 1 else Compose(tuple(flat)) if flat else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TransformInfo:
     """One entry of the registry of transforms: what any gradient attack, which is an Ascent, can be given besides."""
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from carom.audio.attacks.catalogue import ATTACKS, Tones, square
+from carom.audio.attacks import ATTACKS
+from carom.audio.attacks.query import Tones, square
 from carom.audio.models.load import load_model
 from carom.audio.space import SNR, WAVEFORM
 from carom.common.attacks.query.random_search import Turn

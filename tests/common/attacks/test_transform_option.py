@@ -18,8 +18,8 @@ from carom.common.runs.resolve import resolve, with_transform
 from carom.common.runs.run import execute
 from carom.common.study.attacker_data import OTHERS, apart, others_for
 from carom.common.study.config import make_study
-from carom.vision.attacks.iterative import di_fgsm, seen, smoothed
-from carom.vision.attacks.transforms import Mixed, Resized
+from carom.vision.attacks.input_transforms import di_fgsm, seen, smoothed
+from carom.vision.attacks.views import Mixed, Resized
 from carom.vision.space import PIXELS
 
 IMAGE = get_modality("image")

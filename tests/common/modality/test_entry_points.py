@@ -1,4 +1,4 @@
-"""Models and data that other packages add under kinds of their own."""
+"""Models and data that other packages add under kinds of their own, and attacks that they add by name."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ import torch
 from torch import nn
 
 import carom
+from carom.common.attacks.catalogue.gradient import fgsm
+from carom.common.attacks.info import AttackInfo
 from carom.common.base.errors import CaromError
+from carom.common.core.batch import Access
 from carom.common.core.data import Dataset
-from carom.common.modality import load
+from carom.common.modality import load, registry
 from carom.vision.space import PIXELS
 
 
@@ -26,6 +29,17 @@ def grey_data(rest: str, split: str) -> Dataset:
     return Dataset(f"mine:{rest}", "image", PIXELS, images, labels, [f"{split}{i}" for i in range(6)], ("a", "b"))
 
 
+margin_step = AttackInfo(
+    name="margin_step",
+    summary="FGSM along the margin",
+    reference="Somebody 2020, A title",
+    needs=Access.GRADIENT,
+    threats=("linf",),
+    build=lambda loss="margin": fgsm(loss),
+    cost="1 forward, 1 backward",
+)
+
+
 @pytest.fixture(autouse=True)
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     here = __name__
@@ -37,9 +51,11 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     added = {
         "carom.models": [Point("mine", f"{here}:grey_model", "carom.models")],
         "carom.datasets": [Point("mine", f"{here}:grey_data", "carom.datasets")],
+        "carom.attacks": [Point("image.margin_step", f"{here}:margin_step", "carom.attacks")],
     }
     real = load.entry_points
-    monkeypatch.setattr(load, "entry_points", lambda group: added.get(group) or real(group=group))
+    for module in (load, registry):
+        monkeypatch.setattr(module, "entry_points", lambda group: added.get(group) or real(group=group))
 
 
 def test_a_kind_of_model_and_of_data() -> None:
@@ -54,3 +70,11 @@ def test_a_kind_of_model_and_of_data() -> None:
 def test_its_unknown_parameters_are_refused() -> None:
     with pytest.raises(CaromError, match="width"):
         carom.load_model("mine:small?widht=8", "image", normalise=None, classes=["a", "b"])
+
+
+def test_an_attack_of_a_modality() -> None:
+    assert carom.get_attack("margin_step", "image") == fgsm("margin")
+    assert "margin_step" in {info.name for info in carom.list_attacks("image")}
+    assert "margin_step" not in {info.name for info in carom.list_attacks("audio")}
+    with pytest.raises(CaromError, match="margin_step is an attack on image, not on audio"):
+        registry.find_attack(registry.modalities("audio")[0], "margin_step")

@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 import torch
 from stores import Counting
+from toys import choice
 
 from carom.common.api import transfer
-from carom.common.attacks.info import AttackChoice, AttackInfo
 from carom.common.base.errors import CaromError
-from carom.common.core.batch import Access
 from carom.common.core.data import Dataset
 from carom.common.core.problem import Cost, Result
 from carom.common.core.spaces import Box
@@ -161,7 +160,7 @@ SCALE = tuple(ScalePoint(f"linf {k}/255", k / 255, Linf(k / 255)) for k in range
 
 
 def plan(attack=Push(), levels=(0.5, 0.9), scale=SCALE, **changes):
-    chosen = AttackChoice(AttackInfo("push", "", "", Access.SCORE, ("linf",), lambda: attack, ""), {}, attack)
+    chosen = choice("push", attack)
     base = Plan(
         modality="image",
         sources=(brightness("source", 119.5),),

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from stores import Counting
+from toys import choice
 
-from carom.common.attacks.info import AttackChoice, AttackInfo
 from carom.common.base.errors import CaromError
 from carom.common.base.rng import Rng
 from carom.common.core.batch import Access
@@ -115,7 +115,7 @@ def data():
 
 
 def chosen(attack, name="mark"):
-    return AttackChoice(AttackInfo(name, "", "", Access.SCORE, ("scripted",), lambda: attack, ""), {}, attack)
+    return choice(name, attack, "scripted")
 
 
 SOURCE = model("source", clean=[9], attacked=dict.fromkeys([0, 1, 2, 4, 5, 6, 9], 1), control=[4], swapped=[0, 1, 2])

@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from toys import choice
 
 from carom.common.attacks.catalogue.gradient import fgsm, mi_fgsm, pgd
-from carom.common.attacks.info import AttackChoice, AttackInfo
 from carom.common.base.errors import CaromError
 from carom.common.base.identity import describe, name_of
 from carom.common.base.rng import Rng
-from carom.common.core.batch import Access
 from carom.common.core.data import Dataset
 from carom.common.core.objectives import margin
 from carom.common.core.problem import Cost, Result
@@ -45,8 +44,7 @@ class Nudge:
 
 
 def chosen(attack, name="nudge"):
-    info = AttackInfo(name, "", "", Access.SCORE, ("linf",), lambda: attack, "1 forward")
-    return AttackChoice(info, {}, attack)
+    return choice(name, attack)
 
 
 def brightness(x):

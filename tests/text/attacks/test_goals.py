@@ -19,7 +19,7 @@ from carom.common.core.problem import Status
 from carom.common.loading.pretrained import load_pretrained
 from carom.common.modality.installed import get_modality
 from carom.common.modality.registry import choose_attack
-from carom.text.attacks.catalogue import ATTACKS
+from carom.text.attacks import ATTACKS
 from carom.text.language.tokenizers import WordEncoder
 from carom.text.models.load import load_model
 from carom.text.threats import WordBudget

@@ -15,7 +15,7 @@ from carom.common.attacks.edits.substitution import Substitution
 from carom.common.attacks.info import AttackChoice
 from carom.common.base.errors import CaromError
 from carom.common.core.problem import Status
-from carom.text.attacks.catalogue import ATTACKS
+from carom.text.attacks import ATTACKS
 from carom.text.threats import WordBudget
 
 WEIGHTS = {"good": 2.0, "fine": 1.0, "plain": 0.5, "film": 0.25, "movie": 0.25, "poor": -1.0, "picture": 0.0}

@@ -13,7 +13,7 @@ from carom.common.base.errors import CaromError
 from carom.common.base.rng import Rng
 from carom.common.core.batch import Batch
 from carom.text import constraints
-from carom.text.attacks.catalogue import ATTACKS
+from carom.text.attacks import ATTACKS
 from carom.text.candidates.base import Merged, Union, options_of
 from carom.text.candidates.characters import BadCharacters, Emoji, LookAlikes, Misspellings
 from carom.text.candidates.forms import Inflections, Insert, LeaveOut, Rewrites

@@ -14,7 +14,7 @@ import torch
 from carom.common.base.rng import Rng
 from carom.common.core.batch import Batch, Goal
 from carom.common.core.problem import Problem, Status
-from carom.text.attacks.catalogue import ATTACKS
+from carom.text.attacks import ATTACKS
 from carom.text.candidates.base import options_of
 from carom.text.candidates.synonyms import WordNet
 from carom.text.language import reviews

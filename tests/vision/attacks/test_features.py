@@ -18,7 +18,7 @@ from carom.common.core.threats import L2, Linf
 from carom.common.models.networks import TorchModel
 from carom.vision.attacks.features import fia, ila, naa
 from carom.vision.attacks.targeted import su
-from carom.vision.attacks.transforms import Parted
+from carom.vision.attacks.views import Parted
 
 SPACE = Box("floats", 0.0, 1.0, 0.0)
 N, CLASSES = 5, 3

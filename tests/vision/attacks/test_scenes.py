@@ -10,7 +10,8 @@ import torch
 
 from carom.common.attacks.catalogue.gradient import mi_fgsm
 from carom.common.base.rng import Rng
-from carom.vision.attacks.iterative import TRANSFORMS, seen
+from carom.vision.attacks import TRANSFORMS
+from carom.vision.attacks.input_transforms import seen
 from carom.vision.attacks.scenes import LENS, Rendered, ball, box, cylinder, dot, turned
 
 IDS = [f"e{i}" for i in range(40)]

@@ -35,7 +35,7 @@ from carom.common.core.threats import Linf
 from carom.common.models.kinds import builds_of
 from carom.common.models.layers import watching
 from carom.common.models.networks import TorchModel
-from carom.vision.attacks.iterative import di_fgsm
+from carom.vision.attacks.input_transforms import di_fgsm
 from carom.vision.attacks.surgery import operated
 from carom.vision.models import networks
 

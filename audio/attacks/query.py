@@ -1,21 +1,18 @@
-"""The audio attacks: the shared gradient, tree and query attacks, and a random search over tones."""
+"""Attacks on sounds that only see answers: scores, or the predicted class."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from carom.audio.space import SNR
-from carom.common.attacks.catalogue import ensemble, white_box
-from carom.common.attacks.catalogue.gradient import GRADIENT_ATTACKS
-from carom.common.attacks.catalogue.query import QUERY_ATTACKS, estimated, query_info
-from carom.common.attacks.catalogue.trees import LEAF_PATH_THROUGH, SOFT_LEAF_PATH
-from carom.common.attacks.catalogue.universal import UAP
+from carom.common.attacks.catalogue import white_box
+from carom.common.attacks.catalogue.base import Catalogue
+from carom.common.attacks.catalogue.query import estimated
 from carom.common.attacks.gradient.ascent import Ascent
-from carom.common.attacks.info import BALLS, AttackInfo
+from carom.common.attacks.info import BALLS
 from carom.common.attacks.query.finite_differences import Bandits
 from carom.common.attacks.query.label_search import DecisionSearch
 from carom.common.attacks.query.proposals import Directions
@@ -25,9 +22,9 @@ from carom.common.attacks.worst_case import Worst
 from carom.common.base.errors import UnknownName
 from carom.common.base.rng import Rng
 from carom.common.core.batch import Access
-from carom.common.core.threats import L2, Linf
 
-THREATS = {"linf": Linf, "l2": L2, "snr": SNR}
+QUERY = Catalogue(needs=Access.SCORE, threats=BALLS, cost="at most `queries`", random=True)
+
 SHORTEST = 32  # samples: of a segment
 PERIODS = (2.3, 80.0)  # samples: from 7 kHz to 200 Hz at 16 kHz
 
@@ -58,11 +55,24 @@ class Tones(Everywhere):
         return pattern + window * (2 * math.pi * (place / period + rng.fold("phase").uniform(1))).sin()
 
 
+@QUERY.attack(
+    "square",
+    "random search over short tones, by scores alone",
+    paper="after Andriushchenko et al. 2020, Square attack",
+    departures="tones instead of squares",
+)
 def square(queries: int = 1000, p: float = 0.05, keep_going: bool = False) -> RandomSearch:
     """Random search over tones; `keep_going` widens the margin after the first success, for transfer."""
     return RandomSearch(Tones(p), queries=queries, keep_going=keep_going)
 
 
+@QUERY.attack(
+    "simba",
+    "cosine waves or single samples, kept where they help",
+    paper="after Guo et al. 2019, Simple black-box adversarial attacks",
+    threats=("l2", "snr"),
+    departures="steps are projected onto the ball, of which the paper knows none",
+)
 def simba(
     queries: int = 1000, step: float = 0.5, basis: str = "wave", share: float = 0.5, keep_going: bool = False
 ) -> RandomSearch:
@@ -73,6 +83,13 @@ def simba(
     return RandomSearch(Directions(step, share, basis == "wave", axes=1), queries=queries, keep_going=keep_going)
 
 
+@QUERY.attack(
+    "bandits",
+    "PGD on a gradient that is learnt along the way",
+    paper="after Ilyas, Engstrom and Madry 2019, Prior convictions: black-box attacks with bandits and priors",
+    departures="no coarse form of sounds is remembered; distances and rates are shares of the budget, and questions "
+    "are asked farther away by default",
+)
 def bandits(
     queries: int = 1000,
     size: float = 0.1,
@@ -85,63 +102,21 @@ def bandits(
     return estimated(Bandits(explore=explore, eta=eta, rate=rate), queries, size, 0.0, loss)
 
 
+@QUERY.attack(
+    "surfree",
+    "circles through the boundary, by labels alone",
+    paper="Maho, Furon and Le Merrer 2021, SurFree: a fast surrogate-free black-box attack",
+    needs=Access.LABEL,
+    threats=("l2", "snr"),
+    targeted=False,
+    departures="directions are orthogonal to the clean one alone, and drawn from all frequencies",
+)
 def surfree(queries: int = 1000) -> DecisionSearch:
     """Circles through the boundary in random planes."""
     return DecisionSearch(SurFree(), queries)
 
 
+@white_box.auto_of(QUERY)
 def auto(steps: int = 100, restarts: int = 1, targets: int = 9, queries: int = 5000) -> Worst:
     """AutoAttack with tones for squares."""
     return white_box.auto(square(queries), steps, restarts, targets)
-
-
-QUERY = [
-    white_box.auto_info(auto),
-    query_info(
-        "square",
-        "random search over short tones, by scores alone",
-        "after Andriushchenko et al. 2020, Square attack (tones instead of squares are ours)",
-        Access.SCORE,
-        BALLS,
-        square,
-    ),
-    query_info(
-        "simba",
-        "cosine waves or single samples, kept where they help",
-        "after Guo et al. 2019, Simple black-box adversarial attacks",
-        Access.SCORE,
-        ("l2", "snr"),
-        simba,
-    ),
-    query_info(
-        "bandits",
-        "PGD on a gradient that is learnt along the way",
-        "after Ilyas, Engstrom and Madry 2019, Prior convictions: black-box attacks with bandits and priors",
-        Access.SCORE,
-        BALLS,
-        bandits,
-    ),
-    query_info(
-        "surfree",
-        "circles through the boundary, by labels alone",
-        "Maho, Furon and Le Merrer 2021, SurFree: a fast surrogate-free black-box attack",
-        Access.LABEL,
-        ("l2", "snr"),
-        surfree,
-        targeted=False,
-    ),
-]
-
-ATTACKS: dict[str, AttackInfo] = {
-    info.name: replace(info, threats=tuple(kind for kind in info.threats if kind in THREATS))
-    for info in [
-        *GRADIENT_ATTACKS,
-        LEAF_PATH_THROUGH,
-        SOFT_LEAF_PATH,
-        *ensemble.INFOS,
-        UAP,
-        *white_box.INFOS,
-        *QUERY_ATTACKS,
-        *QUERY,
-    ]
-}
