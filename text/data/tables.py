@@ -160,7 +160,7 @@ def _fields(path: Path) -> Iterator[tuple[int, list[str]]]:
             taken.append(part)
             yield part
 
-    reader = csv.reader(lines(), delimiter=separator, strict=True, quoting=quoting)
+    reader = csv.reader(lines(), delimiter=separator, strict=True, quoting=quoting)  # type: ignore[arg-type]
     # A field too long for us is refused by its row, not by the reader.
     before = csv.field_size_limit(path.stat().st_size + 1 if path.exists() else 1)
     try:
