@@ -61,7 +61,7 @@ def test_a_revision_is_another_part():
     before = describe(Mended())
     Mended.revision = 2
     assert describe(Mended()) != before
-    assert describe(Mended())["is"].endswith("@2")
+    assert "@2" in describe(Mended())["is"]
 
 
 def test_a_file_can_move(monkeypatch):
