@@ -28,6 +28,7 @@ from carom.common.modality.load import load_data_of, load_model_of
 from carom.common.modality.registry import attacks_of, build_attack, choose_attack, find_attack, transformed
 from carom.common.modality.registry import list_attacks as _list_attacks
 from carom.common.models.ensembles import Ensemble
+from carom.common.models.mismatch import settle
 from carom.common.runs.devices import pick_device
 from carom.common.runs.resolve import with_transform
 from carom.common.study.attacker_data import others_for
@@ -184,6 +185,7 @@ def attack(
         others=others,
     )
     results, stored = [], []
+    settle(model, data)
     for shard in plan.shards():
         for craft in plan.crafts(shard):
             results.append(craft.results(batch))

@@ -35,7 +35,9 @@ from carom.common.loading.facts import (
     family_fact,
     known_facts,
     need,
+    side_names,
     stated_classes,
+    threshold_fact,
     whole_fact,
 )
 from carom.common.loading.pretrained import load_pretrained, load_processor
@@ -46,7 +48,7 @@ from carom.common.models.trees import TreeEnsemble, TreeModel
 
 KNOWN = (
     *("name", "family", "classes", "sample_rate", "bounds", "samples", "takes_lengths"),
-    *("features", "answers", "processor", "trusted"),
+    *("features", "answers", "processor", "trusted", "threshold"),
 )
 """The facts that a user may state, as keywords or as parameters of the spec."""
 
@@ -243,6 +245,7 @@ def check_extractor(front: nn.Module, extractor: Any) -> None:
 
 
 def _module(module: nn.Module, facts: Mapping[str, Any]) -> Model:
+    facts = {**side_names(facts), **facts}
     need(facts, [RATE, CLASSES], called(module, facts))
     low, high = bounds_fact(facts, (-1, 1))
     if (low, high) == (-1, 1):
@@ -277,6 +280,7 @@ def _torch_model(module: nn.Module, core: nn.Module, facts: Mapping[str, Any]) -
         classes=class_names(facts["classes"]),
         shape=(whole_fact(facts, "samples", None),),
         takes_lengths=bool(facts.get("takes_lengths", False)),
+        threshold=threshold_fact(facts, called(core, facts)),
     )
     model.remedy = (
         "Sounds come as [N, samples]: choose sounds as long as the model takes them, or wrap it in a module that makes "
@@ -332,8 +336,10 @@ def _estimator(estimator: Any, facts: Mapping[str, Any]) -> Model:
 
 
 def _function(function: Callable[..., Any], facts: Mapping[str, Any]) -> Model:
-    need(facts, [RATE, ANSWERS, CLASSES], called(function, facts))
-    answers = choice(facts, "answers", ("logits", "probabilities"))
+    who = called(function, facts)
+    threshold, facts = threshold_fact(facts, who), {**side_names(facts), **facts}
+    need(facts, [RATE, CLASSES] if threshold is not None else [RATE, ANSWERS, CLASSES], who)
+    answers = "logits" if threshold is not None else choice(facts, "answers", ("logits", "probabilities"))
     low, high = bounds_fact(facts, (-1, 1))
     return FunctionModel(
         function if (low, high) == (-1, 1) else lambda waves: function((waves + 1) * ((high - low) / 2) + low),
@@ -342,8 +348,9 @@ def _function(function: Callable[..., Any], facts: Mapping[str, Any]) -> Model:
         family=family_fact({"family": Family.OTHER, **facts}, function),
         space=_space(facts),
         classes=class_names(facts["classes"]),
-        digest=digest_of(function, low, high, answers),
+        digest=digest_of(function, low, high, answers, *([] if threshold is None else [threshold])),
         probabilities=answers == "probabilities",
+        threshold=threshold,
     )
 
 

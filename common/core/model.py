@@ -18,6 +18,9 @@ from carom.common.core.batch import Access, Batch, Family, Goal, Output
 from carom.common.core.objectives import Objective
 from carom.common.core.spaces import Inputs, Space
 
+MISFITS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)
+"""What torch, numpy and a user's own code raise at inputs of the wrong shape."""
+
 
 class Model:
     """The base of all models: facts, and a call from inputs to `Output`."""
@@ -73,6 +76,10 @@ class Model:
                 f"[{len(batch)}, {len(self.classes)}]. Name its classes in the order of its outputs: classes=[...]."
             )
         return logits
+
+    def settle(self, batch: Batch) -> None:
+        """See, on the first few examples of a study and before anything is computed, that the model can answer them."""
+        self.predict(batch)
 
     def __repr__(self) -> str:
         return (

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from carom.common.base.errors import CaromError, UnknownName
-from carom.common.base.specs import existing
+from carom.common.base.specs import existing, number
 from carom.common.core.batch import Family
 from carom.common.core.class_names import LISTS, listed_classes
 from carom.common.loading.estimators import family_of
+from carom.common.models.answers import BELOW_ABOVE
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,21 @@ def need(facts: Mapping[str, Any], wanted: Iterable[Fact], who: str) -> None:
     missing = [fact for fact in wanted if fact.name not in facts]
     if missing:
         raise MissingFacts(who, missing)
+
+
+def threshold_fact(facts: Mapping[str, Any], who: str) -> float | None:
+    """Where the second of two classes begins, of a model that answers one number; None where no threshold is stated."""
+    if facts.get("threshold") is None:
+        return None
+    classes = class_names(facts.get("classes", BELOW_ABOVE))
+    if len(classes) != 2:
+        raise CaromError(f"{who} has a threshold with two sides, and {len(classes)} classes: name below and above.")
+    return number(facts["threshold"])
+
+
+def side_names(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The classes of a model that answers one number, unless they are stated otherwise."""
+    return {} if facts.get("threshold") is None else {"classes": BELOW_ABOVE}
 
 
 def known_facts(facts: Mapping[str, Any], known: Iterable[str], who: str) -> None:

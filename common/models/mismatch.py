@@ -12,10 +12,18 @@ from torch import Tensor
 
 from carom.common.base.errors import CaromError
 from carom.common.core.data import Dataset
-from carom.common.core.model import Model
+from carom.common.core.model import MISFITS, Model
 
-MISFITS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)
-"""What torch, numpy and a user's own code raise at inputs of the wrong shape."""
+LOOKED_AT = 4  # examples that a model is asked about before a study begins
+
+
+def settle(model: Model, data: Dataset) -> None:
+    """Ask a model about a few examples before a study begins: what it cannot answer, or answers in a form that is not
+    understood, is a CaromError now."""
+    if model.recorded or not len(data):
+        return
+    with fitting(model, data):
+        model.settle(data.batch(0, min(LOOKED_AT, len(data))).to(model.device))
 
 
 @contextlib.contextmanager

@@ -7,15 +7,19 @@ texts) and attacks see nothing else.
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from carom.common.base.identity import digest_of
-from carom.common.core.batch import Access, Family, Output
-from carom.common.core.model import Model, check_shape
+from carom.common.core.batch import Access, Batch, Family, Output
+from carom.common.core.model import MISFITS, Model, check_shape
 from carom.common.core.spaces import Space
+from carom.common.models.answers import in_single_precision, on_sides, read_logits
+from carom.common.models.company import differ, in_groups, of_equal_length, one_by_one
 from carom.common.models.folding import Fast, Parts, folded
 from carom.common.models.row_blocks import ROWS_TOGETHER, filled
 
@@ -69,23 +73,79 @@ class TorchModel(Model):
         classes: Sequence[str],
         shape: tuple[int | None, ...] | None = None,
         takes_lengths: bool = False,
+        threshold: float | None = None,
         digest: str | None = None,
     ) -> None:
-        super().__init__(name, modality, family, space, classes, digest or digest_of(module))
-        self.module = module
+        """`threshold`: the module answers one number for each input; the classes are its sides, below and above."""
+        facts = () if threshold is None else ("threshold", threshold)
+        super().__init__(name, modality, family, space, classes, digest or digest_of(module, *facts))
+        self.module, precision = in_single_precision(module)
+        if precision is not None:
+            self.facts["precision"] = f"{precision}, computed in float32"
+        self.threshold = threshold
+        self.alone = False  # whether each input is asked by itself, because company changes the answers
+        self.cuts: bool | None = None  # whether padding is cut off; None: not known yet
         self.shape = shape  # of one input, None where any size goes
         self.takes_lengths = takes_lengths
-        self._freeze = FrozenModule(module)
+        self._freeze = FrozenModule(self.module)
         self._frozen = 0  # how many contexts deep
         self._parts: Parts | None = None
         self._folded: tuple[Parts, Fast] | None = None  # of which parts
 
     def __call__(self, inputs: Tensor, lengths: Tensor | None = None) -> Output:
         check_shape(self, inputs)
+        if self.alone and len(inputs) > 1:
+            return Output(in_groups(self._logits, inputs, lengths, one_by_one(len(inputs))))
+        if lengths is not None and not self.takes_lengths and self._cut(inputs, lengths):
+            return Output(in_groups(self._logits, inputs, lengths, of_equal_length(lengths)))
+        return Output(self._logits(inputs, lengths))
+
+    def _logits(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
+        """float[N, C]: of inputs that go through the module together."""
         given: Sequence[Tensor | None] = (inputs, lengths) if self.takes_lengths else (inputs,)
+        if self.alone:  # copies of it would be company
+            return self._read(self.module(*given), len(inputs))
         fast = self.fast(given)
-        answer = fast.network(*(filled(given, fast.rows) if inputs.device.type == "cpu" else given))
-        return Output(getattr(answer, "logits", answer)[: len(inputs)])
+        given = filled(given, fast.rows) if inputs.device.type == "cpu" else given
+        return self._read(fast.network(*given), len(given[0]))[: len(inputs)]  # type: ignore[arg-type]
+
+    def _read(self, answer: Any, rows: int) -> Tensor:
+        logits = read_logits(answer, rows, len(self.classes) if self.threshold is None else 1, self.name)
+        return logits if self.threshold is None else on_sides(logits, self.threshold, self.name)
+
+    def _cut(self, inputs: Tensor, lengths: Tensor) -> bool:
+        """Whether padding is cut off, so that each input is asked as its owner asks it. A module that cannot take the
+        shortest of them has to be given them padded."""
+        if bool((lengths == inputs.shape[-1]).all()):
+            return False
+        if self.cuts is None:
+            self.cuts = True
+            try:
+                with self.frozen(), torch.inference_mode():
+                    row = lengths.argmin()
+                    self._logits(inputs[row : row + 1, ..., : int(lengths[row])], lengths[row : row + 1])
+            except MISFITS:
+                self.cuts = False
+                self.facts["padding"] = "inputs are padded to one length, which the module asks for"
+        return self.cuts
+
+    def settle(self, batch: Batch) -> None:
+        """Find out, on a few inputs, whether company changes the answers, as statistics of the batch do."""
+        inputs, lengths = batch.inputs, batch.lengths
+        if lengths is not None and not self.takes_lengths:
+            inputs, lengths = inputs[..., : int(lengths.min())] if self._cut(inputs, lengths) else inputs, None
+        with self.frozen(), torch.inference_mode():
+            together = self._logits(inputs, lengths)[:1]
+            given = (inputs[:1], None if lengths is None else lengths[:1]) if self.takes_lengths else (inputs[:1],)
+            alone = self._read(self.module(*given), 1)
+        if differ(together, alone):
+            self.alone = True
+            self.facts["company"] = "statistics of the batch change its answers: each input is asked alone"
+            warnings.warn(
+                f"model {self.name} answers an input otherwise when others stand beside it: it uses statistics of the "
+                "batch. Each input is asked alone, which is slow; give it running statistics to have its own answers.",
+                stacklevel=2,
+            )
 
     def fast(self, given: Sequence[Tensor | None]) -> Fast:
         """What computes the answers: while the model is frozen and nobody watches its modules, the folded network."""

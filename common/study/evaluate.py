@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from carom.common.models.mismatch import settle
 from carom.common.study.matching import together
 from carom.common.study.outcome import Transfer
 from carom.common.study.plan import Plan
@@ -17,6 +18,8 @@ def evaluate(
 ) -> Transfer:
     """Compute what the store does not hold yet, and hand over the outcome."""
     started = time.perf_counter()
+    for model in plan.models:
+        settle(model, plan.data)
     outcome = Transfer(plan, store, executor(plan.units(), store, batch, progress))
     if plan.matching is not None:
 

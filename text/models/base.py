@@ -11,7 +11,6 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from carom.common.base.errors import CaromError
 from carom.common.core.batch import Batch, Output
 from carom.common.core.model import Model
 from carom.text.models.hub import HubTokens
@@ -47,22 +46,6 @@ class TextModel(Model):
         """As `Model.predict`; texts of like length are read together, so that little is padding."""
         order = torch.tensor(sorted(range(len(batch)), key=lambda i: len(batch.inputs[i])), dtype=torch.long)
         return super().predict(batch.take(order), size)[order.argsort()]
-
-
-BELOW_ABOVE = ("below", "above")
-"""The classes of models that answer a number, which is on one side of a threshold or on the other."""
-
-
-def on_sides(answer: Tensor, threshold: float, who: str) -> Tensor:
-    """Logits float[N, 2] of numbers float[N] or [N, 1]: the log-odds of the second class are how far a number lies above
-    the threshold, in its own units."""
-    if answer.dim() > 2 or (answer.dim() == 2 and answer.shape[1] != 1):
-        raise CaromError(
-            f"{who} answered with shape {list(answer.shape)}, and threshold= is for models that answer one number for "
-            "each text: leave it out."
-        )
-    above = (answer.reshape(-1) - threshold) / 2
-    return torch.stack([-above, above], 1)
 
 
 def encoder_facts(encoder: Any) -> Any:

@@ -13,19 +13,30 @@ from torch import Tensor, nn
 
 from carom.common.base.errors import CaromError, UnknownName
 from carom.common.base.identity import digest_of
-from carom.common.base.specs import Spec, number, parse
+from carom.common.base.specs import Spec, parse
 from carom.common.core.batch import Family
 from carom.common.core.model import Model
 from carom.common.loading.dispatch import dispatch, load_python, own_loaders, wrapped
 from carom.common.loading.estimators import fitted_classes, scores_of
-from carom.common.loading.facts import CLASSES, Fact, called, class_names, family_fact, known_facts, need
+from carom.common.loading.facts import (
+    CLASSES,
+    Fact,
+    called,
+    class_names,
+    family_fact,
+    known_facts,
+    need,
+    side_names,
+    threshold_fact,
+)
 from carom.common.loading.pretrained import load_pretrained, load_processor
 from carom.common.loading.zoo import load_body
+from carom.common.models.answers import on_sides
 from carom.common.models.functions import FunctionModel
 from carom.common.models.trees import TreeEnsemble
 from carom.text.language.reviews import CLASSES as CLASS_NAMES
 from carom.text.models import reordering, zoo  # noqa: F401 - these models can be reordered
-from carom.text.models.base import BELOW_ABOVE, Encoder, on_sides
+from carom.text.models.base import Encoder
 from carom.text.models.features import FeatureModel
 from carom.text.models.hub import HubTokens
 from carom.text.models.networks import Linear, TokenNetwork
@@ -81,8 +92,8 @@ def _hub(spec: Spec, facts: Mapping[str, Any]) -> Model:
 def _module(module: nn.Module, facts: Mapping[str, Any]) -> Model:
     who, config = called(module, facts), getattr(module, "config", None)
     own = _own_classes(config)
-    threshold = _threshold(facts, who)
-    stated = {**({"classes": own} if own and threshold is None else {}), **_side_names(facts), **facts}
+    threshold = threshold_fact(facts, who)
+    stated = {**({"classes": own} if own and threshold is None else {}), **side_names(facts), **facts}
     need(stated, [TOKENIZER, CLASSES], who)
     if config is not None and getattr(config, "pad_token_id", 0) is None:
         raise CaromError(
@@ -103,20 +114,6 @@ def _module(module: nn.Module, facts: Mapping[str, Any]) -> Model:
         embedding=_embedding(module, encoder, facts.get("embedding")),
         threshold=threshold,
     )
-
-
-def _threshold(facts: Mapping[str, Any], who: str) -> float | None:
-    """The number that a fact names; with it, classes are two."""
-    if facts.get("threshold") is None:
-        return None
-    classes = class_names(facts.get("classes", BELOW_ABOVE))
-    if len(classes) != 2:
-        raise CaromError(f"{who} has a threshold with two sides, and {len(classes)} classes: name below and above.")
-    return number(facts["threshold"])
-
-
-def _side_names(facts: Mapping[str, Any]) -> dict[str, Any]:
-    return {} if facts.get("threshold") is None else {"classes": BELOW_ABOVE}
 
 
 def _own_classes(config: Any) -> list[str]:
@@ -202,7 +199,7 @@ def _estimator(estimator: Any, facts: Mapping[str, Any]) -> Model:
 
 def _function(function: Callable[[list[str]], Any], facts: Mapping[str, Any]) -> Model:
     who = called(function, facts)
-    threshold, facts = _threshold(facts, who), {**_side_names(facts), **facts}
+    threshold, facts = threshold_fact(facts, who), {**side_names(facts), **facts}
     need(facts, [CLASSES], who)
     answers = facts.get("answers", "probabilities" if threshold is None else "logits")
     if answers not in ("logits", "probabilities"):

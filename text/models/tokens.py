@@ -22,9 +22,11 @@ from carom.common.base.errors import CaromError
 from carom.common.base.identity import digest_of
 from carom.common.core.batch import Access, Family, Goal
 from carom.common.core.objectives import margin
+from carom.common.models.answers import on_sides, read_logits
+from carom.common.models.company import differ, of_equal_length
 from carom.common.models.networks import FrozenModule
 from carom.text.models.attention import attends, recorded
-from carom.text.models.base import Encoder, TextModel, encoder_facts, on_sides
+from carom.text.models.base import Encoder, TextModel, encoder_facts
 from carom.text.models.networks import Changes
 from carom.text.models.pairs import PairTokens, check_pairs
 from carom.text.models.slots import Slots, Splice, slots_of
@@ -74,6 +76,7 @@ class TokenModel(TextModel):
         takes = inspect.signature(module.forward).parameters
         self._takes = next((style for style in ("attention_mask", "mask") if style in takes), "ids")
         self._freeze = FrozenModule(module)
+        self.padded: bool | None = None  # whether texts are padded to be read together; None: not known yet
         self._rows: dict[str, int] = {}  # word -> its row of _vectors
         self._vectors = torch.zeros(0, 0)
         self._pieces: dict[str, tuple[int, ...]] = {}
@@ -107,6 +110,35 @@ class TokenModel(TextModel):
         if not codes:
             return torch.zeros(0, len(self.classes))
         lengths = torch.tensor([len(code) for code in codes])
+        if self._padding_moves(codes, lengths):
+            groups = of_equal_length(lengths)
+            answers = torch.cat([self._read_padded([codes[i] for i in rows.tolist()]) for rows in groups])
+            return answers[torch.cat(groups).argsort().to(answers.device)]
+        return self._read_padded(codes)
+
+    def _padding_moves(self, codes: Sequence[tuple[int, ...]], lengths: Tensor) -> bool:
+        """Whether padding changes the module's answers: then texts of equal length are read together, without any. Found
+        out on the first texts of unequal length, by reading the shortest alone and beside the longest."""
+        if self.padded is None and lengths.min() < lengths.max():
+            short, long = codes[int(lengths.argmin())], codes[int(lengths.argmax())]
+            with self.frozen(), torch.inference_mode():
+                moves = differ(self._read_padded([short]), self._read_padded([short, long])[:1])
+            self.padded = not moves
+            if moves:
+                self.facts["padding"] = "changes its answers: texts of equal length are read together, without padding"
+        return self.padded is False
+
+    def _count_together(self, codes: Sequence[tuple[int, ...]], order: Sequence[int]) -> int:
+        """How many of the texts of `order`, the longest first, go through the module at once."""
+        width = len(codes[order[0]])
+        count = max(1, min(ROWS, CELLS // width))
+        if self._padding_moves(codes, torch.tensor([len(code) for code in codes])):
+            count = min(count, sum(len(codes[i]) == width for i in order))
+        return count
+
+    def _read_padded(self, codes: Sequence[tuple[int, ...]]) -> Tensor:
+        """Logits of texts padded to the longest of them."""
+        lengths = torch.tensor([len(code) for code in codes])
         width, pad = int(lengths.max()), self.encoder.pad_id
         ids = torch.tensor([[*code, *[pad] * (width - len(code))] for code in codes], device=self.device)
         mask = (torch.arange(width) < lengths[:, None]).to(self.device)
@@ -118,7 +150,8 @@ class TokenModel(TextModel):
             answer = self.module(input_ids=ids, attention_mask=mask.long(), **types)
         else:
             answer = self.module(ids, mask) if self._takes == "mask" else self.module(ids)
-        return self._logits(getattr(answer, "logits", answer))
+        classes = len(self.classes) if self.threshold is None else 1
+        return self._logits(read_logits(answer, len(codes), classes, self.name))
 
     def _logits(self, answer: Tensor) -> Tensor:
         return answer if self.threshold is None else on_sides(answer, self.threshold, self.name)
@@ -170,7 +203,7 @@ class TokenModel(TextModel):
         order = sorted(range(len(codes)), key=lambda i: -len(codes[i]))
         with self.frozen():
             while order:
-                count = max(1, min(ROWS, CELLS // len(codes[order[0]])))
+                count = self._count_together(codes, order)
                 part, order = order[:count], order[count:]
                 moved = None
                 if shifts is not None and any(shifts[i] is not None for i in part):
@@ -194,7 +227,7 @@ class TokenModel(TextModel):
         hook = self.embedding.register_forward_hook(intercept)
         try:
             with torch.enable_grad():
-                loss = margin(self.read(codes).cpu(), goal).sum()
+                loss = margin(self._read_padded(codes).cpu(), goal).sum()
         finally:
             hook.remove()
         if not answers:
@@ -216,10 +249,10 @@ class TokenModel(TextModel):
         found: dict[int, list[float]] = {}
         order = sorted(range(len(codes)), key=lambda i: -len(codes[i]))
         while order:
-            count = max(1, min(ROWS, CELLS // len(codes[order[0]])))
+            count = self._count_together(codes, order)
             now, order = order[:count], order[count:]
             with self.frozen(), torch.inference_mode(), recorded(part) as maps:
-                self.read([codes[i] for i in now])
+                self._read_padded([codes[i] for i in now])
             if not maps:
                 raise self._no_attention()
             for i, of_heads in zip(now, maps[-1], strict=True):

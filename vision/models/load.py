@@ -35,7 +35,9 @@ from carom.common.loading.facts import (
     known_facts,
     need,
     numbers,
+    side_names,
     stated_classes,
+    threshold_fact,
 )
 from carom.common.loading.pretrained import load_pretrained, load_processor
 from carom.common.loading.zoo import load_body
@@ -48,7 +50,7 @@ from carom.vision.space import PIXELS
 
 KNOWN = (
     *("name", "family", "classes", "bounds", "normalise", "shape", "resolution", "layout", "answers", "processor"),
-    "trusted",
+    *("trusted", "threshold"),
 )
 """The facts that a user may state, as keywords or as parameters of the spec."""
 
@@ -139,12 +141,31 @@ def _pretrained(found: Pretrained, core: nn.Module, facts: Mapping[str, Any]) ->
 
 
 def _module(module: nn.Module, facts: Mapping[str, Any]) -> Model:
+    facts = {**side_names(facts), **facts}
     need(facts, [NORMALISE, CLASSES], called(module, facts))
     low, high = bounds_fact(facts, (0, 1))
     normalise = _normalise(facts["normalise"])
+    if normalise is not None:
+        check_units(*normalise, low, high, called(module, facts))
     if (low, high) == (0, 1) and normalise is None:
         return _torch_model(module, module, facts)
     return _torch_model(nn.Sequential(Rescale(low, high, normalise), module), module, facts)
+
+
+def check_units(mean: Tensor, std: Tensor, low: float, high: float, who: str) -> None:
+    """Refuse a mean and deviation in another unit than the bounds: those of 0..1 where pixels go to 255, or the reverse.
+    A deviation of 1 on 0..255 is as it should be for networks that only take the mean away."""
+    span, ends = high - low, (float(mean.min()), float(mean.max()))
+    said = f"{who}: normalise has mean {_listed(mean)} and deviation {_listed(std)}, and bounds are {low:g} to {high:g}"
+    if ends[0] < low - span or ends[1] > high + span or float(std.min()) > 2 * span:
+        raise CaromError(f"{said}: that is another unit. Give both for pixels in these bounds, or state bounds=0,255.")
+    moved = bool((mean != low).any()) or bool((std != 1).any())
+    if moved and span > 50 and float((mean - low).abs().max()) <= span / 50 and float(std.max()) <= span / 50:
+        raise CaromError(f"{said}: that is another unit. Give both for pixels in these bounds, or leave bounds= out.")
+
+
+def _listed(values: Tensor) -> str:
+    return ",".join(f"{value:g}" for value in values.flatten().tolist())
 
 
 class Rescale(nn.Module):
@@ -186,8 +207,9 @@ def _torch_model(module: nn.Module, core: nn.Module, facts: Mapping[str, Any]) -
         space=PIXELS,
         classes=class_names(facts["classes"]),
         shape=shape,
+        threshold=threshold_fact(facts, called(core, facts)),
     )
-    model.facts = at.facts
+    model.facts |= at.facts
     model.remedy = at.remedy or READ_AS
     return model
 
@@ -260,9 +282,11 @@ def rescaled(images: NDArray[Any], low: float, high: float) -> NDArray[np.float6
 
 
 def _function(function: Callable[..., Any], facts: Mapping[str, Any]) -> Model:
-    _no_resolution(facts, called(function, facts))
-    need(facts, [ANSWERS, CLASSES], called(function, facts))
-    answers = choice(facts, "answers", ("logits", "probabilities"))
+    who = called(function, facts)
+    threshold, facts = threshold_fact(facts, who), {**side_names(facts), **facts}
+    _no_resolution(facts, who)
+    need(facts, [CLASSES] if threshold is not None else [ANSWERS, CLASSES], who)
+    answers = "logits" if threshold is not None else choice(facts, "answers", ("logits", "probabilities"))
     low, high = bounds_fact(facts, (0, 1))
     return FunctionModel(
         lambda images: function(rescaled(images, low, high).astype(np.float32)),
@@ -271,8 +295,9 @@ def _function(function: Callable[..., Any], facts: Mapping[str, Any]) -> Model:
         family=family_fact({"family": Family.OTHER, **facts}, function),
         space=PIXELS,
         classes=class_names(facts["classes"]),
-        digest=digest_of(function, low, high, answers),
+        digest=digest_of(function, low, high, answers, *([] if threshold is None else [threshold])),
         probabilities=answers == "probabilities",
+        threshold=threshold,
     )
 
 
