@@ -55,8 +55,13 @@ _OF_MODULES = frozenset(
         *("_state_dict_pre_hooks", "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks"),
     )
 )
-# Where a configuration came from.
-_OF_CONFIGS = frozenset(("_name_or_path", "name_or_path", "_commit_hash", "transformers_version"))
+# Where a configuration came from, and how its weights were stored: not how they are computed with.
+_OF_CONFIGS = frozenset(
+    (
+        *("_name_or_path", "name_or_path", "_commit_hash", "transformers_version", "model_type", "architectures"),
+        *("dtype", "torch_dtype"),
+    )
+)
 
 
 class Unreadable(Exception):
@@ -170,7 +175,7 @@ class _Reader:
         make, arguments, state, items, pairs = (*reduced, None, None, None)[:5]
         if state is None and type(thing).__getstate__ is not object.__getstate__:
             state = thing.__getstate__()
-        if _is_config(cls):
+        if _of_transformers(cls, "Config"):
             state = {key: value for key, value in vars(thing).items() if key not in _OF_CONFIGS}
         return _hash(
             "object",
@@ -372,13 +377,13 @@ def _networks(reader: _Reader, thing: Any) -> bytes | None:
     if isinstance(thing, torch.jit.ScriptModule):
         state = {name: value for name, value in thing.state_dict().items()}
         return _hash("scripted", str(thing.inlined_graph).encode(), reader.of(state))
-    held = [(k, v) for k, v in vars(thing).items() if k not in _OF_MODULES and not (isinstance(v, Mapping) and not v)]
+    left_out = _OF_MODULES | (_OF_CONFIGS if _of_transformers(type(thing), "") else frozenset())
+    held = [(k, v) for k, v in vars(thing).items() if k not in left_out and not (isinstance(v, Mapping) and not v)]
     # Hooks are kept under numbers that count all hooks of the process.
     held = [(k, list(v.values()) if k.endswith("_hooks") and isinstance(v, Mapping) else v) for k, v in held]
     return _hash("network", reader.of(type(thing)), reader.pairs("held", held))
 
 
-def _is_config(cls: type) -> bool:
-    return any(
-        base.__module__.partition(".")[0] == "transformers" and base.__name__.endswith("Config") for base in cls.__mro__
-    )
+def _of_transformers(cls: type, ending: str) -> bool:
+    """Whether a class is one of transformers, or made from one, whose name ends so."""
+    return any(b.__module__.partition(".")[0] == "transformers" and b.__name__.endswith(ending) for b in cls.__mro__)
