@@ -14,6 +14,7 @@ from torch import Tensor
 from carom.common.base.errors import CaromError
 from carom.common.base.rng import Rng
 from carom.common.core.batch import Batch
+from carom.common.core.threats import Threat
 from carom.text.candidates.base import Candidates, Merged, is_contextual, is_free, options_in, options_of
 from carom.text.candidates.synonyms import WordNet
 from carom.text.pairs import is_pair, open_span, open_text, open_words
@@ -29,7 +30,7 @@ def _in_order(candidates: Candidates, word: str, rest: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class WordBudget:
+class WordBudget(Threat):
     """At most `max_changed` (a share) of a text's words may be exchanged, each for one of the options that `candidates`
     offers in its place; rounded down, but never below one word unless the share is 0. Of a pair of texts, that is a
     share of the side that may be changed, and the other stays as it is.

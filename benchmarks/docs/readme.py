@@ -10,7 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from carom.common.cli.tables import rate
+from carom.common.cli.tables import rate, with_interval
+from carom.common.measure.cells import Cell, cell_of
 
 RECORDED = Path(__file__).parents[1] / "results" / "demo.json"
 FAMILIES = ("cnn", "rnn", "transformer", "tree")
@@ -23,20 +24,21 @@ def table(summary: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for modality, part in summary["modalities"].items():
-        for source in dict.fromkeys(cell["source"] for cell in part["cells"]):
-            cells = [cell for cell in part["cells"] if cell["source"] == source]
+        every = [cell_of(row) for row in part["cells"]]
+        for source in dict.fromkeys(cell.source for cell in every):
+            cells = [cell for cell in every if cell.source == source]
             first = cells[0]
-            own = f"{rate(first['white_box'])} / {rate(first['white_box_control'])}"
+            own = f"{rate(first.rates.white_box.value)} / {rate(first.rates.white_box_control.value)}"
             # The model of its own family is another one where there is one, never the source itself.
             others = [_first(cells, family, source) for family in FAMILIES]
-            lines.append(f"| {modality} | {source}, {first['attack'].split('?')[0]} | {own} | {' | '.join(others)} |")
+            lines.append(f"| {modality} | {source}, {first.attack.split('?')[0]} | {own} | {' | '.join(others)} |")
     return "\n".join(lines)
 
 
-def _first(cells: list[dict[str, Any]], family: str, source: str) -> str:
+def _first(cells: list[Cell], family: str, source: str) -> str:
     for cell in cells:
-        if cell["target_family"] == family and cell["target"] != source:
-            return rate(cell["excess"], cell["excess_low"], cell["excess_high"])
+        if cell.target_family == family and cell.target != source:
+            return with_interval(cell.rates.excess)
     return "–"
 
 

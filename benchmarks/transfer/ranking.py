@@ -42,6 +42,7 @@ from carom.common.base.errors import CaromError
 from carom.common.base.memory import keep_freed_memory
 from carom.common.core.data import Dataset
 from carom.common.core.model import Model
+from carom.common.measure.cells import Cell
 from carom.common.measure.stats import Array, interval
 from carom.common.modality.installed import get_modality
 from carom.common.modality.registry import choose_attack
@@ -182,59 +183,65 @@ def copied(first: Craft, craft: Craft, store: Store) -> None:
 
 
 @dataclass(frozen=True)
-class Cell:
+class Resampled:
     """One source, attack, allowance, seed and target."""
 
     allowed: int
-    row: Mapping[str, Any]
+    cell: Cell
     draws: Array  # float64[B]: excess transfer in every resample
 
     @property
     def attack(self) -> str:
-        return str(self.row["attack"])
+        return self.cell.attack
+
+    @property
+    def excess(self) -> float | None:
+        return self.cell.rates.excess.value
 
     @property
     def place(self) -> tuple[str, str, int]:
         """Where it is compared with other attacks' cells."""
-        return self.row["source"], self.row["target"], self.row["seed"]
+        return self.cell.source, self.cell.target, self.cell.seed
 
     @property
     def sources(self) -> str:
         """The kind of source that it counts to."""
-        return "ensemble" if "+" in self.row["source"] else str(self.row["source_family"])
+        return "ensemble" if "+" in self.cell.source else self.cell.source_family
 
 
-def cells_of(found: Sequence[tuple[int, Plan]], store: Store) -> Iterator[Cell]:
+def cells_of(found: Sequence[tuple[int, Plan]], store: Store) -> Iterator[Resampled]:
     """All cells but those of a source, or a member of one, as its own target."""
     for allowed, plan in found:
-        for row, draws in Transfer(plan, store).resampled():
-            if row["target"] not in row["source"].split("+"):
-                yield Cell(allowed, {**row, "attack": asked_for(row["attack"])}, draws)
+        for cell, draws in Transfer(plan, store).resampled():
+            if cell.target not in cell.source.split("+"):
+                yield Resampled(allowed, replace(cell, attack=asked_for(cell.attack)), draws)
 
 
-def estimate(cells: Sequence[Cell]) -> dict[str, float | int | None]:
+def estimate(cells: Sequence[Resampled]) -> dict[str, float | int | None]:
     """Mean excess transfer over cells, with its 95 % interval over the images."""
-    known = [cell for cell in cells if cell.row["excess"] is not None]
+    known = [cell for cell in cells if cell.excess is not None]
     if not known:
         return {"excess": None, "low": None, "high": None, "cells": 0}
     bounds = interval(np.mean([cell.draws for cell in known], axis=0))
     low, high = bounds or (None, None)
-    return {"excess": mean(c.row["excess"] for c in known), "low": low, "high": high, "cells": len(known)}
+    return {"excess": mean(c.excess for c in known), "low": low, "high": high, "cells": len(known)}
 
 
-def against(cells: Sequence[Cell], other: Mapping[tuple[str, str, int], Cell]) -> dict[str, float | None] | None:
+def against(
+    cells: Sequence[Resampled], other: Mapping[tuple[str, str, int], Resampled]
+) -> dict[str, float | None] | None:
     """Mean difference to another attack's cells in the same places; None where they share none."""
     pairs = [(cell, other[cell.place]) for cell in cells if cell.place in other]
-    pairs = [(one, two) for one, two in pairs if None not in (one.row["excess"], two.row["excess"])]
+    pairs = [(one, two) for one, two in pairs if None not in (one.excess, two.excess)]
     if not pairs:
         return None
     bounds = interval(np.mean([one.draws - two.draws for one, two in pairs], axis=0))
     low, high = bounds or (None, None)
-    gain = mean(one.row["excess"] - two.row["excess"] for one, two in pairs)
+    gain = mean(one.excess - two.excess for one, two in pairs if one.excess is not None and two.excess is not None)
     return {"difference": gain, "low": low, "high": high}
 
 
-def summarised(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+def summarised(cells: Sequence[Resampled]) -> list[dict[str, Any]]:
     """One row an allowance, kind of source and attack: over all targets, and over those of each family."""
     rows = []
     for (allowed, sources, attack), of in grouped(cells, lambda c: (c.allowed, c.sources, c.attack)).items():
@@ -248,21 +255,23 @@ def summarised(cells: Sequence[Cell]) -> list[dict[str, Any]]:
                 "attack": attack,
                 "allowed": allowed,
                 "sources": sources,
-                "models": list(dict.fromkeys(c.row["source"] for c in of)),
-                "seeds": len({c.row["seed"] for c in of}),
-                **{name: mean(c.row[name] for c in of) for name in ("forward", "backward", "white_box")},
+                "models": list(dict.fromkeys(c.cell.source for c in of)),
+                "seeds": len({c.cell.seed for c in of}),
+                "forward": mean(c.cell.spent.forward for c in of),
+                "backward": mean(c.cell.spent.backward for c in of),
+                "white_box": mean(c.cell.rates.white_box.value for c in of),
                 **compared(of, others),
                 "targets": {
                     family: compared(part, others)
-                    for family, part in grouped(of, lambda c: c.row["target_family"]).items()
+                    for family, part in grouped(of, lambda c: c.cell.target_family).items()
                 },
             }
         )
     return [rounded(row) for row in rows]
 
 
-def grouped(cells: Sequence[Cell], key: Callable[[Cell], Any]) -> dict[Any, list[Cell]]:
-    groups: dict[Any, list[Cell]] = {}
+def grouped(cells: Sequence[Resampled], key: Callable[[Resampled], Any]) -> dict[Any, list[Resampled]]:
+    groups: dict[Any, list[Resampled]] = {}
     for cell in cells:
         groups.setdefault(key(cell), []).append(cell)
     return groups
@@ -274,19 +283,21 @@ def mean(values: Iterable[float | None]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
-def compared(cells: Sequence[Cell], others: Mapping[str, Mapping[tuple[str, str, int], Cell]]) -> dict[str, Any]:
+def compared(
+    cells: Sequence[Resampled], others: Mapping[str, Mapping[tuple[str, str, int], Resampled]]
+) -> dict[str, Any]:
     return {**estimate(cells), "against": {name: against(cells, other) for name, other in others.items()}}
 
 
-def single(cells: Sequence[Cell]) -> list[dict[str, Any]]:
+def single(cells: Sequence[Resampled]) -> list[dict[str, Any]]:
     """One row an allowance, attack, source and target: means over the seeds."""
-    groups = grouped(cells, lambda c: (c.allowed, c.attack, c.row["source"], c.row["target"]))
+    groups = grouped(cells, lambda c: (c.allowed, c.attack, c.cell.source, c.cell.target))
     return [
         rounded(
             {
                 **dict(zip(("allowed", "attack", "source", "target"), key, strict=True)),
-                "n": of[0].row["n"],
-                **{name: mean(c.row[name] for c in of) for name in ("transfer", "control")},
+                "n": of[0].cell.rates.n,
+                **{name: mean(c.cell.rate(name).value for c in of) for name in ("transfer", "control")},
                 **estimate(of),
             }
         )

@@ -11,6 +11,7 @@ from carom.common.base.rng import Rng
 from carom.common.core.batch import Batch
 from carom.common.core.oracle import Oracle
 from carom.common.core.problem import Cost, Problem, Result, Status
+from carom.common.core.tasks import of_classes
 from carom.common.core.threats import column
 from carom.common.core.ties import above, falling, tie
 
@@ -94,7 +95,7 @@ def aims_of(oracle: Oracle, clean: Tensor, targets: int | None) -> list[Tensor |
     goal = oracle.goal()
     if targets is None or goal.targeted:
         return [None]
-    ranked = falling(clean.scatter(1, goal.labels[:, None], -torch.inf), tie(clean))
+    ranked = falling(clean.scatter(1, of_classes(goal).labels[:, None], -torch.inf), tie(clean))
     return list(ranked[:, : min(targets, clean.shape[1] - 1)].unbind(1))
 
 

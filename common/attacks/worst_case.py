@@ -13,6 +13,7 @@ from carom.common.core.batch import Batch
 from carom.common.core.objectives import margin
 from carom.common.core.oracle import Oracle
 from carom.common.core.problem import COUNTS, Attack, Problem, Result, Status
+from carom.common.core.tasks import of_classes
 
 ALIKE = 1e-4
 """How far the answers to one question may lie apart, relative to their size, before they count as different."""
@@ -43,6 +44,7 @@ class Worst:
 
     def _result(self, problem: Problem, batch: Batch, rng: Rng) -> Result:
         oracle, x = Oracle(problem, batch), batch.inputs
+        of_classes(problem.goal)  # the notes are about logits of classes
         notes = answer_notes(oracle.logits(x, pays=False), oracle.logits(x, pays=False))
         none = torch.zeros_like(batch.labels, dtype=torch.bool)
         best, stuck, masked = End.none(x), none.clone(), none.clone()
@@ -84,7 +86,7 @@ class Worst:
             counter.index_add_(0, rows, getattr(found.cost, name).to(counter))
         part = oracle.take(rows)
         logits = part.logits(found.inputs, pays=False)
-        gap = margin(logits, part.goal())
+        gap = part.goal().loss(margin, logits)
         every = torch.ones_like(gap, dtype=torch.bool)
         return End(found.inputs, part.goal().achieved(logits), gap.nan_to_num(-torch.inf), every, every)
 

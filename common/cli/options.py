@@ -131,10 +131,10 @@ def _unmet(run: Any, gate: str) -> list[str]:
     """The cells between different models that exceed a gate METRIC=X."""
     metric, limit = parse_gate(gate)
     return [
-        f"{row['source']} -> {row['target']} ({row['attack']}): {metric} {row[metric]:.3f} > {limit:g}"
+        f"{cell.source} -> {cell.target} ({cell.attack}): {metric} {value:.3f} > {limit:g}"
         for outcome in run.outcomes
-        for row in outcome.rows()
-        if row["source"] != row["target"] and row[metric] is not None and row[metric] > limit
+        for cell in outcome.at_budget
+        if not cell.own and (value := cell.rate(metric).value) is not None and value > limit
     ]
 
 

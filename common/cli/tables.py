@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from carom.common.measure.cells import Cell
+    from carom.common.measure.rates import Rate
 
 
 def _console() -> Console:
@@ -67,15 +71,16 @@ def rate(value: float | None, low: float | None = None, high: float | None = Non
 def print_run(run: Any) -> None:
     """One matrix a modality, how to read it, warnings, and where the report is."""
     console = _console()
-    for modality, summary in run.summary()["modalities"].items():
-        print_matrix(console, modality, summary)
-        print_sizes(console, summary)
+    for outcome, (modality, summary) in zip(run.outcomes, run.summary()["modalities"].items(), strict=True):
+        cells = outcome.at_budget
+        print_matrix(console, modality, summary, cells)
+        print_sizes(console, summary, cells)
         if summary["targeted"]:
-            print_targeted(console, summary)
+            print_targeted(console, summary, cells)
         if summary["matched"] is not None:
-            print_matched(console, summary)
+            print_matched(console, summary, outcome.at_success)
         if summary["curve"] is not None:
-            print_curve(console, summary["curve"])
+            print_curve(console, summary["curve"], outcome.at_cost)
         for line in summary["skipped"]:
             console.print(Text("  skipped: ") + shown(line))
         for one in summary["left_out"]:
@@ -90,7 +95,7 @@ def print_run(run: Any) -> None:
         console.print(f"{run.seconds:.0f} s   report: {(run.folder / 'report.html').resolve()}", soft_wrap=True)
 
 
-def print_matrix(console: Console, modality: str, summary: Mapping[str, Any]) -> None:
+def print_matrix(console: Console, modality: str, summary: Mapping[str, Any], cells: Sequence[Cell]) -> None:
     clean = "   ".join(f"{m['name']} {rate(m['clean_accuracy'])}" for m in summary["models"])
     console.print()
     console.print(Text(f"{modality}: {summary['data']}, {summary['examples']} examples, {summary['threat']}", "bold"))
@@ -99,19 +104,23 @@ def print_matrix(console: Console, modality: str, summary: Mapping[str, Any]) ->
         if resizes := model["facts"].get("resizes"):
             console.print(Text("  ! ") + shown(f"{model['name']} {resizes}"))
 
-    def title(cell: Mapping[str, Any]) -> str:
-        return f" ({rate(cell['white_box'])}{' !' if cell['warnings'] else ''})"
+    def title(cell: Cell) -> str:
+        return f" ({rate(cell.rates.white_box.value)}{' !' if cell.warnings else ''})"
 
-    _print_cells(console, summary, "source, attack, white-box", title, _excess)
-
-
-def _excess(cell: Mapping[str, Any]) -> str:
-    return rate(cell["excess"], cell["excess_low"], cell["excess_high"]) + "*" * (cell["source"] == cell["target"])
+    _print_cells(console, summary, cells, "source, attack, white-box", title, _excess)
 
 
-def print_sizes(console: Console, summary: Mapping[str, Any]) -> None:
+def _excess(cell: Cell) -> str:
+    return with_interval(cell.rates.excess) + "*" * cell.own
+
+
+def with_interval(found: Rate) -> str:
+    return rate(found.value, found.low, found.high)
+
+
+def print_sizes(console: Console, summary: Mapping[str, Any], cells: Sequence[Cell]) -> None:
     """How large the perturbations of each attack on each source are, beside its success there."""
-    measured = {(c["source"], c["attack"], c["seed"]): c for c in summary["cells"] if c["size"]}
+    measured = {(c.source, c.attack, c.seed): (c.rates.white_box, c.size) for c in cells if c.size}
     known = [m for m in summary["metrics"] if m["missing"] is None]
     if not measured or not known:
         return
@@ -120,10 +129,10 @@ def print_sizes(console: Console, summary: Mapping[str, Any]) -> None:
     for head in ("white-box", *(m["label"] for m in known)):
         table.add_column(shown(head), justify="right")
     several = len({seed for *_, seed in measured}) > 1
-    for (source, attack, seed), cell in measured.items():
+    for (source, attack, seed), (success, size) in measured.items():
         title = f"{source} {attack}" + (f" seed {seed}" if several else "")
-        medians = ((cell["size"].get(m["name"]) or {}).get("median") for m in known)
-        table.add_row(shown(title), rate(cell["white_box"]), *(_amount(median) for median in medians))
+        medians = ((size.get(m["name"]) or {}).get("median") for m in known)
+        table.add_row(shown(title), rate(success.value), *(_amount(median) for median in medians))
     console.print(table)
     for metric in summary["metrics"]:
         if metric["missing"] is not None:
@@ -134,28 +143,29 @@ def _amount(value: float | None) -> str:
     return "–" if value is None else f"{value:.3g}"
 
 
-def print_targeted(console: Console, summary: Mapping[str, Any]) -> None:
+def print_targeted(console: Console, summary: Mapping[str, Any], cells: Sequence[Cell]) -> None:
     """How often the class aimed at was reached, beside how often chance reaches it."""
 
-    def hit(cell: Mapping[str, Any]) -> str:
-        return f"{rate(cell['targeted'])} ({rate(cell['targeted_control'])})"
+    def hit(cell: Cell) -> str:
+        return f"{rate(cell.rates.targeted.value)} ({rate(cell.rates.targeted_control.value)})"
 
     console.print("given the class aimed at, and in brackets after random perturbations of the same budget")
-    _print_cells(console, summary, "source, attack", lambda cell: "", hit)
+    _print_cells(console, summary, cells, "source, attack", lambda cell: "", hit)
 
 
 def _print_cells(
     console: Console,
     summary: Mapping[str, Any],
+    cells: Sequence[Cell],
     first: str,
-    title: Callable[[Mapping[str, Any]], str],
-    said: Callable[[Mapping[str, Any]], str],
+    title: Callable[[Cell], str],
+    said: Callable[[Cell], str],
 ) -> None:
     """One row a source, attack and seed; one column a target."""
-    models, cells = {m["name"]: m for m in summary["models"]}, summary["cells"]
-    rows: dict[tuple[str, str, int], dict[str, Any]] = {}
+    models = {m["name"]: m for m in summary["models"]}
+    rows: dict[tuple[str, str, int], dict[str, Cell]] = {}
     for cell in cells:
-        rows.setdefault((cell["source"], cell["attack"], cell["seed"]), {})[cell["target"]] = cell
+        rows.setdefault((cell.source, cell.attack, cell.seed), {})[cell.target] = cell
     several = len({seed for *_, seed in rows}) > 1
     titles = [
         shown(f"{source} {attack}{f' seed {seed}' if several else ''}{title(next(iter(row.values())))}")
@@ -166,7 +176,7 @@ def _print_cells(
             Text.assemble(shown(name), f"\n{models[name]['family']}"),
             [said(row[name]) if name in row else "–" for row in rows.values()],
         )
-        for name in dict.fromkeys(c["target"] for c in cells)
+        for name in dict.fromkeys(c.target for c in cells)
     ]
     for block in _blocks(columns, console.width - 2 - max(text.cell_len for text in (*titles, Text(first)))):
         table = Table(box=SIMPLE_HEAD, pad_edge=False)
@@ -196,31 +206,31 @@ def _blocks(columns: Sequence[Column], room: int) -> Iterator[list[Column]]:
     yield block
 
 
-def print_matched(console: Console, summary: Mapping[str, Any]) -> None:
+def print_matched(console: Console, summary: Mapping[str, Any], matched: Sequence[Cell]) -> None:
     """Excess transfer at the budgets that fool each source equally often."""
     for level in summary["matched"]["levels"]:
-        cells = [cell for cell in summary["matched"]["cells"] if cell["matched"] == level]
+        cells = [cell for cell in matched if cell.terms.matched == level]
         if not cells:
             continue
         console.print(f"at white-box success {rate(level)}, in brackets what was reached within which budget")
 
-        def title(cell: Mapping[str, Any]) -> str:
-            return f" ({rate(cell['white_box'])} at {cell['threat']}{'' if cell['at_level'] else ' !'})"
+        def title(cell: Cell) -> str:
+            return f" ({rate(cell.rates.white_box.value)} at {cell.terms.threat}{'' if cell.at_level else ' !'})"
 
-        _print_cells(console, {**summary, "cells": cells}, "source, attack, white-box", title, _excess)
+        _print_cells(console, summary, cells, "source, attack, white-box", title, _excess)
 
 
-def print_curve(console: Console, curve: Mapping[str, Any]) -> None:
+def print_curve(console: Console, curve: Mapping[str, Any], cells: Sequence[Cell]) -> None:
     """Excess transfer of each attack from each source, averaged over the other models, at every allowance."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column(f"mean excess at equal {curve['unit']}")
     for allowed in curve["amounts"]:
         table.add_column(f"{allowed:,}", justify="right")
-    rows: dict[tuple[str, str], dict[int, list[float]]] = {}
-    for cell in curve["cells"]:
-        at = rows.setdefault((cell["source"], cell["attack"]), {}).setdefault(cell["allowed"], [])
-        if cell["source"] != cell["target"] and cell["excess"] is not None:
-            at.append(cell["excess"])
+    rows: dict[tuple[str, str], dict[int | None, list[float]]] = {}
+    for cell in cells:
+        at = rows.setdefault((cell.source, cell.attack), {}).setdefault(cell.terms.allowed, [])
+        if not cell.own and (gain := cell.rates.excess.value) is not None:
+            at.append(gain)
     for (source, attack), points in rows.items():
         known = [points.get(allowed, []) for allowed in curve["amounts"]]
         means = [sum(values) / len(values) if values else None for values in known]

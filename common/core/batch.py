@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Flag, StrEnum, auto
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from carom.common.core.spaces import Inputs
 
@@ -44,10 +45,35 @@ class Family(StrEnum):
 
 
 class Output(NamedTuple):
-    """What a model answers: logits float[N, C] and, for sequence outputs, their lengths."""
+    """What a model answers: logits float[N, C]; for sequence outputs float[N, T, C] and their lengths int64[N]; and which
+    inputs it rejects instead of answering, bool[N], None where it never does."""
 
     logits: Tensor
     lengths: Tensor | None = None
+    rejected: Tensor | None = None
+
+
+def ended(output: Output) -> Tensor:
+    """The logits, those past the end of each sequence at -inf: alone they still tell the lengths (`as_output`)."""
+    if output.lengths is None:
+        return output.logits
+    past = torch.arange(output.logits.shape[1], device=output.logits.device) >= output.lengths[:, None]
+    return output.logits.masked_fill(past[:, :, None], -torch.inf)
+
+
+def as_output(found: Output | Tensor) -> Output:
+    """Logits as the output of a model that rejects nothing; an output as it is."""
+    if not isinstance(found, Tensor):
+        return found
+    return Output(found, (~found.isneginf().all(2)).sum(1) if found.dim() == 3 else None)
+
+
+def joined(parts: Sequence[Tensor]) -> Tensor:
+    """Logits of consecutive examples; of sequences, as long as the longest."""
+    if parts[0].dim() == 3:
+        longest = max(part.shape[1] for part in parts)
+        parts = [F.pad(part, (0, 0, 0, longest - part.shape[1]), value=-torch.inf) for part in parts]
+    return torch.cat(list(parts))
 
 
 def take(inputs: Inputs, rows: Tensor) -> Inputs:
@@ -90,7 +116,8 @@ class Batch:
 
 @dataclass(frozen=True)
 class Goal:
-    """Untargeted when `targets` is None: any answer but the label. Targeted: exactly the target."""
+    """What an attacker wants of classes. Untargeted when `targets` is None: any answer but the label. Targeted: exactly
+    the target. Other tasks have goals of their own (`carom.common.core.tasks.AttackGoal`)."""
 
     labels: Tensor  # int64[N]
     targets: Tensor | None = None  # int64[N]
@@ -99,11 +126,20 @@ class Goal:
     def targeted(self) -> bool:
         return self.targets is not None
 
-    def achieved(self, logits: Tensor) -> Tensor:
-        """bool[N]. Logits that are not finite achieve nothing."""
+    def achieved(self, output: Output | Tensor) -> Tensor:
+        """bool[N], of an output or its logits. Logits that are not finite achieve nothing, nor do rejected inputs."""
+        logits, _, rejected = as_output(output)
         answer = logits.argmax(1)
         hit = answer != self.labels if self.targets is None else answer == self.targets
-        return hit & logits.isfinite().all(1)
+        hit = hit & logits.isfinite().all(1)
+        return hit if rejected is None else hit & ~rejected
+
+    def loss(self, objective: Callable[[Tensor, Goal], Tensor], output: Output | Tensor) -> Tensor:
+        """What an attack climbs (`carom.common.core.objectives`): float[N], or [N, K] as the objective has it."""
+        return objective(as_output(output).logits, self)
+
+    def to(self, device: torch.device | str) -> Goal:
+        return Goal(self.labels.to(device), None if self.targets is None else self.targets.to(device))
 
     def take(self, rows: Tensor) -> Goal:
         return Goal(self.labels[rows], None if self.targets is None else self.targets[rows])

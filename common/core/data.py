@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from carom.common.base.errors import CaromError
+from carom.common.base.identity import describe
 from carom.common.base.rng import Rng
 from carom.common.core.batch import Batch, take
 from carom.common.core.spaces import Inputs, Space
+from carom.common.core.tasks import CLASSES, Task, Values
 
 
 def digest_inputs(inputs: Inputs) -> str:
@@ -33,7 +38,11 @@ def digest_inputs(inputs: Inputs) -> str:
 
 @dataclass(frozen=True)
 class Dataset:
-    """N labelled examples of one space. Inputs are held in stored form: small integers or texts."""
+    """N labelled examples of one space. Inputs are held in stored form: small integers or texts.
+
+    What is right of an example is its label, unless the task has `references` of its own, say transcripts; then there
+    are no classes and the labels are all 0.
+    """
 
     name: str
     modality: str
@@ -47,10 +56,18 @@ class Dataset:
     skipped: tuple[str, ...] = ()  # what was left out, each with the reason
     remarks: tuple[str, ...] = ()  # what else was done with the files, in sentences
     guessed: bool = False  # whether the order of the classes is only that of their names, and may be another elsewhere
+    task: Task = CLASSES
+    references: Sequence[Any] | None = None  # one an example, as JSON can hold them
 
     def __post_init__(self) -> None:
         if not len(self.ids):
             raise CaromError(f"{self.name}: no examples. Check the folder, the split and the limit.")
+        if self.references is not None:
+            if len(self.references) != len(self.ids):
+                raise CaromError(
+                    f"{self.name}: {len(self.references)} references for {len(self.ids)} examples. Give one an example."
+                )
+            return
         wrong = (self.labels < 0) | (self.labels >= len(self.classes))
         if wrong.any():
             at = int(wrong.nonzero()[0])
@@ -64,13 +81,25 @@ class Dataset:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 over inputs, labels, ids and lengths."""
+        """sha256 over inputs, labels, ids and lengths, and over what the task asks where that is not classes."""
         digest = hashlib.sha256(digest_inputs(self.stored).encode())
         digest.update(digest_inputs(self.labels).encode())
         digest.update(digest_inputs(list(self.ids)).encode())
         if self.lengths is not None:
             digest.update(digest_inputs(self.lengths).encode())
+        if self.task != CLASSES or self.references is not None:
+            asked = {"task": describe(self.task), "references": self.references and list(self.references)}
+            digest.update(json.dumps(asked, sort_keys=True).encode())
         return digest.hexdigest()
+
+    @cached_property
+    def reference(self) -> Values:
+        """[N]: what is right of each example, as the task takes it."""
+        if self.references is None:
+            return self.labels.numpy()
+        found = np.empty(len(self.references), dtype=object)
+        found[:] = list(self.references)
+        return found
 
     def batch(self, start: int = 0, stop: int | None = None) -> Batch:
         """Examples start..stop as a batch of decoded inputs."""
@@ -80,13 +109,28 @@ class Dataset:
 
     def with_classes(self, classes: Sequence[str], places: Sequence[int]) -> Dataset:
         """The same examples with their labels counted in `classes`, where class n of these is `classes[places[n]]`."""
+        if tuple(classes) == self.classes:
+            return replace(self, guessed=False)
+        if self.task != CLASSES:  # what a label means there is the task's to say, not its name's
+            raise CaromError(
+                f"{self.name} has the labels {', '.join(self.classes) or 'of no class'}, and {', '.join(classes)} are "
+                "wanted: for this task they have to be the same, in the same order."
+            )
         labels = torch.tensor(list(places), dtype=torch.long)[self.labels]
         return replace(self, labels=labels, classes=tuple(classes), guessed=False)
 
     def take(self, rows: Tensor) -> Dataset:
         lengths = None if self.lengths is None else self.lengths[rows]
         ids = [self.ids[i] for i in rows.tolist()]
-        return replace(self, stored=take(self.stored, rows), labels=self.labels[rows], ids=ids, lengths=lengths)
+        references = None if self.references is None else [self.references[i] for i in rows.tolist()]
+        return replace(
+            self,
+            stored=take(self.stored, rows),
+            labels=self.labels[rows],
+            ids=ids,
+            lengths=lengths,
+            references=references,
+        )
 
     def sample(self, limit: int | None, seed: int = 0) -> Dataset:
         """At most `limit` examples, chosen by a hash of their ids: the same whatever order they came in."""

@@ -7,16 +7,19 @@ texts) and attacks see nothing else.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from carom.common.base.errors import CaromError
-from carom.common.core.batch import Access, Batch, Family, Goal, Output
+from carom.common.core.batch import Access, Batch, Family, Output, ended
 from carom.common.core.objectives import Objective
 from carom.common.core.spaces import Inputs, Space
+from carom.common.core.tasks import AttackGoal
+
+T = TypeVar("T")
 
 MISFITS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)
 """What torch, numpy and a user's own code raise at inputs of the wrong shape."""
@@ -29,6 +32,7 @@ class Model:
     card: Mapping[str, Any] = {}  # how a surrogate was made (carom.common.surrogates.files)
     recorded = False  # whether it only repeats what it once answered (carom.common.study.replay)
     silent = False  # and whether even that is unknown
+    rejects = False  # whether its outputs say which inputs it rejects
     passes = 1  # forward passes that one answer costs: more where several networks answer together
 
     def __init__(
@@ -47,10 +51,13 @@ class Model:
     def __call__(self, inputs: Inputs, lengths: Tensor | None = None) -> Output:
         raise NotImplementedError
 
-    def loss(self, objective: Objective, inputs: Tensor, lengths: Tensor | None, goal: Goal) -> tuple[Tensor, Tensor]:
-        """(what an attack climbs, float[N] or [N, K] as the objective has it; logits float[N, C])"""
-        logits = self(inputs, lengths).logits.float()
-        return objective(logits, goal), logits
+    def loss(
+        self, objective: Objective, inputs: Tensor, lengths: Tensor | None, goal: AttackGoal
+    ) -> tuple[Tensor, Tensor]:
+        """(what an attack climbs, float[N] or [N, K] as the objective has it; logits float[N, C], or of sequences `ended`)"""
+        output = self(inputs, lengths)
+        output = output._replace(logits=output.logits.float())
+        return goal.loss(objective, output), ended(output)
 
     def to(self, device: torch.device | str) -> Model:
         """Move what computes to a device, in place."""
@@ -62,24 +69,49 @@ class Model:
         """Evaluation mode with weights that need no gradient; everything is put back afterwards."""
         yield
 
-    def predict(self, batch: Batch, size: int = 64) -> Tensor:
-        """Logits float[N, C] on the CPU, computed `size` examples at a time, without gradients."""
-        rows = []
+    def ask(
+        self, batch: Batch, read: Callable[[Output], T], size: int = 64, width: int | None = None
+    ) -> list[tuple[Tensor, T]]:
+        """What `read` makes of the answers, `size` examples at a time: (which rows int64[M] of the batch, what of them).
+
+        It is given logits as float32, all on the CPU, without gradients. `width` is how many numbers an example is
+        answered with, where that is known."""
+        parts = []
         with self.frozen(), torch.inference_mode():
             for start in range(0, len(batch), size):
-                part = batch.take(torch.arange(start, min(start + size, len(batch)))).to(self.device)
-                rows.append(self(part.inputs, part.lengths).logits.float().cpu())
-        logits = torch.cat(rows) if rows else torch.zeros(0, len(self.classes))
-        if logits.shape != (len(batch), len(self.classes)):
-            raise CaromError(
-                f"model {self.name} answered with shape {list(logits.shape)} for {len(batch)} examples; expected "
-                f"[{len(batch)}, {len(self.classes)}]. Name its classes in the order of its outputs: classes=[...]."
-            )
-        return logits
+                rows = torch.arange(start, min(start + size, len(batch)))
+                part = batch.take(rows).to(self.device)
+                output = self(part.inputs, part.lengths)
+                logits = output.logits.float().cpu()
+                if len(logits) != len(rows) or (width is not None and logits.shape != (len(rows), width)):
+                    raise CaromError(self._misshapen(logits, len(rows), width))
+                if output.rejected is not None and not self.rejects:
+                    raise CaromError(
+                        f"model {self.name} rejects inputs and does not say so: give its class rejects = True."
+                    )
+                rest = [None if value is None else value.cpu() for value in output[1:]]
+                parts.append((rows, read(Output(logits, *rest))))
+        return parts
 
-    def settle(self, batch: Batch) -> None:
-        """See, on the first few examples of a study and before anything is computed, that the model can answer them."""
-        self.predict(batch)
+    def _misshapen(self, logits: Tensor, count: int, width: int | None) -> str:
+        expected = f"[{count}, {'...' if width is None else width}]"
+        remedy = "Name its classes in the order of its outputs: classes=[...]."
+        if width != len(self.classes):
+            remedy = "So many numbers the task of the data takes for an example: choose a model made for it."
+        said = f"model {self.name} answered with shape {list(logits.shape)} for {count} examples"
+        return f"{said}; expected {expected}. {remedy}"
+
+    def predict(self, batch: Batch, size: int = 64) -> Tensor:
+        """Logits float[N, C] on the CPU, computed `size` examples at a time, without gradients."""
+        parts = self.ask(batch, lambda output: output.logits, size, len(self.classes))
+        if not parts:
+            return torch.zeros(0, len(self.classes))
+        return torch.cat([logits for _, logits in parts])[torch.cat([rows for rows, _ in parts]).argsort()]
+
+    def settle(self, batch: Batch, width: int | None) -> None:
+        """See, on the first few examples of a study and before anything is computed, that the model can answer them, each
+        with `width` numbers (`Task.width`)."""
+        self.ask(batch, lambda output: None, width=width)
 
     def __repr__(self) -> str:
         return (

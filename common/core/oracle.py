@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from carom.common.core.batch import Batch, Goal
+from carom.common.core.batch import Batch, Goal, ended, joined
 from carom.common.core.objectives import Objective
 from carom.common.core.problem import Cost, Problem, Result, Status
 from carom.common.core.rounding import within
 from carom.common.core.spaces import Inputs
+from carom.common.core.tasks import AttackGoal, of_classes
 from carom.common.core.threats import column
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Oracle:
     def towards(self, targets: Tensor) -> Oracle:
         """The same question with the classes int64[N] to aim at, on the same counters."""
         other = copy.copy(self)
-        other.problem = replace(self.problem, goal=Goal(self.problem.goal.labels, targets))
+        other.problem = replace(self.problem, goal=Goal(of_classes(self.problem.goal).labels, targets))
         return other
 
     def _count(self, counter: Tensor, rows: Tensor | None, times: int = 1) -> None:
@@ -93,14 +94,15 @@ class Oracle:
             self._count(counter, at, times)
 
     def logits(self, x: Inputs, rows: Tensor | None = None, pays: bool = True) -> Tensor:
-        """Logits of x, which are versions of the examples `rows` (all, by default). `pays` counts them as queries."""
+        """Logits of x, which are versions of the examples `rows` (all, by default); of sequences, `ended`. `pays` counts
+        them as queries."""
         lengths = self._lengths(rows)
         with torch.no_grad():
             parts = [
                 self.problem.model(x[start : start + ROWS], None if lengths is None else lengths[start : start + ROWS])
                 for start in range(0, max(1, len(x)), ROWS)
             ]
-            logits = torch.cat([part.logits.float() for part in parts])
+            logits = joined([ended(part).float() for part in parts])
         self._count(self.forward, rows)
         if pays:
             self._count(self.queries, rows)
@@ -176,7 +178,7 @@ class Oracle:
         lengths = self.batch.lengths
         return lengths if lengths is None or rows is None else lengths[rows]
 
-    def goal(self, rows: Tensor | None = None) -> Goal:
+    def goal(self, rows: Tensor | None = None) -> AttackGoal:
         return self.problem.goal if rows is None else self.problem.goal.take(rows)
 
     def reached(self, x: Tensor, logits: Tensor) -> Tensor:

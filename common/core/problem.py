@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from carom.common.base.rng import Rng
-from carom.common.core.batch import Batch, Goal
+from carom.common.core.batch import Batch
 from carom.common.core.spaces import Inputs
+from carom.common.core.tasks import AttackGoal
 
 if TYPE_CHECKING:
     from carom.common.core.model import Model
@@ -31,7 +32,7 @@ class Problem:
     """What is attacked, to what end, within which budget."""
 
     model: Model
-    goal: Goal
+    goal: AttackGoal
     threat: Threat
     budget: Budget = field(default_factory=Budget)
     others: Batch | None = None  # clean examples the attacker has besides; none of them is under attack

@@ -15,10 +15,20 @@ from carom.common.base.rng import Rng
 from carom.common.core.batch import Batch
 from carom.common.core.spaces import Box, Inputs
 from carom.common.core.ties import closeness, first_largest
+from carom.common.measure.rates import MOST_CONTROL
 
 
 class Threat(Protocol):
     """The attacker's budget."""
+
+    control_follows: ClassVar[bool] = True
+    """Whether its control changes as much as what was crafted did, and so is another one for each craft. Otherwise it
+    spends the whole budget, whatever was crafted, and all sources share it."""
+
+    def control_limit(self, white_box: float | None) -> float:
+        """The share fooled by the control above which the budget alone breaks the source, given the white-box success of
+        the attack. A control that follows the attack is compared with it, not with a fixed share."""
+        return (white_box or 0) / 2 if self.control_follows else MOST_CONTROL
 
     def allows(self, x: Inputs, x0: Inputs) -> Tensor:
         """bool[N]: which examples are within the budget. Asserted on the stored artefact, always."""
@@ -41,10 +51,11 @@ def column(value: Tensor, like: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Ball:
+class Ball(Threat):
     """Perturbations of bounded size. Subclasses fix the norm."""
 
     eps: float
+    control_follows: ClassVar[bool] = False
     counts: ClassVar[bool] = False  # whether the norm is a whole number: of what has changed
     asks: ClassVar[str] = "0 or more, say 8/255"  # what a budget is, in its own unit
     fractions: ClassVar[bool] = True  # whether it may be written as one

@@ -32,8 +32,19 @@ ROUNDING = ULPS * torch.finfo(torch.float32).eps
 
 
 def tie(logits: Tensor) -> Tensor:
-    """float[N]: how close two scores made of such logits float[N, C] must be to count as equal."""
-    return ROUNDING * logits.abs().amax(1).clamp_min(1.0)
+    """float[N]: how close two scores made of such logits float[N, C], or of sequences float[N, T, C] that end at -inf,
+    must be to count as equal."""
+    size = logits.abs()
+    if logits.dim() == 3:
+        size = size.masked_fill(logits.isneginf(), 0.0).amax(2)
+    return ROUNDING * size.amax(1).clamp_min(1.0)
+
+
+def finite(logits: Tensor) -> Tensor:
+    """bool[N]: which rows are finite; of sequences, before their end."""
+    if logits.dim() == 3:
+        return (logits.isfinite().all(2) | logits.isneginf().all(2)).all(1)
+    return logits.isfinite().all(1)
 
 
 def closeness(*values: Tensor, least: float = 0.0) -> Tensor:

@@ -1,122 +1,21 @@
-"""The rates of a cell: what is measured of one source, attack and seed on one target, each with its interval."""
+"""The rates of a cell: what is measured of one source, attack and seed on one target, each with its interval.
+
+Only numbers are known here: which answers were right, which fooled and which alike. What makes an answer right is the
+task's (`carom.common.core.tasks`).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from carom.common.measure.stats import Array, Bootstrap, excess, interval, wilson
 
 LEAST_SELF_EXCESS = 0.05  # below this relative transfer divides by nothing
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What one model said about one artefact, over all shards."""
-
-    answer: np.ndarray  # int64[n]
-    margin: np.ndarray  # float64[n]: the label's logit minus the best other
-
-
-@dataclass(frozen=True)
-class Measure:
-    """The measures of one source, attack and seed; `cell` applies them to a target."""
-
-    labels: np.ndarray
-    goals: np.ndarray | None  # target classes, when targeted
-    bootstrap: Bootstrap
-    # Of a source that is only known by its log: None where it is silent, and without controls.
-    source_clean: Answers | None
-    source_judged: tuple[Answers, list[Answers], Answers] | None
-
-    def _null(self, controls: list[Answers]) -> Array:
-        """float64[n]: the share of control draws that flip each example; NaN without controls."""
-        unknown = np.full(len(self.labels), np.nan)
-        return np.mean([c.answer != self.labels for c in controls], axis=0) if controls else unknown
-
-    def cell(
-        self, target_clean: Answers, judged: tuple[Answers, list[Answers], Answers]
-    ) -> tuple[dict[str, Any], Array]:
-        """Rates over J, the examples that source and target both get right when clean; and E in every resample."""
-        attacked, controls, swapped = judged
-        on_source, source_controls, _ = self.source_judged or (None, [], None)
-        unknown = np.full(len(self.labels), np.nan)
-        right = np.ones(len(self.labels))
-        if self.source_clean is not None:
-            right = (self.source_clean.answer == self.labels).astype(np.float64)
-        among = right * (target_clean.answer == self.labels)
-        n = int(among.sum())
-        fooled = (attacked.answer != self.labels).astype(np.float64)
-        null = self._null(controls)
-        source_fooled = unknown if on_source is None else (on_source.answer != self.labels).astype(np.float64)
-        same = unknown if on_source is None else (attacked.answer == on_source.answer).astype(np.float64)
-        source_null = self._null(source_controls)
-
-        def share(values: Array, given: Array) -> float | None:
-            value = float((values * given).sum() / given.sum()) if given.sum() else np.nan
-            return None if np.isnan(value) else value
-
-        transfer, control = share(fooled, among), share(null, among)
-        low, high = wilson(float((fooled * among).sum()), n)
-        draws_t, draws_n = self.bootstrap.shares(fooled, among), self.bootstrap.shares(null, among)
-        draws_e = np.asarray(excess(draws_t, draws_n))
-        gain = _gain(transfer, control)
-        own_gain = _gain(share(source_fooled, among), share(source_null, among))
-        relative, relative_draws = None, np.full(1, np.nan)
-        if gain is not None and own_gain is not None and own_gain >= LEAST_SELF_EXCESS:
-            relative = gain / own_gain
-            own_draws = excess(self.bootstrap.shares(source_fooled, among), self.bootstrap.shares(source_null, among))
-            with np.errstate(invalid="ignore", divide="ignore"):
-                relative_draws = draws_e / np.asarray(own_draws)
-        both = among * fooled
-        row: dict[str, Any] = {
-            "n": n,
-            "transfer": transfer,
-            "transfer_low": low if n else None,
-            "transfer_high": high if n else None,
-            "control": control,
-            **_bounds("control", interval(draws_n)),
-            "excess": gain,
-            **_bounds("excess", interval(draws_e)),
-            "relative": relative,
-            **_bounds("relative", interval(relative_draws)),
-            "conditional": share(fooled, among * source_fooled),
-            "conditional_n": 0 if on_source is None else int((among * source_fooled).sum()),
-            "same_mistake": share(same, both),
-            "swapped": share((swapped.answer != self.labels).astype(np.float64), among),
-            "margin_drop": share(target_clean.margin - attacked.margin, among),
-            "white_box": share(source_fooled, right),
-            **_bounds(
-                "white_box",
-                wilson(float((source_fooled * right).sum()), int(right.sum()))
-                if right.any() and on_source is not None
-                else None,
-            ),
-            "white_box_n": 0 if on_source is None else int(right.sum()),
-            "white_box_control": share(source_null, right),
-            "targeted": None,
-            "targeted_control": None,
-        }
-        if self.goals is not None:
-            hit = (attacked.answer == self.goals).astype(np.float64)
-            row["targeted"] = share(hit, among)
-            row["targeted_control"] = share(np.mean([c.answer == self.goals for c in controls], axis=0), among)
-        return row, draws_e
-
-
-def _gain(transfer: float | None, control: float | None) -> float | None:
-    """Excess transfer; None where it is not defined."""
-    if transfer is None or control is None:
-        return None
-    value = float(excess(transfer, control))
-    return value if np.isfinite(value) else None
-
-
-def _bounds(name: str, found: tuple[float, float] | None) -> dict[str, float | None]:
-    low, high = found or (None, None)
-    return {f"{name}_low": low, f"{name}_high": high}
 
 
 LEAST_EXAMPLES = 100  # below this a cell is marked: its interval is wider than most differences
@@ -133,3 +32,147 @@ MEASURES = (
     *("white_box_control", "targeted", "targeted_control"),
 )
 """The rates of a cell."""
+
+
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a task makes of one model's answers to n inputs."""
+
+    right: Bools  # bool[n]: right, and not rejected
+    fooled: Bools  # bool[n]: wrong, and not rejected
+    kind: NDArray[Any]  # [n]: wrong answers of one kind are the same mistake
+    gap: Array  # float64[n]: how far each answer is on the right side; below 0 on the wrong one
+    hit: Bools | None = None  # bool[n]: what the attacker aimed at, and not rejected; None when untargeted
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What one model made of what was crafted, of its controls and of the swapped perturbations."""
+
+    attacked: Verdict
+    controls: Sequence[Verdict]
+    swapped: Verdict
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A share, or what is made of shares, over n examples, with its 95 % interval. None is what is not defined, or not
+    known."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    n: int | None = None
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What is measured of one source, attack and seed on one target. J are the examples that both get right when clean;
+    `white_box` is over all that the source gets right."""
+
+    n: int  # examples in J
+    transfer: Rate  # T: share of J that the target gets wrong
+    control: Rate  # N: the same after random perturbations of the same budget
+    excess: Rate  # E = (T - N) / (1 - N)
+    relative: Rate  # R: E on the target over E on the source
+    conditional: Rate  # T among those of J that fool the source
+    same_mistake: Rate  # share of the fooled on which source and target make the same mistake
+    swapped: Rate  # share of J fooled by the perturbation of another example
+    margin_drop: float | None  # mean loss of gap over J
+    white_box: Rate
+    white_box_control: Rate
+    targeted: Rate  # share of J given what the attacker aimed at
+    targeted_control: Rate
+
+
+@dataclass(frozen=True)
+class Measure:
+    """The measures of one source, attack and seed; `rates` applies them to a target."""
+
+    bootstrap: Bootstrap
+    # Of a source that is only known by its log: None where it is silent, and without controls.
+    source_clean: Verdict | None
+    source_judged: Judged | None
+
+    def rates(self, target_clean: Verdict, judged: Judged) -> tuple[Rates, Array]:
+        """The rates over J, and E in every resample of the examples, float64[B]."""
+        attacked, source = judged.attacked, self.source_judged
+        unknown = np.full(len(target_clean.right), np.nan)
+        right = np.ones(len(unknown)) if self.source_clean is None else self.source_clean.right.astype(np.float64)
+        among = right * target_clean.right
+        fooled, null = attacked.fooled.astype(np.float64), _null(judged.controls, unknown)
+        source_fooled, source_null, same = unknown, unknown, unknown
+        if source is not None:
+            source_fooled = source.attacked.fooled.astype(np.float64)
+            source_null = _null(source.controls, unknown)
+            same = source_fooled * (attacked.kind == source.attacked.kind)
+
+        draws_t, draws_n = self.bootstrap.shares(fooled, among), self.bootstrap.shares(null, among)
+        draws_e = np.asarray(excess(draws_t, draws_n))
+        transfer, control = _share(fooled, among), _share(null, among)
+        gain = _gain(transfer.value, control.value)
+        own_gain = _gain(_share(source_fooled, among).value, _share(source_null, among).value)
+        relative, relative_draws = None, np.full(1, np.nan)
+        if gain is not None and own_gain is not None and own_gain >= LEAST_SELF_EXCESS:
+            relative = gain / own_gain
+            own_draws = excess(self.bootstrap.shares(source_fooled, among), self.bootstrap.shares(source_null, among))
+            with np.errstate(invalid="ignore", divide="ignore"):
+                relative_draws = draws_e / np.asarray(own_draws)
+        targeted = targeted_control = Rate(None)
+        if attacked.hit is not None:
+            targeted = _share(attacked.hit.astype(np.float64), among)
+            hits = [control.hit for control in judged.controls if control.hit is not None]
+            targeted_control = _share(np.mean(hits, axis=0) if hits else unknown, among)
+        n = int(among.sum())
+        rates = Rates(
+            n=n,
+            transfer=_wilson(fooled, among),
+            control=_within(control.value, draws_n, n),
+            excess=_within(gain, draws_e, n),
+            relative=_within(relative, relative_draws, n),
+            conditional=_share(fooled, among * source_fooled) if source is not None else Rate(None, n=0),
+            same_mistake=_share(same, among * fooled),
+            swapped=_share(judged.swapped.fooled.astype(np.float64), among),
+            margin_drop=_share(target_clean.gap - attacked.gap, among).value,
+            white_box=_wilson(source_fooled, right) if source is not None else Rate(None, n=0),
+            white_box_control=_share(source_null, right),
+            targeted=targeted,
+            targeted_control=targeted_control,
+        )
+        return rates, draws_e
+
+
+def _null(controls: Sequence[Verdict], unknown: Array) -> Array:
+    """float64[n]: the share of control draws that fool on each example; NaN without controls."""
+    return np.mean([control.fooled for control in controls], axis=0) if controls else unknown
+
+
+def _share(values: Array, given: Array) -> Rate:
+    """The mean of the values over the examples given."""
+    count = float(given.sum())
+    value = float((values * given).sum() / count) if count else np.nan
+    return Rate(None if np.isnan(value) else value, n=int(count))
+
+
+def _wilson(hits: Array, given: Array) -> Rate:
+    """The share of the examples given that are hit, with Wilson's interval; none where there are no examples."""
+    share = _share(hits, given)
+    low, high = wilson(float((hits * given).sum()), int(given.sum())) if given.any() else (None, None)
+    return Rate(share.value, low, high, share.n)
+
+
+def _within(value: float | None, draws: Array, n: int) -> Rate:
+    """A value with the interval of its resamples."""
+    low, high = interval(draws) or (None, None)
+    return Rate(value, low, high, n)
+
+
+def _gain(transfer: float | None, control: float | None) -> float | None:
+    """Excess transfer; None where it is not defined."""
+    if transfer is None or control is None:
+        return None
+    value = float(excess(transfer, control))
+    return value if np.isfinite(value) else None

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from carom.common.base.errors import CaromError
+from carom.common.core.tasks import on_sides as two_sides
 
 BELOW_ABOVE = ("below", "above")
 """The classes of models that answer a number, which is on one side of a threshold or on the other."""
@@ -79,8 +80,7 @@ def on_sides(answer: Tensor, threshold: float, who: str) -> Tensor:
             f"{who} answered with shape {list(answer.shape)}, and threshold= is for models that answer one number for "
             "each example: leave it out."
         )
-    above = (answer.reshape(-1) - threshold) / 2
-    return torch.stack([-above, above], 1)
+    return two_sides(answer, threshold)
 
 
 def in_single_precision(module: nn.Module) -> tuple[nn.Module, str | None]:

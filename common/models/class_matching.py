@@ -13,6 +13,7 @@ from carom.common.core.adversarial_set import AdversarialSet
 from carom.common.core.class_names import is_number, likely, natural, places, stated_as
 from carom.common.core.data import Dataset
 from carom.common.core.model import Model
+from carom.common.core.tasks import CLASSES
 from carom.common.models.reordering import answering_in
 
 
@@ -24,6 +25,11 @@ def matched(data: Dataset, models: Sequence[Model]) -> tuple[Dataset, dict[int, 
     if all(model.classes == data.classes for model in models):
         return data, {id(model): model for model in models}
     first = max(models, key=lambda model: len(model.classes))
+    if data.task != CLASSES:  # what a label or an output means there is the task's, and no name's
+        raise CaromError(
+            f"the labels of {data.name} are counted in ({_some(data.classes)}), those of {first.name} in "
+            f"({_some(first.classes)}): for this task they have to be the same, in the same order."
+        )
     told = data.with_classes(first.classes, _places(data, first))
     return told, {id(model): _answering(model, first, data) for model in models}
 

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from carom.common.base.errors import CaromError, UnknownName
-from carom.common.core.batch import Access, Family, Goal, Output
+from carom.common.core.batch import Access, Family, Output
 from carom.common.core.model import Model
 from carom.common.core.objectives import Objective
 from carom.common.core.spaces import Box, Inputs
+from carom.common.core.tasks import AttackGoal
 
 FUSES = ("logits", "probabilities", "losses")
 
@@ -44,6 +45,8 @@ class Ensemble(Model):
                         f"{member.name} and {first.name} cannot answer together: their {what} differ "
                         f"({_short(getattr(member, what))}; {_short(getattr(first, what))})."
                     )
+        if refusing := [member.name for member in members if member.rejects]:
+            raise CaromError(f"{', '.join(refusing)} may reject an input, and a mean of answers cannot: leave it out.")
         families = {member.family for member in members}
         called = "+".join(member.name for member in members) + (f"?fuse={fuse}" if fuse != "logits" else "")
         facts = repr(("ensemble", fuse, [member.digest for member in members]))
@@ -72,11 +75,13 @@ class Ensemble(Model):
     def __call__(self, inputs: Inputs, lengths: Tensor | None = None) -> Output:
         return Output(self._fused(self._answers(inputs, lengths)))
 
-    def loss(self, objective: Objective, inputs: Tensor, lengths: Tensor | None, goal: Goal) -> tuple[Tensor, Tensor]:
+    def loss(
+        self, objective: Objective, inputs: Tensor, lengths: Tensor | None, goal: AttackGoal
+    ) -> tuple[Tensor, Tensor]:
         if self.fuse != "losses":
             return super().loss(objective, inputs, lengths, goal)
         answers = self._answers(inputs, lengths)
-        return self._mean(torch.stack([objective(answer, goal) for answer in answers])), self._fused(answers)
+        return self._mean(torch.stack([goal.loss(objective, answer) for answer in answers])), self._fused(answers)
 
     def to(self, device: torch.device | str) -> Ensemble:
         for member in self.members:

@@ -23,7 +23,7 @@ def settle(model: Model, data: Dataset) -> None:
     if model.recorded or not len(data):
         return
     with fitting(model, data):
-        model.settle(data.batch(0, min(LOOKED_AT, len(data))).to(model.device))
+        model.settle(data.batch(0, min(LOOKED_AT, len(data))).to(model.device), data.task.width(data.classes))
 
 
 @contextlib.contextmanager
@@ -49,7 +49,7 @@ def _refusal(model: Model, data: Dataset) -> str | None:
     if known or not isinstance(data.stored, Tensor):
         return None
     try:
-        model.predict(data.batch(0, 1))
+        model.ask(data.batch(0, 1), lambda output: None, width=data.task.width(data.classes))
     except torch.OutOfMemoryError:
         return None
     except MISFITS as error:

@@ -129,7 +129,7 @@ class TorchModel(Model):
                 self.facts["padding"] = "inputs are padded to one length, which the module asks for"
         return self.cuts
 
-    def settle(self, batch: Batch) -> None:
+    def settle(self, batch: Batch, width: int | None) -> None:
         """Find out, on a few inputs, whether company changes the answers, as statistics of the batch do."""
         inputs, lengths = batch.inputs, batch.lengths
         if lengths is not None and not self.takes_lengths:

@@ -5,17 +5,16 @@ Nothing is averaged over modalities, and no order of family pairs is compared wi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
 from carom.common.core.batch import Family
+from carom.common.measure.cells import Cell
+from carom.common.measure.rates import Rate
 from carom.common.measure.stats import Agreement, agreement
 from carom.common.report.values import DASH, interval, listing, rate, span
-
-Row = Mapping[str, Any]
-"""One cell of a study: source, target, attack, threat, seed and what was measured."""
 
 Pair = tuple[str, str]
 """Family of the source, family of the target."""
@@ -28,35 +27,37 @@ def family_order(family: str) -> int:
     return known.index(family) if family in known else len(known)
 
 
-def mean_of(cells: Sequence[Row], measure: str) -> tuple[float | None, float | None, float | None]:
-    """(value, low, high), each averaged over the cells in which it is defined.
+def mean(values: Iterable[float | None]) -> float | None:
+    """Of those that are defined; None of none."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def mean_of(cells: Sequence[Cell], measure: str) -> Rate:
+    """Value and bounds, each averaged over the cells in which it is defined.
 
     The average of the bounds is at least as wide as a 95% interval of the average over the same examples, whatever
     the dependence between the cells.
     """
-
-    def mean(name: str) -> float | None:
-        known = [c[name] for c in cells if c.get(name) is not None]
-        return sum(known) / len(known) if known else None
-
-    return mean(measure), mean(f"{measure}_low"), mean(f"{measure}_high")
+    rates = [cell.rate(measure) for cell in cells]
+    return Rate(mean(r.value for r in rates), mean(r.low for r in rates), mean(r.high for r in rates))
 
 
-def heat_map_groups(cells: Sequence[Row]) -> list[list[Row]]:
+def heat_map_groups(cells: Sequence[Cell]) -> list[list[Cell]]:
     """The cells as heat maps: within one each source has one attack, and all have one threat; of matched cells, whose
     budgets differ by source, one kind of threat.
 
     A source's second attack goes into the next map; a source whose only attack differs from the others' shares theirs.
     """
-    maps: list[tuple[Any, dict[str, str], list[Row]]] = []
+    maps: list[tuple[str, dict[str, str], list[Cell]]] = []
     for c in cells:
-        kind = c["threat"] if c.get("matched") is None else str(c["threat"]).split()[0]
+        kind = c.terms.threat if c.terms.matched is None else c.terms.threat.split()[0]
         for threat, attacks, of in maps:
-            if threat == kind and attacks.setdefault(c["source"], c["attack"]) == c["attack"]:
+            if threat == kind and attacks.setdefault(c.source, c.attack) == c.attack:
                 of.append(c)
                 break
         else:
-            maps.append((kind, {c["source"]: c["attack"]}, [c]))
+            maps.append((kind, {c.source: c.attack}, [c]))
     return [of for _, _, of in maps]
 
 
@@ -66,45 +67,46 @@ class Column:
 
     title: str
     under: str  # attacks and threats
-    cells: Sequence[Row]
+    cells: Sequence[Cell]
 
     def blocks(self) -> dict[Pair, dict[str, Any]]:
         """What the page shows of each pair of families."""
-        grouped: dict[Pair, list[Row]] = {}
+        grouped: dict[Pair, list[Cell]] = {}
         for c in self.cells:
-            if c["source"] != c["target"]:
-                grouped.setdefault((c["source_family"], c["target_family"]), []).append(c)
+            if not c.own:
+                grouped.setdefault((c.source_family, c.target_family), []).append(c)
         return {pair: _block(cells) for pair, cells in grouped.items()}
 
 
-def _block(cells: Sequence[Row]) -> dict[str, Any]:
+def _block(cells: Sequence[Cell]) -> dict[str, Any]:
     def estimate(measure: str) -> tuple[str, str]:
-        value, low, high = mean_of(cells, measure)
-        return rate(value), interval(low, high)
+        found = mean_of(cells, measure)
+        return rate(found.value), interval(found.low, found.high)
 
-    value, low, high = mean_of(cells, "excess")
+    gain = mean_of(cells, "excess")
+    bar = gain.value, gain.low, gain.high
     return {
-        "value": value,
+        "value": gain.value,
         "excess": estimate("excess"),
         "relative": estimate("relative"),
-        "bar": None if None in (value, low, high) else (value, low, high),
-        "pairs": len({(c["source"], c["target"]) for c in cells}),
-        "span": span(c["excess"] for c in cells),
+        "bar": None if None in bar else bar,
+        "pairs": len({(c.source, c.target) for c in cells}),
+        "span": span(c.rates.excess.value for c in cells),
         "white_box": estimate("white_box"),
-        "control": rate(mean_of(cells, "control")[0]),
-        "budgets": listing(dict.fromkeys(str(c["threat"]) for c in cells)),
-        "at_level": all(c.get("at_level", True) for c in cells),
+        "control": rate(mean_of(cells, "control").value),
+        "budgets": listing(dict.fromkeys(c.terms.threat for c in cells)),
+        "at_level": all(c.at_level is not False for c in cells),
     }
 
 
-def columns_of(titled: Sequence[tuple[str, Sequence[Row]]]) -> list[Column]:
+def columns_of(titled: Sequence[tuple[str, Sequence[Cell]]]) -> list[Column]:
     """A column for each heat map of each modality."""
     columns = []
     for title, cells in titled:
         for of in heat_map_groups(cells):
-            attacks = listing(dict.fromkeys(c["attack"] for c in of))
-            matched = of[0].get("matched") is not None
-            threats = dict.fromkeys(str(c["threat"]).split()[0] if matched else str(c["threat"]) for c in of)
+            attacks = listing(dict.fromkeys(c.attack for c in of))
+            matched = of[0].terms.matched is not None
+            threats = dict.fromkeys(c.terms.threat.split()[0] if matched else c.terms.threat for c in of)
             columns.append(Column(title, f"{attacks}, {listing(threats)}", of))
     return columns
 
@@ -120,7 +122,7 @@ def families_view(modalities: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """E and R by source family and target family: at each modality's own budget, and at every level of white-box
     success that was matched; then whether the modalities order the pairs alike."""
     own = columns_of([(m["title"], m["cells"]) for m in modalities])
-    successes = {m["title"]: [r["white_box"] for r in m["runs"] if r["white_box"] is not None] for m in modalities}
+    successes = {m["title"]: [w for r in m["runs"] if (w := r.white_box.value) is not None] for m in modalities}
     means = [sum(w) / len(w) for w in successes.values() if w]
     levels = matched_view(modalities)
     return {
@@ -135,14 +137,12 @@ def families_view(modalities: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def matched_view(modalities: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """One table for each level that any modality was matched to."""
-    matched = [(m["title"], m["part"]["matched"]) for m in modalities if m["part"].get("matched")]
+    matched = [m for m in modalities if m["part"].get("matched")]
     found = []
-    for level in sorted({level for _, part in matched for level in part["levels"]}):
-        cells = [(title, [c for c in part["cells"] if c["matched"] == level]) for title, part in matched]
+    for level in sorted({level for m in matched for level in m["part"]["matched"]["levels"]}):
+        cells = [(m["title"], [c for c in m["matched"] if c.terms.matched == level]) for m in matched]
         columns = columns_of(cells)
-        missed = {
-            (title, c["source"], c["attack"], c["why"]): None for title, of in cells for c in of if not c["at_level"]
-        }
+        missed = {(title, c.source, c.attack, c.why): None for title, of in cells for c in of if not c.at_level}
         found.append({"level": rate(level), "columns": columns, "rows": table_of(columns), "missed": list(missed)})
     return found
 

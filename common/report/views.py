@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from carom.common.measure.rates import LEAST_EXAMPLES, LEAST_WHITE_BOX, MOST_CONTROL
+from carom.common.measure.cells import Cell, cell_of
+from carom.common.measure.rates import LEAST_EXAMPLES, LEAST_WHITE_BOX, Rate
 from carom.common.report.charts import Point, Series, line_chart
 from carom.common.report.costs import curve_view
-from carom.common.report.families import Row, family_order, heat_map_groups, mean_of
+from carom.common.report.families import family_order, heat_map_groups, mean, mean_of
 from carom.common.report.values import DASH, amount, interval, listing, plural, rate, shade, short, span
 
 MEASURES = (
@@ -22,6 +24,11 @@ MEASURES = (
     ("control", "Control N"),
     ("relative", "Relative R"),
 )
+
+SPENT = ("forward", "backward", "queries", "seconds")
+
+Row = Mapping[str, Any]
+"""A part of a study as its JSON has it: a model, the points of a curve."""
 
 Key = tuple[str, str, str, str]
 """Modality, source, target and attack: a cell of a heat map and its examples."""
@@ -38,12 +45,13 @@ class Numbers:
 
 
 def modality_view(name: str, part: Row, number: Numbers) -> dict[str, Any]:
-    cells = part.get("cells", [])
+    cells = [cell_of(row) for row in part.get("cells", [])]
+    matched = part.get("matched") or {}
     models = {m["name"]: m for m in part.get("models", [])}
-    runs = _runs(name, cells)
+    runs = _runs(cells)
     maps = [_heat_map(name, group, models, runs, number) for group in heat_map_groups(cells)]
-    between = [c for c in cells if c["source"] != c["target"] and c["excess"] is not None]
-    told = Counter((text, c["source"]) for c in cells for text in c.get("warnings") or [])
+    between = [(gain, c) for c in cells if not c.own and (gain := c.rates.excess.value) is not None]
+    told = Counter((text, c.source) for c in cells for text in c.warnings)
     return {
         "name": name,
         "title": name[:1].upper() + name[1:],
@@ -57,12 +65,13 @@ def modality_view(name: str, part: Row, number: Numbers) -> dict[str, Any]:
         "runs": runs,
         "maps": maps,
         "cells": cells,
-        "sources": _distinct(c["source"] for c in cells),
-        "targets": _distinct(c["target"] for c in cells),
-        "attacks": _distinct(c["attack"] for c in cells),
-        "threats": _distinct(str(c["threat"]) for c in cells),
+        "matched": [cell_of(row) for row in matched.get("cells", [])],
+        "sources": _distinct(c.source for c in cells),
+        "targets": _distinct(c.target for c in cells),
+        "attacks": _distinct(c.attack for c in cells),
+        "threats": _distinct(c.terms.threat for c in cells),
         "between": len(between),
-        "best": max(between, key=lambda c: c["excess"], default=None),
+        "best": max(between, key=lambda pair: pair[0], default=(None, None))[1],
         "cautions": [
             *_cautions(runs, cells),
             *(f"{m['name']} {m['facts']['resizes']}." for m in models.values() if m.get("facts", {}).get("resizes")),
@@ -72,7 +81,7 @@ def modality_view(name: str, part: Row, number: Numbers) -> dict[str, Any]:
         "failures": part.get("failures") or [],
         "skipped": part.get("skipped") or [],
         "left_out": part.get("left_out") or [],
-        "targeted": any(c.get("targeted") is not None for c in cells),
+        "targeted": any(c.rates.targeted.value is not None for c in cells),
     }
 
 
@@ -98,41 +107,60 @@ def _distinct(values: Iterable[Any]) -> list[Any]:
     return list(dict.fromkeys(values))
 
 
-def _runs(modality: str, cells: Sequence[Row]) -> list[dict[str, Any]]:
-    """White-box success of each source, attack, threat and seed, with what is wrong with it."""
-    groups: dict[tuple[Any, ...], list[Row]] = {}
+@dataclass(frozen=True)
+class CraftedSet:
+    """What one attack made on one source, with a seed and within a threat: its white-box success, what is wrong with it."""
+
+    cell: Cell  # the first of its cells: what is said of source and attack is the same in all
+    n: int | None  # examples the source gets right, where it is a target too
+    flags: tuple[str, ...]
+
+    @property
+    def white_box(self) -> Rate:
+        return self.cell.rates.white_box
+
+    @property
+    def control(self) -> Rate:
+        return self.cell.rates.white_box_control
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return self.cell.source, self.cell.attack, self.cell.terms.threat
+
+
+def _runs(cells: Sequence[Cell]) -> list[CraftedSet]:
+    """One crafted set for each source, attack, threat and seed."""
+    groups: dict[tuple[Any, ...], list[Cell]] = {}
     for c in cells:
-        groups.setdefault((c["source"], c["attack"], c["threat"], c["seed"]), []).append(c)
+        groups.setdefault((c.source, c.attack, c.terms.threat, c.seed), []).append(c)
     runs = []
     for of in groups.values():
         first = of[0]
-        own = next((c for c in of if c["target"] == c["source"]), None)
-        success, control = first.get("white_box"), first.get("white_box_control")
+        n = next((c.rates.n for c in of if c.own), None)
+        success = first.rates.white_box.value
         flags = []
         if success is None:
             flags.append("not measured")
         elif success < LEAST_WHITE_BOX:
             flags.append("low success")
-        # Random words are only as many as the attack changed, so they are compared with the attack.
-        most = (success or 0) / 2 if modality == "text" else MOST_CONTROL
-        if control is not None and control > most:
+        if first.high_control:
             flags.append("high control")
-        if own is not None and own["n"] < LEAST_EXAMPLES:
-            flags.append(f"n = {own['n']}")
-        runs.append({**first, "own_n": own and own["n"], "flags": flags})
+        if n is not None and n < LEAST_EXAMPLES:
+            flags.append(f"n = {n}")
+        runs.append(CraftedSet(first, n, tuple(flags)))
     return runs
 
 
-def _sizes(runs: Sequence[Row]) -> list[dict[str, Any]]:
-    """For each source, attack, threat and seed: {metric: (median, mean)} over the examples that were changed."""
+def _sizes(runs: Sequence[CraftedSet]) -> list[dict[str, Any]]:
+    """For each crafted set: {metric: (median, mean)} over the examples that were changed."""
     return [
         {
-            **{name: r[name] for name in ("source", "attack", "threat", "seed", "white_box")},
-            "changed": r["size"]["changed"],
-            "values": {name: (v["median"], v["mean"]) for name, v in r["size"].items() if isinstance(v, Mapping)},
+            "cell": r.cell,
+            "changed": r.cell.size["changed"],
+            "values": {name: (v["median"], v["mean"]) for name, v in r.cell.size.items() if isinstance(v, Mapping)},
         }
         for r in runs
-        if r.get("size")
+        if r.cell.size
     ]
 
 
@@ -140,34 +168,37 @@ NAMED = 8
 """Sources and attacks that a caution names one by one; of more it gives the number and the worst."""
 
 
-def _cautions(runs: Sequence[Row], cells: Sequence[Row]) -> list[str]:
+def _cautions(runs: Sequence[CraftedSet], cells: Sequence[Cell]) -> list[str]:
     """In plain words, what keeps the numbers from being taken at face value."""
 
-    def named(of: Sequence[Row], measure: str, high: bool = False) -> str:
-        names = _distinct(f"{r['source']} ({r['attack']}, {rate(r[measure])})" for r in of)
+    def named(of: Sequence[CraftedSet], measure: Callable[[CraftedSet], Rate], high: bool = False) -> str:
+        def value(r: CraftedSet) -> float:
+            return measure(r).value or 0.0
+
+        names = _distinct(f"{r.cell.source} ({r.cell.attack}, {rate(value(r))})" for r in of)
         if len(names) <= NAMED:
             return listing(names)
-        worst = sorted(of, key=lambda r: -r[measure] if high else r[measure])
-        few = _distinct(f"{r['source']} ({r['attack']}, {rate(r[measure])})" for r in worst)[:3]
+        worst = sorted(of, key=lambda r: -value(r) if high else value(r))
+        few = _distinct(f"{r.cell.source} ({r.cell.attack}, {rate(value(r))})" for r in worst)[:3]
         return f"{len(of)} of {len(runs)} crafted sets, worst {listing(few)}"
 
     said = []
-    if low := [r for r in runs if "low success" in r["flags"]]:
+    if low := [r for r in runs if "low success" in r.flags]:
         said.append(
-            f"White-box success is below {rate(LEAST_WHITE_BOX)} on {named(low, 'white_box')}: "
+            f"White-box success is below {rate(LEAST_WHITE_BOX)} on {named(low, lambda r: r.white_box)}: "
             "where such a row transfers little, the attack may be what failed."
         )
-    if high := [r for r in runs if "high control" in r["flags"]]:
+    if high := [r for r in runs if "high control" in r.flags]:
         said.append(
-            f"Random perturbations of the same budget already fool {named(high, 'white_box_control', high=True)}: "
+            f"Random perturbations of the same budget already fool {named(high, lambda r: r.control, high=True)}: "
             "much of that success is owed to the budget, not to the attack."
         )
-    if unknown := [r for r in runs if "not measured" in r["flags"]]:
-        said.append(f"White-box success was not measured on {listing(_distinct(r['source'] for r in unknown))}.")
-    if few := [c for c in cells if c["n"] < LEAST_EXAMPLES]:
+    if unknown := [r for r in runs if "not measured" in r.flags]:
+        said.append(f"White-box success was not measured on {listing(_distinct(r.cell.source for r in unknown))}.")
+    if few := [c.rates.n for c in cells if c.rates.n < LEAST_EXAMPLES]:
         said.append(
             f"{plural(len(few), 'cell')} of {len(cells)} rest{'s' if len(few) == 1 else ''} on fewer than "
-            f"{LEAST_EXAMPLES} examples (as few as {min(c['n'] for c in few)}): the intervals are wide."
+            f"{LEAST_EXAMPLES} examples (as few as {min(few)}): the intervals are wide."
         )
     return said
 
@@ -191,30 +222,30 @@ def _between(least: int, most: int, widths: Iterable[float]) -> int:
 
 
 def _heat_map(
-    modality: str, cells: Sequence[Row], models: Mapping[str, Row], runs: Sequence[Row], number: Numbers
+    modality: str, cells: Sequence[Cell], models: Mapping[str, Row], runs: Sequence[CraftedSet], number: Numbers
 ) -> dict[str, Any]:
-    family = {c[end]: c[f"{end}_family"] for c in cells for end in ("source", "target")}
-    attack = {c["source"]: c["attack"] for c in cells}
-    attacks, threat = _distinct(attack.values()), cells[0]["threat"]
+    ends = [end for c in cells for end in ((c.source, c.source_family), (c.target, c.target_family))]
+    family, attack = dict(ends), {c.source: c.attack for c in cells}
+    attacks, threat = _distinct(attack.values()), cells[0].terms.threat
     rows = _places(list(attack), family, TOP, HIGH)
     kinds = {name: family[name] + (f", {attack[name]}" if len(attacks) > 1 else "") for name in attack}
     left = _between(96, 180, [LETTER * len(n) for n in kinds] + [SMALL * len(k) for k in kinds.values()])
-    targets = _distinct(c["target"] for c in cells)
+    targets = _distinct(c.target for c in cells)
     wide = _between(88, 130, [LETTER * len(n) for n in targets])
     columns = _places(targets, family, left + 10, wide)
-    grid: dict[tuple[str, str], list[Row]] = {}
+    grid: dict[tuple[str, str], list[Cell]] = {}
     for c in cells:
-        grid.setdefault((c["source"], c["target"]), []).append(c)
+        grid.setdefault((c.source, c.target), []).append(c)
 
     def source(name: str) -> dict[str, Any]:
-        own = [r for r in runs if (r["source"], r["attack"], r["threat"]) == (name, attack[name], threat)]
+        own = [r for r in runs if r.key == (name, attack[name], threat)]
         return {
             "name": name,
             "short": short(name, int(left / LETTER)),
             "kind": kinds[name],
             "short_kind": short(kinds[name], int(left / SMALL)),
-            "white_box": span(r["white_box"] for r in own),
-            "flagged": any(r["flags"] for r in own),
+            "white_box": span(r.white_box.value for r in own),
+            "flagged": any(r.flags for r in own),
         }
 
     def target(name: str) -> dict[str, Any]:
@@ -224,7 +255,7 @@ def _heat_map(
     def square(row: int, column: int) -> dict[str, Any]:
         (s, y), (t, x) = rows[row], columns[column]
         of = grid.get((s, t), [])
-        measured = {name: mean_of(of, name) for name, _ in MEASURES}
+        measured = [mean_of(of, name) for name, _ in MEASURES]
         return {
             "row": row,
             "column": column,
@@ -236,20 +267,20 @@ def _heat_map(
             "attack": attack[s],
             "white_box": s == t,
             "empty": not of,
-            "n": span_of_counts(c["n"] for c in of),
-            "few": any(c["n"] < LEAST_EXAMPLES for c in of),
+            "n": span_of_counts(c.rates.n for c in of),
+            "few": any(c.rates.n < LEAST_EXAMPLES for c in of),
             "measured": [
-                (name, words, shade(value), rate(value), interval(low, high))
-                for (name, words), (value, low, high) in zip(MEASURES, measured.values(), strict=True)
+                (name, words, shade(found.value), rate(found.value), interval(found.low, found.high))
+                for (name, words), found in zip(MEASURES, measured, strict=True)
             ],
-            "cost": [(n, amount(mean_of(of, n)[0])) for n in ("forward", "backward", "queries", "seconds")],
+            "cost": [(name, amount(mean(getattr(c.spent, name) for c in of))) for name in SPENT],
         }
 
     return {
         "modality": modality,
         "attacks": attacks,
         "threat": threat,
-        "seeds": sorted({c["seed"] for c in cells}),
+        "seeds": sorted({c.seed for c in cells}),
         "cells": cells,
         "rows": [(source(n), y) for n, y in rows],
         "columns": [(target(n), x) for n, x in columns],

@@ -39,7 +39,9 @@ def others_for(data: Dataset, load: Callable[[str, int], Dataset], split: str) -
 
 def apart(pool: Dataset, data: Dataset) -> Dataset | None:
     """Up to OTHERS examples of the pool that do not occur in the data; None if there are none of the same kind."""
-    if pool.space != data.space or pool.classes != data.classes or _shape(pool) != _shape(data):
+    if any(getattr(pool, name) != getattr(data, name) for name in ("space", "classes", "task")):
+        return None
+    if _shape(pool) != _shape(data):
         return None
     attacked = set(_contents(data))
     rows = [i for i, content in enumerate(_contents(pool)) if content not in attacked]

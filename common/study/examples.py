@@ -14,7 +14,7 @@ from carom.common.core.model import Model
 from carom.common.modality.installed import get_modality
 from carom.common.report.page import Example
 from carom.common.report.values import amount
-from carom.common.work.units import Craft
+from carom.common.work.units import Craft, Judge
 
 if TYPE_CHECKING:
     from carom.common.study.outcome import Transfer
@@ -35,8 +35,9 @@ def choose_examples(outcome: Transfer, per_cell: int) -> Iterator[Example]:
         inputs, sizes = _once(lambda part: part.inputs(outcome.store)), _once(lambda part: _sizes(outcome, part))
         for target in plan.targets:
             kinds = _kinds(outcome, crafts, target)
+            says, told = (_said(outcome, crafts, model) for model in (craft.source, target))
             wanted = [(kind, kinds[kind][k]) for k in range(per_cell) for kind in OUTCOMES if k < len(kinds[kind])]
-            for kind, (row, source_says, target_says) in wanted[:per_cell]:
+            for kind, row in wanted[:per_cell]:
                 shard, part, i = shown[row]
                 facts = dict(shard.facts)
                 if isinstance(shard.lengths, Tensor):
@@ -48,39 +49,49 @@ def choose_examples(outcome: Transfer, per_cell: int) -> Iterator[Example]:
                     source=craft.source.name,
                     target=target.name,
                     attack=craft.chosen.label,
-                    label=plan.data.classes[int(shard.labels[i])],
-                    source_says="not known" if source_says is None else plan.data.classes[source_says],
-                    target_says=plan.data.classes[target_says],
+                    label=shard.task.asked(shard.reference[i], shard.classes),
+                    source_says=says[row],
+                    target_says=told[row],
                     outcome=kind,
                     panels=panels,
                     size=sizes(part)[i] if sizes(part) else "",
                 )
 
 
-Found = tuple[int, int | None, int]
-"""A row of the data, what the source says of it (None where that is not known), what the target does."""
-
-
-def _kinds(outcome: Transfer, crafts: Sequence[Craft], target: Model) -> dict[str, list[Found]]:
-    """What there is of each outcome, of the examples that both get right when clean (the target, where nothing is known
+def _kinds(outcome: Transfer, crafts: Sequence[Craft], target: Model) -> dict[str, list[int]]:
+    """The rows of the data by outcome, of the examples that both get right when clean (the target, where nothing is known
     of the source); nothing of a source as its own target, unless there is no other."""
-    plan, source = outcome.plan, crafts[0].source
-    kinds: dict[str, list[Found]] = {kind: [] for kind in OUTCOMES}
-    clean_source, clean_target = outcome.clean(source), outcome.clean(target)
-    by_source, by_target = (outcome.answers([plan.judges(c, m)[0] for c in crafts]) for m in (source, target))
+    plan, source, stored = outcome.plan, crafts[0].source, outcome.stored
+    kinds: dict[str, list[int]] = {kind: [] for kind in OUTCOMES}
+    clean_source, clean_target = stored.clean(source), stored.clean(target)
+    by_source, by_target = (stored.verdict(_judges(outcome, crafts, model)) for model in (source, target))
     own, alone = target.digest == source.digest, all(t.digest == source.digest for t in plan.targets)
     if (own and not alone) or clean_target is None or by_target is None:
         return kinds
     if (clean_source is None or by_source is None) and not source.silent:
         return kinds
     for row in _mixed(plan.data.ids, source.name, target.name):
-        label = int(plan.data.labels[row])
-        if clean_target.answer[row] == label and (clean_source is None or clean_source.answer[row] == label):
-            says, told = None if by_source is None else int(by_source.answer[row]), int(by_target.answer[row])
-            flipped = "fooled" if own else "transferred"
-            kind = flipped if told != label else "failed" if says in (None, label) else "source only"
-            kinds[kind].append((row, says, told))
+        if clean_target.right[row] and (clean_source is None or clean_source.right[row]):
+            if by_target.fooled[row]:
+                kind = "fooled" if own else "transferred"
+            else:
+                kind = "source only" if by_source is not None and by_source.fooled[row] else "failed"
+            kinds[kind].append(row)
     return kinds
+
+
+def _judges(outcome: Transfer, crafts: Sequence[Craft], model: Model) -> list[Judge]:
+    """What a model was asked about what was crafted."""
+    return [outcome.plan.judges(craft, model)[0] for craft in crafts]
+
+
+def _said(outcome: Transfer, crafts: Sequence[Craft], model: Model) -> list[str]:
+    """What a model answers to what was crafted, in words."""
+    data, judges = outcome.plan.data, _judges(outcome, crafts, model)
+    if not all(outcome.store.has(judge.key) for judge in judges):
+        return ["not known"] * len(data)
+    rows = [row for judge in judges for row in outcome.store.rows(judge.key).to_pylist()]
+    return ["rejected" if row.get("rejected") else data.task.shown(row["answer"], data.classes) for row in rows]
 
 
 def _mixed(ids: Sequence[str], *key: str) -> list[int]:

@@ -20,8 +20,10 @@ from carom.common.attacks.info import AttackChoice
 from carom.common.base.errors import CaromError
 from carom.common.core.data import Dataset
 from carom.common.core.model import Model
+from carom.common.measure.rates import Verdict
 from carom.common.measure.stats import wilson
 from carom.common.modality.budgets import ScalePoint
+from carom.common.work.answers import verdict_of
 from carom.common.work.store import Store
 from carom.common.work.units import Clean, Craft, Judge, Unit
 
@@ -147,17 +149,18 @@ def search(
     of their ids), settled on all of `data`. Every question is an ordinary unit in the store.
     """
 
-    def wrong(judges: list[Judge]) -> Generator[list[Unit], None, Bools]:
+    def judged(judges: list[Judge]) -> Generator[list[Unit], None, Verdict]:
         needed: list[Unit] = [judge.artefact for judge in judges if isinstance(judge.artefact, Craft)]
         yield [*needed, *judges]
         if not all(store.has(judge.key) for judge in judges):
             raise Unfinished
-        answers = np.concatenate([store.rows(judge.key)["answer"].to_numpy() for judge in judges])
-        return answers != np.concatenate([judge.data.labels.numpy() for judge in judges])
+        reference = np.concatenate([judge.data.reference for judge in judges])
+        return verdict_of([store.rows(judge.key) for judge in judges], data.task, reference)
 
     def fooled(budget: ScalePoint, part: Dataset) -> Generator[list[Unit], None, Bools]:
         crafts = [craft(budget, shard) for shard in shards(part)]
-        return (yield from wrong([Judge(source, c, c.data, f"{source.name} on {c.what}") for c in crafts]))
+        asked = [Judge(source, c, c.data, f"{source.name} on {c.what}") for c in crafts]
+        return (yield from judged(asked)).fooled
 
     scale, size = matching.scale, len(matching.scale)
 
@@ -170,7 +173,7 @@ def search(
 
     try:
         clean = [Judge(source, Clean(s), s, f"{source.name} on clean inputs") for s in shards(data)]
-        right = ~(yield from wrong(clean))
+        right = (yield from judged(clean)).right
         count = int(right.sum())
         if not count:
             return []

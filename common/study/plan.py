@@ -68,6 +68,11 @@ class Plan:
             if getattr(model, "shape", None) is not None and isinstance(self.data.stored, Tensor):
                 check_shape(model, self.data.stored[:1])
         self._match_classes()
+        if not hasattr(self.threat, "control_follows"):
+            raise CaromError(
+                f"the threat {self.threat!r} does not say what its control follows: derive its class from "
+                "carom.common.core.threats.Threat."
+            )
         check_reach(self.threat, self.data)
         names = [m.name for m in self.models]
         if len(set(names)) != len(names):

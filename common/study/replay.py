@@ -109,7 +109,9 @@ class Replay:
         success = found.success[rows]
         if not problem.model.silent:
             asked = Batch(inputs, batch.labels, batch.ids, batch.lengths)
-            success = problem.goal.achieved(problem.model.predict(asked).to(batch.labels.device)).cpu()
+            success, goal = success.clone(), problem.goal.to("cpu")
+            for part, output in problem.model.ask(asked, lambda output: output):
+                success[part] = goal.take(part).achieved(output)
         cost = Cost(*(getattr(found.cost, name)[rows] for name in COUNTS))
         return Result(inputs, success, cost, found.status[rows], {k: v[rows] for k, v in found.notes.items()})
 

@@ -19,15 +19,17 @@ from carom.common.attacks.info import AttackChoice
 from carom.common.base.errors import CaromError
 from carom.common.base.identity import describe
 from carom.common.base.rng import Rng
-from carom.common.core.batch import Goal
+from carom.common.core.batch import Batch
 from carom.common.core.data import Dataset
 from carom.common.core.metrics import Metric, changed, measured
 from carom.common.core.model import Model
 from carom.common.core.problem import COUNTS, Problem, Result
 from carom.common.core.rounding import within
 from carom.common.core.spaces import Inputs
-from carom.common.core.threats import Ball, Threat
+from carom.common.core.tasks import Values
+from carom.common.core.threats import Threat
 from carom.common.models.mismatch import fitting
+from carom.common.work.answers import ask, columns_of
 from carom.common.work.store import Store, key_of
 
 NOTE = "note: "
@@ -99,12 +101,12 @@ class Craft:
     def what(self) -> str:
         return f"{self.chosen.info.name} on {self.source.name}"
 
-    def targets(self) -> Tensor | None:
-        """A random other class for each example, keyed by its id; None when untargeted."""
+    def targets(self) -> Values | None:
+        """What is aimed at for each example, drawn by its id; None when untargeted."""
         if not self.targeted:
             return None
-        shift = Rng.of(self.seed, self.data.ids).fold("target").integers(len(self.data.classes) - 1)
-        return (self.data.labels + 1 + shift) % len(self.data.classes)
+        data = self.data
+        return data.task.wanted(data.reference, data.classes, Rng.of(self.seed, data.ids).fold("target"))
 
     def run(self, store: Store, batch: int) -> None:
         started = time.perf_counter()
@@ -125,7 +127,7 @@ class Craft:
         if isinstance(stored, Tensor):
             tensors = {"inputs": stored}
         else:
-            columns["text"] = stored
+            columns["input"] = stored
         store.commit(self.key, pa.table(columns), tensors, time.perf_counter() - started)
 
     def results(self, batch: int) -> list[Result]:
@@ -144,11 +146,11 @@ class Craft:
     def _attack(self, start: int, stop: int) -> Result:
         batch = self.data.batch(start, stop)
         targets = self.targets()
-        goal = Goal(batch.labels, None if targets is None else targets[start:stop])
+        wanted = None if targets is None else targets[start:stop]
+        goal = self.data.task.goal(self.data.reference[start:stop], wanted)
         device = self.source.device
         if isinstance(batch.inputs, Tensor):
-            batch = batch.to(device)
-            goal = Goal(batch.labels, None if goal.targets is None else goal.targets.to(device))
+            batch, goal = batch.to(device), goal.to(device)
         rng = Rng.of(self.seed, batch.ids, batch.labels.device)
         others = None if self.others is None else self.others.batch().to(device)
         result = self.chosen.attack(Problem(self.source, goal, self.threat, others=others), batch, rng)
@@ -158,11 +160,19 @@ class Craft:
         if not bool(allowed.all()):
             at = batch.ids[int((~allowed).nonzero()[0])]
             raise AssertionError(f"{self.what}: the stored adversarial example {at} is outside the budget")
-        return result
+        return self._not_rejected(result, replace(batch, inputs=saved)) if self.source.rejects else result
+
+    def _not_rejected(self, result: Result, batch: Batch) -> Result:
+        """The result without the success of inputs that the source rejects, whatever the attack looked at."""
+        parts = self.source.ask(batch, lambda output: output.rejected, max(1, len(batch)))
+        success = result.success.clone()
+        for rows, rejected in parts:
+            success[rows] &= True if rejected is None else ~rejected
+        return replace(result, success=success)
 
     def inputs(self, store: Store) -> Inputs:
         rows = store.rows(self.key)
-        return rows["text"].to_pylist() if "text" in rows.column_names else store.tensors(self.key)["inputs"]
+        return rows["input"].to_pylist() if "input" in rows.column_names else store.tensors(self.key)["inputs"]
 
 
 @dataclass(frozen=True)
@@ -176,13 +186,13 @@ class Control:
     def key(self) -> str:
         threat, data = self.craft.threat, self.craft.data
         facts = {"kind": "control", "data": data.digest, "seed": self.craft.seed, "draw": self.draw}
-        if isinstance(threat, Ball):  # the budget is the whole ball, whatever was crafted: shared by all sources
-            return key_of({**facts, "threat": describe(threat)})
-        return key_of({**facts, "craft": self.craft.key})
+        if threat.control_follows:
+            return key_of({**facts, "craft": self.craft.key})
+        return key_of({**facts, "threat": describe(threat)})
 
     @property
     def needs(self) -> Craft | None:
-        return None if isinstance(self.craft.threat, Ball) else self.craft
+        return self.craft if self.craft.threat.control_follows else None
 
     def inputs(self, store: Store) -> Inputs:
         data, threat, space = self.craft.data, self.craft.threat, self.craft.data.space
@@ -247,16 +257,14 @@ class Judge:
         started = time.perf_counter()
         data = replace(self.data, stored=self.artefact.inputs(store))
         with fitting(self.target, self.data):
-            logits = self.target.predict(data.batch(), batch)
-        if not bool(logits.isfinite().all()):
-            at = data.ids[int((~logits.isfinite().all(1)).nonzero()[0])]
+            answers, finite = ask(self.target, data, batch)
+        if not bool(finite.all()):
+            at = data.ids[int((~finite).nonzero()[0])]
             said = f"model {self.target.name} answers {at} with a number that is not finite"
             if isinstance(self.artefact, Clean):
                 raise CaromError(f"{said}. Check its weights and preprocessing; carom cannot rank such answers.")
             raise ValueError(said)  # this unit fails and is named; the rest of the study goes on
-        own = logits.gather(1, data.labels[:, None]).squeeze(1)
-        rival = logits.scatter(1, data.labels[:, None], -torch.inf).amax(1)
-        rows = pa.table({"id": list(data.ids), "answer": logits.argmax(1).tolist(), "margin": (own - rival).tolist()})
+        rows = pa.table({"id": list(data.ids), **columns_of(answers, data)})
         store.commit(self.key, rows, None, time.perf_counter() - started)
 
 

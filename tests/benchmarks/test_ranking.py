@@ -13,7 +13,7 @@ import torch
 from carom.benchmarks.transfer.ranking import (
     ALLOCATED,
     TOGETHER,
-    Cell,
+    Resampled,
     allocated,
     drawn,
     estimate,
@@ -31,6 +31,7 @@ from carom.common.core.batch import Batch, Goal
 from carom.common.core.model import Model
 from carom.common.core.problem import Problem
 from carom.common.core.threats import Linf
+from carom.common.measure.cells import cell_of
 from carom.common.models.ensembles import Ensemble
 from carom.common.models.kinds import builds_of
 from carom.common.models.networks import TorchModel
@@ -86,13 +87,13 @@ def test_steps_are_a_tenth_or_longer_unless_a_paper_says_otherwise():
         assert climb.size == pytest.approx(max(0.1, 1 / climb.steps) if own is None else own), spec
 
 
-def cell(attack: str, source: str, target: str, seed: int, excess: float | None, draws: object) -> Cell:
+def cell(attack: str, source: str, target: str, seed: int, excess: float | None, draws: object) -> Resampled:
     row = {
         **{"source": source, "target": target, "seed": seed, "attack": attack, "excess": excess, "n": 5},
         **{"source_family": "cnn", "target_family": target, "transfer": 0.5, "control": 0.1},
         **{"forward": 51.0, "backward": 50.0, "white_box": 1.0},
     }
-    return Cell(50, row, np.asarray(draws, dtype=float))
+    return Resampled(50, cell_of(row), np.asarray(draws, dtype=float))
 
 
 def test_differences_are_of_the_same_cells():

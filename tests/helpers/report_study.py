@@ -61,6 +61,7 @@ def cell(source: tuple[str, str], target: tuple[str, str], attack: str, threat: 
         "targeted_control": None,
         "white_box": 0.97,
         "white_box_control": 0.03,
+        "control_limit": 0.97 / 2 if threat.startswith("words") else 0.1,
         "forward": 11.0,
         "backward": 10.0,
         "queries": 0.0,

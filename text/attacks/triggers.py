@@ -24,6 +24,7 @@ from carom.common.core.batch import Access, Batch, Goal
 from carom.common.core.objectives import margin
 from carom.common.core.oracle import Oracle
 from carom.common.core.problem import Problem, Result, Status
+from carom.common.core.tasks import of_classes
 from carom.common.core.threats import Threat
 from carom.text.attacks.base import word_attacks
 from carom.text.language.tokenizers import vocabulary
@@ -175,7 +176,7 @@ class Trigger:
         return Beside(**{name: getattr(threat, name) for name in names}, source=self.source, behind=self.behind)
 
     def __call__(self, problem: Problem, batch: Batch, rng: Rng) -> Result:
-        threat, goal = problem.threat, problem.goal
+        threat, goal = problem.threat, of_classes(problem.goal)
         assert isinstance(threat, Beside), "a trigger is put beside the text"
         if problem.others is None or not len(problem.others):
             raise CaromError("a trigger is learned on texts that are not under attack; none were given.")
@@ -260,7 +261,7 @@ class _Lab:
         if new:
             rows = every.repeat(len(new))
             logits = self.learner.logits([self.threat.put(x, t) for t in new for x in self.texts], rows, pays=False)
-            margins = margin(logits, self.learner.goal(rows)).double().view(len(new), -1)
+            margins = self.learner.goal(rows).loss(margin, logits).double().view(len(new), -1)
             for trigger, own, finite in zip(new, margins, logits.isfinite().all(1).view(len(new), -1), strict=True):
                 self.margins[trigger] = own
                 if bool(finite.all()):
@@ -275,7 +276,7 @@ class _Lab:
         assert isinstance(model, Embeds)
         texts = [self.threat.put(text, trigger) for text in self.texts]
         spans = [self.threat.spans(text, trigger) for text in self.texts]
-        grads = torch.stack(model.word_gradient(texts, self.learner.goal(), spans)).double()
+        grads = torch.stack(model.word_gradient(texts, of_classes(self.learner.goal()), spans)).double()
         for row in range(len(texts)):
             self.learner.count(row, forward=1, backward=1)
         total = (torch.sigmoid(-self.margins[trigger])[:, None, None] * grads).sum(0)

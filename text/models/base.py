@@ -5,8 +5,8 @@ Every model is called with list[str]; tokenising happens inside.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +16,8 @@ from carom.common.core.model import Model
 from carom.text.models.hub import HubTokens
 from carom.text.models.pairs import PairTokens
 from carom.text.words import Span
+
+T = TypeVar("T")
 
 
 class Encoder(Protocol):
@@ -42,10 +44,12 @@ class TextModel(Model):
     def __call__(self, inputs: Sequence[str], lengths: Tensor | None = None) -> Output:
         return Output(self.read(self.codes(inputs)))
 
-    def predict(self, batch: Batch, size: int = 64) -> Tensor:
-        """As `Model.predict`; texts of like length are read together, so that little is padding."""
+    def ask(
+        self, batch: Batch, read: Callable[[Output], T], size: int = 64, width: int | None = None
+    ) -> list[tuple[Tensor, T]]:
+        """As `Model.ask`; texts of like length are read together, so that little is padding."""
         order = torch.tensor(sorted(range(len(batch)), key=lambda i: len(batch.inputs[i])), dtype=torch.long)
-        return super().predict(batch.take(order), size)[order.argsort()]
+        return [(order[rows], part) for rows, part in super().ask(batch.take(order), read, size, width)]
 
 
 def encoder_facts(encoder: Any) -> Any:

@@ -39,6 +39,7 @@ from carom.common.core.batch import Access, Batch, Goal
 from carom.common.core.model import Model
 from carom.common.core.oracle import Oracle
 from carom.common.core.problem import Problem, Result, Status
+from carom.common.core.tasks import of_classes
 from carom.common.core.threats import Threat
 from carom.text.candidates.base import Candidates
 from carom.text.textattack.offline import Guard, lacking, offline, textattack
@@ -196,18 +197,19 @@ class FromTextAttack:
             guard = stack.enter_context(offline())
             stack.enter_context(problem.model.frozen())
             attack, victim = self.attack, _wrapper()(None, problem.model)
+            goal = of_classes(problem.goal)
             self._lend(stack, problem, victim)
             for i, text in enumerate(batch.inputs):
                 if problem.budget.queries == 0:
                     continue
                 victim.bind(_asking(oracle, i, guard), problem.model, lambda i=i: oracle.count(i, 1, 1))
-                if problem.goal.targets is not None:
-                    attack.goal_function.target_class = int(problem.goal.targets[i])
+                if goal.targets is not None:
+                    attack.goal_function.target_class = int(goal.targets[i])
                 attack.clear_cache()
                 attack.goal_function.num_queries = 0
                 try:
                     with seeded(seeds[i]):
-                        result = attack.attack(text, int(problem.goal.labels[i]))
+                        result = attack.attack(text, int(goal.labels[i]))
                 except NotFinite:
                     status[i] = Status.BAD_GRADIENT
                 except ModelFailed as failed:

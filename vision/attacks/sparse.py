@@ -51,7 +51,7 @@ class Saliency:
 
     def look(self, oracle: Oracle, aim: Oracle, x: Tensor) -> Look:
         grads, values, logits = aim.gradients(for_and_against, x)
-        return Look(x, oracle.reached(x, logits), margin(logits, oracle.goal()), x, values, grads)
+        return Look(x, oracle.reached(x, logits), oracle.goal().loss(margin, logits), x, values, grads)
 
     def next(self, scene: Scene, look: Look, moved: Tensor) -> tuple[Tensor, Tensor]:
         x, space = look.x, scene.space
@@ -128,7 +128,7 @@ class SparseBoundary:
         if len(rows):  # bent so far that the plane lies behind the clean image: that at the boundary itself
             plane[rows] = at[rows]
             grad[rows], value[rows], _ = aim.take(rows).gradient(margin, at[rows])
-        return Look(x, reached, margin(logits, oracle.goal()), plane, value[:, None], grad[:, None])
+        return Look(x, reached, oracle.goal().loss(margin, logits), plane, value[:, None], grad[:, None])
 
     def _nearer(self, aim: Oracle, at: Tensor) -> Tensor:
         """A step of DeepFool."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from carom.common.core.batch import Access, Batch
 from carom.common.core.objectives import margin
 from carom.common.core.oracle import Oracle
 from carom.common.core.problem import Problem, Result, Status
+from carom.common.core.threats import Threat
 
 ROTATIONS = Catalogue(needs=Access.SCORE, threats=("spatial",), random=True)
 
@@ -29,11 +31,12 @@ CLOSE = 0.6 / 255
 
 
 @dataclass(frozen=True)
-class Spatial:
+class Spatial(Threat):
     """The image turned by at most `eps` * 30 degrees and shifted by at most `eps` * 3/28 of its sides, black beyond its
     borders: one of the 775 transformations of the paper's grid, so that a stored image can be checked against them."""
 
     eps: float
+    control_follows: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not self.eps >= 0:
@@ -94,7 +97,7 @@ class Tries:
             if limit < 1:
                 return oracle.finish(x, torch.full_like(batch.labels, Status.INFEASIBLE.value))
             clean = oracle.logits(x)
-            best, done = margin(clean, problem.goal), problem.goal.achieved(clean)
+            best, done = problem.goal.loss(margin, clean), problem.goal.achieved(clean)
             status = torch.where(done, Status.SKIPPED.value, Status.DONE.value)
             status = torch.where(best.isfinite(), status, Status.BAD_GRADIENT.value)
             live, order = status == Status.DONE, rng.uniform(GRID).argsort(1)
@@ -104,9 +107,9 @@ class Tries:
                     break
                 tried = space.round(space.clamp(threat.moved(batch.inputs[rows], number[rows])))
                 logits, goal = oracle.logits(tried, rows), oracle.goal(rows)
-                better = (margin(logits, goal) > best[rows]) & logits.isfinite().all(1)
+                better = (goal.loss(margin, logits) > best[rows]) & logits.isfinite().all(1)
                 x = x.index_copy(0, rows[better], tried[better])
-                best = best.index_copy(0, rows[better], margin(logits, goal)[better])
+                best = best.index_copy(0, rows[better], goal.loss(margin, logits)[better])
                 live = live.index_copy(0, rows, ~(goal.achieved(logits) & better))
             return oracle.finish(x, status)
 

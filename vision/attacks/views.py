@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from carom.common.base.errors import CaromError
 from carom.common.base.rng import Rng
 from carom.common.core.oracle import Oracle
+from carom.common.core.tasks import of_classes
 
 
 def sampled(x: Tensor, down: Tensor, across: Tensor) -> Tensor:
@@ -78,7 +79,7 @@ class Mixed:
     @contextlib.contextmanager
     def prepared(self, oracle: Oracle, rng: Rng) -> Iterator[MixedWith]:
         others = oracle.problem.others
-        labels = oracle.problem.goal.labels
+        labels = of_classes(oracle.problem.goal).labels
         if others is None or (len(labels) and not (others.labels != labels[:, None]).any(1).all()):
             given = "none" if others is None else f"only {len(others)}, all of one class"
             raise CaromError(f"admix needs clean examples of other classes than those attacked; {given} were given.")

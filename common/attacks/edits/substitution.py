@@ -14,8 +14,9 @@ from carom.common.attacks.edits.requests import (
 from carom.common.attacks.edits.scheduler import Lockstep
 from carom.common.base.errors import CaromError
 from carom.common.base.rng import Rng
-from carom.common.core.batch import Batch, Goal
+from carom.common.core.batch import Batch
 from carom.common.core.problem import Problem, Result
+from carom.common.core.tasks import of_classes
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,7 @@ class Substitution:
     def __call__(self, problem: Problem, batch: Batch, rng: Rng) -> Result:
         threat: Any = problem.threat
         examples = [threat.editable(x) for x in batch.inputs]
-        targets = problem.goal.targets
-        goal = Goal(problem.goal.labels.cpu(), None if targets is None else targets.cpu())
+        goal = of_classes(problem.goal).to("cpu")
         streams = replace(rng, keys=rng.keys.cpu())
         admits = None
         if threat.judges_texts:

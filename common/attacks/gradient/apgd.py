@@ -139,7 +139,7 @@ class AutoPGD:
         for index in range(self.steps + 1):
             grad, loss, logits = aim.gradient(self.objective, track.x)
             grad = confine(grad, oracle.batch.mask())
-            track = track.evaluated(grad, loss, margin(logits, oracle.goal()))
+            track = track.evaluated(grad, loss, oracle.goal().loss(margin, logits))
             reached = oracle.reached(track.x, logits)
             if bool(reached.any()):
                 end = end.put(live[reached], track.left(reached))

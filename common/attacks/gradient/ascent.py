@@ -167,8 +167,10 @@ class Ascent:
         """(float64[N]: success outweighs any margin, runs that broke come last; how near another is the same)"""
         logits = oracle.logits(oracle.store(x), pays=False)
         goal = oracle.goal()
-        rank = margin(logits, goal).double().clamp(-1e6, 1e6) + 1e7 * goal.achieved(logits)
-        return torch.where(status <= Status.SKIPPED, rank.nan_to_num(-1e9), -1e9), tie(logits.nan_to_num())
+        rank = goal.loss(margin, logits).double().clamp(-1e6, 1e6) + 1e7 * goal.achieved(logits)
+        return torch.where(status <= Status.SKIPPED, rank.nan_to_num(-1e9), -1e9), tie(
+            logits.nan_to_num(neginf=-torch.inf)
+        )
 
 
 def climb_of(attack: Any) -> Ascent | None:

@@ -18,6 +18,7 @@ from carom.common.attacks.gradient.updates import levelled
 from carom.common.base.errors import CaromError
 from carom.common.core.batch import Access
 from carom.common.core.model import Model
+from carom.common.core.tasks import of_classes
 from carom.common.core.threats import L2, confine
 from carom.common.models.ensembles import Ensemble
 
@@ -156,7 +157,7 @@ class AdaEa:
 
     def weights(self, step: Step, members: tuple[Model, ...], moved: Tensor) -> Tensor:
         """float[N, K], given where each member's own step leads, [K, N, ...] (adaptive gradient modulation)."""
-        goal = step.oracle.goal()
+        goal = of_classes(step.oracle.goal())
         wanted = goal.labels if goal.targets is None else goal.targets
 
         def losses(member: Model) -> Tensor:  # float[K, N]: at every member's next step

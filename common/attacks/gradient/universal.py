@@ -18,6 +18,7 @@ from carom.common.core.model import Model
 from carom.common.core.objectives import Objective, cross_entropy
 from carom.common.core.oracle import Oracle
 from carom.common.core.problem import Problem, Result, Status
+from carom.common.core.tasks import of_classes
 from carom.common.core.threats import Ball, column, confine
 from carom.common.models.folding import state_of, watched
 
@@ -67,7 +68,7 @@ class Universal:
         radius = column(problem.threat.bounded(x0), x0)
         change, status = torch.zeros_like(x0), torch.full_like(batch.labels, Status.DONE.value)
         with problem.model.frozen():
-            for target, rows in self._classes(problem.goal):
+            for target, rows in self._classes(of_classes(problem.goal)):
                 pattern, forward, backward = self.known(problem, problem.others, target)
                 change[rows] = radius[rows] * pattern
                 status[rows] = _outcome(pattern).value

@@ -32,7 +32,7 @@ class DeepFool:
 
     def look(self, oracle: Oracle, aim: Oracle, x: Tensor) -> Look:
         grads, values, logits = aim.gradients(Rivals(self.rivals), x)
-        return Look(x, oracle.reached(x, logits), margin(logits, oracle.goal()), x, values, grads)
+        return Look(x, oracle.reached(x, logits), oracle.goal().loss(margin, logits), x, values, grads)
 
     def next(self, scene: Scene, look: Look, total: Tensor) -> tuple[Tensor, Tensor]:
         nearest = Boundary.nearest(look, scene.ball)

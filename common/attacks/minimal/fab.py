@@ -39,7 +39,7 @@ class Fab:
         at = torch.where(back, x0 + self.beta * (x - x0), x)
         one = aim.goal().targeted and not oracle.goal().targeted
         grads, values, _ = aim.gradients(lead if one else Rivals(self.rivals), at)
-        return Look(x, reached, margin(logits, oracle.goal()), at, values, grads)
+        return Look(x, reached, oracle.goal().loss(margin, logits), at, values, grads)
 
     def next(self, scene: Scene, look: Look, state: tuple[()]) -> tuple[Tensor, tuple[()]]:
         ball, x, x0 = scene.ball, look.at, scene.x0

@@ -222,7 +222,7 @@ class Closest:
 def judged(oracle: Oracle, aim: Oracle, x: Tensor, objective: Objective) -> Look:
     """A look with one gradient."""
     grad, loss, logits = aim.gradient(objective, x)
-    return Look(x, oracle.reached(x, logits), margin(logits, oracle.goal()), x, loss[:, None], grad[:, None])
+    return Look(x, oracle.reached(x, logits), oracle.goal().loss(margin, logits), x, loss[:, None], grad[:, None])
 
 
 @dataclass(frozen=True)

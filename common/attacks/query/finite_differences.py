@@ -37,7 +37,7 @@ def slopes(step: Step, rows: Tensor, above: Tensor, below: Tensor) -> Tensor:
     points = space.clamp(torch.cat([above, below]).flatten(0, 1))
     rows = rows.repeat(2 * len(above))
     logits = oracle.logits(points, rows)
-    scores = step.objective(logits, oracle.goal(rows)).view(2, *above.shape[:2])
+    scores = oracle.goal(rows).loss(step.objective, logits).view(2, *above.shape[:2])
     near = tie(logits).view(2, *above.shape[:2]).amax(0)
     rise = scores[0] - scores[1]
     return torch.where(rise.abs() <= near, 0.0, coarse(rise))

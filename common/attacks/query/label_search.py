@@ -16,7 +16,7 @@ from carom.common.core.batch import Batch
 from carom.common.core.oracle import Oracle
 from carom.common.core.problem import Problem, Result, Status
 from carom.common.core.threats import Ball, column, confine
-from carom.common.core.ties import above
+from carom.common.core.ties import above, finite
 
 
 class Strategy(Protocol):
@@ -149,7 +149,7 @@ class DecisionSearch:
                 return oracle.finish(batch.inputs, torch.full_like(batch.labels, Status.INFEASIBLE.value))
             clean = oracle.logits(batch.inputs)
             status = torch.where(problem.goal.achieved(clean), Status.SKIPPED.value, Status.DONE.value)
-            status = torch.where(clean.isfinite().all(1), status, Status.BAD_GRADIENT.value)
+            status = torch.where(finite(clean), status, Status.BAD_GRADIENT.value)
             rows = (status == Status.DONE).nonzero().squeeze(1)
             hunt = Hunt(oracle.take(rows), rng[rows], limit - 1)
             self.strategy(hunt)

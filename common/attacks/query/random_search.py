@@ -14,7 +14,7 @@ from carom.common.core.objectives import Objective, margin
 from carom.common.core.oracle import Oracle
 from carom.common.core.problem import Problem, Result, Status
 from carom.common.core.threats import Ball, column, confine
-from carom.common.core.ties import tie
+from carom.common.core.ties import finite, tie
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class RandomSearch:
             if limit < 1:
                 return oracle.finish(batch.inputs, torch.full_like(batch.labels, Status.INFEASIBLE.value))
             clean = oracle.logits(batch.inputs)
-            best = self.objective(clean, problem.goal)
+            best = problem.goal.loss(self.objective, clean)
             done = problem.goal.achieved(clean)
             leave = done & (not self.keep_going)
             status = torch.where(leave, Status.SKIPPED.value, Status.DONE.value)
@@ -119,12 +119,12 @@ class RandomSearch:
                 tried = _realise(oracle, threat, mine, rows, propose.fills)
                 logits = oracle.logits(tried, rows)
                 goal = oracle.goal(rows)
-                reached = self.objective(logits, goal)
-                finite, least = logits.isfinite().all(1), reached - tie(logits)
+                reached = goal.loss(self.objective, logits)
+                sound, least = finite(logits), reached - tie(logits)
                 hit, had = goal.achieved(logits), held[rows]
-                rises = (least > value[rows]) & finite
+                rises = (least > value[rows]) & sound
                 # The first to reach the goal is kept by however little it does; none that misses it replaces one.
-                better = ((least > best[rows]) & (hit | ~had) | hit & ~had) & finite
+                better = ((least > best[rows]) & (hit | ~had) | hit & ~had) & sound
                 pattern = pattern.index_copy(0, rows[rises], mine[rises])
                 value = value.index_copy(0, rows[rises], reached[rises])
                 x = x.index_copy(0, rows[better], tried[better])

@@ -30,6 +30,7 @@ from carom.common.core.objectives import margin
 from carom.common.core.oracle import Oracle
 from carom.common.core.problem import Problem, Result, Status
 from carom.common.core.spaces import Box
+from carom.common.core.tasks import of_classes
 from carom.common.core.threats import Ball
 from carom.common.core.ties import above, closeness, falling, first_largest, tie
 from carom.common.models.trees import TreeEnsemble, TreeModel
@@ -75,7 +76,8 @@ class LeafPath:
     def _single(self, oracle: Oracle, model: TreeModel) -> tuple[Tensor, Tensor]:
         threat, leaves = _ball(oracle), on_lattice(leaves_of(model.ensemble), _box(model))
         x0 = oracle.batch.inputs.flatten(1)
-        wanted = _reaches(model.ensemble.answer(leaves.value), oracle.problem.goal) & (leaves.low <= leaves.high).all(1)
+        wanted = _reaches(model.ensemble.answer(leaves.value), of_classes(oracle.problem.goal))
+        wanted = wanted & (leaves.low <= leaves.high).all(1)
         here = _extended(x0)[:, leaves.feature]  # [N, K, P]
         change = here.clamp(leaves.low, leaves.high) - here
         length = threat.norm(change.flatten(0, 1)).view(change.shape[:2]).masked_fill(~wanted, torch.inf)
@@ -87,7 +89,7 @@ class LeafPath:
 
     def _forest(self, oracle: Oracle, model: TreeModel) -> tuple[Tensor, Tensor]:
         threat, leaves = _ball(oracle), on_lattice(leaves_of(model.ensemble), _box(model))
-        ensemble, goal, shape = model.ensemble, oracle.problem.goal, oracle.batch.inputs.shape
+        ensemble, goal, shape = model.ensemble, of_classes(oracle.problem.goal), oracle.batch.inputs.shape
         x0 = oracle.batch.inputs.flatten(1)
         # A point of the ball, clamped to an interval that meets the ball, stays in the ball (feature by feature), so
         # which leaves can be reached is fixed by x0 alone.

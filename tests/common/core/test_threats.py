@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -15,7 +16,8 @@ from carom.common.base.rng import Rng
 from carom.common.core.batch import Batch
 from carom.common.core.rounding import within
 from carom.common.core.spaces import Box
-from carom.common.core.threats import L1, L2, Ball, Linf
+from carom.common.core.threats import L1, L2, Ball, Linf, Threat
+from carom.common.modality.installed import get_modality
 
 IDS = ["a", "b", "c", "d"]
 SHAPE = (2, 3, 4)
@@ -160,3 +162,22 @@ def test_storing_takes_next_to_nothing_of_a_change_whose_components_are_a_step_l
     change = within(ball, space, x, x0) - x0
     assert (ball.norm(change) > 0.249).all()
     assert (((x - x0) * change).flatten(1).sum(1) > 0.95 * 0.25**2).all()
+
+
+@dataclass(frozen=True)
+class Some(Threat):
+    """As many changes as the attack made."""
+
+
+def test_a_control_that_follows_the_attack_is_compared_with_it_and_one_that_does_not_with_a_fixed_share():
+    assert not Linf(0.1).control_follows
+    assert [Linf(0.1).control_limit(share) for share in (None, 0.0, 0.4, 1.0)] == [0.1] * 4
+    assert Some().control_follows
+    assert [Some().control_limit(share) for share in (None, 0.0, 0.4, 1.0)] == [0.0, 0.0, 0.2, 0.5]
+
+
+@pytest.mark.parametrize("modality", ["image", "audio", "text"])
+def test_every_threat_says_what_its_control_follows(modality):
+    """Random words are as many as the attack changed; all others spend the budget, whatever was crafted."""
+    for kind, build in get_modality(modality).threats.items():
+        assert build(1.0).control_follows == (modality == "text"), kind

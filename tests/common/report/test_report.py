@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import report_study as made
 
+from carom.common.measure.cells import cell_of
 from carom.common.modality.panels import WordDiff
 from carom.common.report import page as report
 from carom.common.report import values, views
@@ -134,7 +135,7 @@ def test_says_what_to_be_wary_of(page: Page) -> None:
     assert "only 43 examples are right on both models" in words
 
 
-def test_control_of_text_is_compared_with_the_attack() -> None:
+def test_the_control_is_held_to_the_limit_of_its_threat() -> None:
     study = made.make_study()
     for name in ("image", "text"):
         for c in study["modalities"][name]["cells"]:
@@ -203,27 +204,29 @@ def test_several_seeds_share_a_cell_and_several_attacks_do_not() -> None:
     cells = study["modalities"]["text"]["cells"]
     second = [{**c, "seed": 1, "excess": 0.0, "excess_low": -0.1, "excess_high": 0.1} for c in cells]
     other = [{**c, "attack": "random"} for c in cells]
-    groups = views.heat_map_groups(cells + second + other)
+    groups = views.heat_map_groups([cell_of(row) for row in cells + second + other])
     assert [len(g) for g in groups] == [32, 16]
     study["modalities"]["text"]["cells"] = cells + second + other
     text = render(study, [], "A study")
     assert "Each cell averages 2 seeds (0 and 1)" in text
     first = cells[0]["excess"]
-    assert views.mean_of([cells[0], second[0]], "excess")[0] == pytest.approx(first / 2)
+    assert views.mean_of([cell_of(cells[0]), cell_of(second[0])], "excess").value == pytest.approx(first / 2)
     wanted = f"<title>text-cnn to text-cnn (white-box), n = {cells[0]['n']}; Excess E {values.rate(first / 2)} "
     assert wanted in text
 
 
 def test_one_map_holds_sources_with_different_attacks() -> None:
     cells = [
-        {"source": s, "attack": a, "threat": t}
-        for s, a, t in [("cnn", "pgd", 1), ("tree", "leaf", 1), ("cnn", "mi", 1), ("cnn", "pgd", 2), ("rnn", "mi", 1)]
+        cell_of({"source": s, "target": s, "attack": a, "threat": t, "seed": 0})
+        for s, a, t in [
+            *(("cnn", "pgd", "a"), ("tree", "leaf", "a"), ("cnn", "mi", "a"), ("cnn", "pgd", "b"), ("rnn", "mi", "a")),
+        ]
     ]
-    groups = [[(c["source"], c["attack"], c["threat"]) for c in g] for g in views.heat_map_groups(cells)]
+    groups = [[(c.source, c.attack, c.terms.threat) for c in g] for g in views.heat_map_groups(cells)]
     assert groups == [
-        [("cnn", "pgd", 1), ("tree", "leaf", 1), ("rnn", "mi", 1)],
-        [("cnn", "mi", 1)],
-        [("cnn", "pgd", 2)],
+        [("cnn", "pgd", "a"), ("tree", "leaf", "a"), ("rnn", "mi", "a")],
+        [("cnn", "mi", "a")],
+        [("cnn", "pgd", "b")],
     ]
 
 
@@ -372,8 +375,15 @@ def test_a_model_that_resizes_inside_is_named_among_the_warnings() -> None:
 
 def test_cautions_name_a_few_and_count_many() -> None:
     runs = [
-        {"source": f"m{i}", "attack": "a", "white_box": i / 100, "white_box_control": i / 100, "flags": flags}
-        for i, flags in enumerate([["low success", "high control"]] * (views.NAMED + 1))
+        views.CraftedSet(
+            cell_of(
+                {"source": f"m{i}", "target": "t", "attack": "a", "seed": 0}
+                | {"white_box": i / 100, "white_box_control": i / 100}
+            ),
+            None,
+            ("low success", "high control"),
+        )
+        for i in range(views.NAMED + 1)
     ]
     low, high = views._cautions(runs, [])
     assert (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,7 +17,7 @@ from carom.common.core.batch import Access
 from carom.common.core.data import Dataset
 from carom.common.core.problem import Cost, Result, Status
 from carom.common.core.spaces import Box
-from carom.common.core.threats import Linf
+from carom.common.core.threats import Linf, Threat
 from carom.common.measure.stats import wilson
 from carom.common.models.functions import FunctionModel
 from carom.common.study import plan as module
@@ -34,7 +35,7 @@ IDS = [f"e{i}" for i in range(10)]
 
 
 @dataclass(frozen=True)
-class Scripted:
+class Scripted(Threat):
     """A threat that allows everything and marks what it makes."""
 
     name: str = "scripted"
@@ -61,7 +62,7 @@ class Mark:
     fails_on: str = ""
 
     def __call__(self, problem, batch, rng):
-        if problem.model.name == self.fails_on and self.fails_on not in REPAIRED:
+        if problem.model.name == self.fails_on and os.environ.get("REPAIRED") != self.fails_on:
             raise RuntimeError("no such operator")
         x = batch.inputs.clone()
         x[:, 1] = ATTACKED
@@ -69,9 +70,6 @@ class Mark:
         status = torch.tensor([Status.BAD_GRADIENT if int(i[1:]) in self.bad else Status.DONE for i in batch.ids])
         success = problem.goal.achieved(problem.model(x).logits)
         return Result(x, success, Cost(4 * n, 3 * n, 2 * n), status)
-
-
-REPAIRED: set[str] = set()
 
 
 def answers(wrong):
@@ -259,7 +257,7 @@ def cell_of(outcome, attack, seed):
 
 
 def test_targeted_hits_have_their_own_control(tmp_path):
-    goals = Craft(SOURCE, chosen(Mark()), Scripted(), data(), 0, True).targets().numpy()
+    goals = Craft(SOURCE, chosen(Mark()), Scripted(), data(), 0, True).targets()
     aims = answers(dict.fromkeys([3, 7], 1))
     aims[[0, 1, 2, 8]] = goals[[0, 1, 2, 8]]
     aims[[3, 7]] = 3 - LABELS[[3, 7]] - goals[[3, 7]]  # wrong, but not as wanted
@@ -406,8 +404,7 @@ def test_what_is_missing_is_computed_again(tmp_path):
 BAD = model("bad", attacked={0: 1})
 
 
-def test_a_failed_unit_is_named_its_dependents_left_out_and_the_rest_done(tmp_path):
-    REPAIRED.clear()
+def test_a_failed_unit_is_named_its_dependents_left_out_and_the_rest_done(tmp_path, monkeypatch):
     broken = plan(sources=(BAD, SOURCE), attacks=(chosen(Mark(fails_on="bad")),))
     store = Counting(tmp_path)
     outcome = evaluate(broken, store)
@@ -420,18 +417,16 @@ def test_a_failed_unit_is_named_its_dependents_left_out_and_the_rest_done(tmp_pa
     assert [store.has(c.key) for c in crafts] == [False, True]
     assert outcome.summary()["failures"] == [{"what": failure.what, "error": failure.error}]
     # The next run tries again, and computes only what was left out.
-    REPAIRED.add("bad")
+    monkeypatch.setenv("REPAIRED", "bad")
     again = Counting(tmp_path)
     repaired = evaluate(broken, again)
     assert not repaired.failures
     assert {row["source"] for row in repaired.rows()} == {"bad", "source"}
     assert len(again.keys) == len(broken.units()) - len(store.keys)
-    REPAIRED.clear()
 
 
 def test_a_failed_craft_takes_no_shared_control_with_it(tmp_path):
     """In a ball the controls belong to no craft: the first source's failure leaves the second's cells whole."""
-    REPAIRED.clear()
     wide = plan(sources=(BAD, SOURCE), attacks=(chosen(Mark(fails_on="bad")),), threat=Linf(255.0))
     outcome = evaluate(wide, Store(tmp_path))
     assert len(outcome.failures) == 1
@@ -481,6 +476,7 @@ def test_a_source_that_is_no_target_is_still_measured_on_itself(tmp_path):
     ("changes", "message"),
     [
         ({"controls": 0}, "at least one control"),
+        ({"threat": object()}, "derive its class from carom.common.core.threats.Threat"),
         ({"modality": "audio"}, "model source is for image, this study is for audio"),
         ({"data": replace(data(), classes=("x", "b", "c"))}, "knows 3 classes"),
         ({"targets": (SOURCE, model("source", digest="other"))}, "two different models are called source"),

@@ -120,7 +120,7 @@ def test_a_writer_that_is_killed_leaves_no_torn_file(tmp_path):
         """
         import os, signal, sys
         import pyarrow as pa, torch
-        from carom.common.store import Store, key_of
+        from carom.common.work.store import Store, key_of
         store, fsync = Store(sys.argv[1]), os.fsync
         rows, tensors = pa.table({"id": ["a"] * 1000}), {"inputs": torch.zeros(1000, 100)}
         for moment in (1, 2, 3):
@@ -161,7 +161,7 @@ def test_two_writers_and_a_reader_never_meet_a_torn_file(tmp_path):
             """
             import json, os, sys
             import pyarrow as pa, torch
-            from carom.common.store import Store, key_of
+            from carom.common.work.store import Store, key_of
             store, keys = Store(sys.argv[1]), [key_of({"n": n}) for n in range(4)]
             children = []
             for writer in range(2):
