@@ -38,12 +38,16 @@ def checkpoint() -> Path:
     return torch_checkpoints() / BACKBONE
 
 
-# Without the path: reports are handed on.
-HOW = (
-    f"needs AlexNet's weights, {BACKBONE}, in torch's folder of checkpoints; torchvision fetches them: "
-    "python -c \"import torchvision; torchvision.models.alexnet(weights='IMAGENET1K_V1')\""
-)
-missing = Requires((Requirement("checkpoint", (BACKBONE,), HOW),))
+def weights(name: str) -> Requires:
+    """That the network's weights are there, under this name."""
+    how = (  # without the path: reports are handed on
+        f"needs AlexNet's weights, {name}, in torch's folder of checkpoints; torchvision fetches them: "
+        "python -c \"import torchvision; torchvision.models.alexnet(weights='IMAGENET1K_V1')\""
+    )
+    return Requires((Requirement("checkpoint", (name,), how),))
+
+
+missing = weights(BACKBONE)
 """Why LPIPS cannot be computed here; None where it can."""
 
 
