@@ -1,0 +1,38 @@
+"""Rows of a table as a modality: what a row is, which data and models there are, how it is attacked and shown."""
+
+from carom.common.attacks import GRADIENT_ATTACKS, LEAF_PATH, SOFT_LEAF_PATH
+from carom.common.blackbox import QUERY_ATTACKS
+from carom.common.metrics import distance
+from carom.common.modality import Defaults, Modality
+from carom.common.threats import L2, Linf
+from carom_tables.models import load_model
+from carom_tables.rows import CLASSES, load_data, panels
+
+ATTACKS = (*GRADIENT_ATTACKS, LEAF_PATH, SOFT_LEAF_PATH, *QUERY_ATTACKS)
+TREES = (
+    "py:carom_tables.models:fitted?kind=forest&name=forest",
+    "py:carom_tables.models:fitted?kind=boosted&name=boosted",
+)
+
+MODALITY = Modality(
+    name="table",
+    summary="rows of numbers, each column scaled to [0, 1]",
+    attacks={info.name: info for info in ATTACKS},
+    recipes={},  # no checkpoint ships
+    data={"tumours": f"569 rows of 30 measurements of cell nuclei, {' or '.join(CLASSES)}"},
+    threats={"linf": Linf, "l2": L2},
+    defaults=Defaults(
+        data="builtin:tumours",
+        sources=TREES,
+        targets=(*TREES, "py:carom_tables.models:fitted?kind=logistic&name=logistic"),
+        attacks=("leaf-path",),
+        eps="0.1",
+        threat="linf",
+        limit=200,
+    ),
+    load_model=load_model,
+    load_data=load_data,
+    panels=panels,
+    metrics=(distance("l0", "columns", "number of columns that changed"),),
+    scales={"linf": [f"{k / 100:g}" for k in range(1, 51)]},
+)
