@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 import carom
-from carom.common.updates import chain
+from carom.common.attacks.gradient.updates import chain
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,11 @@
 """Rows of a table as a modality: what a row is, which data and models there are, how it is attacked and shown."""
 
-from carom.common.attacks import GRADIENT_ATTACKS, LEAF_PATH, SOFT_LEAF_PATH
-from carom.common.blackbox import QUERY_ATTACKS
-from carom.common.metrics import distance
-from carom.common.modality import Defaults, Modality
-from carom.common.threats import L2, Linf
+from carom.common.attacks.catalogue.gradient import GRADIENT_ATTACKS
+from carom.common.attacks.catalogue.query import QUERY_ATTACKS
+from carom.common.attacks.catalogue.trees import LEAF_PATH, SOFT_LEAF_PATH
+from carom.common.core.metrics import distance
+from carom.common.core.threats import L2, Linf
+from carom.common.modality.contract import Defaults, Modality
 from carom_tables.models import load_model
 from carom_tables.rows import CLASSES, load_data, panels
 

@@ -4,10 +4,10 @@ import torch
 from sklearn.datasets import load_breast_cancer
 from torch import Tensor
 
-from carom.common.data import Dataset
-from carom.common.errors import UnknownName
-from carom.common.modality import Panel, WordDiff
-from carom.common.spaces import Box
+from carom.common.base.errors import UnknownName
+from carom.common.core.data import Dataset
+from carom.common.core.spaces import Box
+from carom.common.modality.panels import Panel, WordDiff
 
 TABLE = load_breast_cancer()  # ships with scikit-learn
 CLASSES = tuple(str(name) for name in TABLE.target_names)
