@@ -5,6 +5,7 @@ pip makes of the lines in a package's pyproject.toml, so the example runs withou
 Carom does with images it does with rows: attacks by name, transfer with controls, the command line.
 """
 
+import os
 import subprocess
 import sys
 
@@ -21,5 +22,6 @@ for cell in carom.transfer(models, [*models, logistic], ["leaf-path"], data, eps
     line = f"{cell['source']} -> {cell['target']}: T {cell['transfer']:.2f}, N {cell['control']:.2f}"
     print(f"{line}, E {cell['excess']:.2f}, {cell['size']['l0']['median']:.0f} columns changed")
 
-listed = subprocess.run([sys.executable, "-m", "carom", "list", "data", "-m", "table"], capture_output=True, text=True)
-print(listed.stdout.strip() or listed.stderr)
+here = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}  # of a package that is not installed
+command = [sys.executable, "-m", "carom", "list", "data", "--modality", "table"]
+print(subprocess.run(command, env=here, capture_output=True, text=True, check=True).stdout.strip())
