@@ -47,13 +47,13 @@ def index(found: Sequence[Entry]) -> str:
 
 
 def page(name: str, entries: Sequence[Entry]) -> str:
-    """The page of one name: what each modality has under it. Modalities with equal entries share a section."""
-    owners: dict[str, list[str]] = {}
+    """The page of one name: what each modality has under it. Modalities that have the same share a section."""
+    groups: dict[str, list[Entry]] = {}
     for owner, info in entries:
-        owners.setdefault(_section(owner, info), []).append(owner)
+        groups.setdefault(_section([(owner, info)], within=False), []).append((owner, info))
     parts = [f"# {name}\n"]
-    for text, those in owners.items():
-        parts.append(f"## {' and '.join(those).capitalize()}\n\n{text}")
+    for those in groups.values():
+        parts.append(f"## {' and '.join(owner for owner, _ in those).capitalize()}\n\n{_section(those)}")
     return "\n".join(parts)
 
 
@@ -75,13 +75,17 @@ def _cell(text: object) -> str:
     return str(text).replace("|", "\\|").replace("*", "\\*")
 
 
-def _section(owner: str, info: AttackInfo) -> str:
+def _section(entries: Sequence[Entry], within: bool = True) -> str:
+    """What entries that differ at most in their threats have to say, with or without these."""
+    owner, info = entries[0]
     facts = describe_attack(owner, info)
+    kinds = {owner: ", ".join(info.threats) for owner, info in entries}
+    said = [f"{kind} ({owner})" if len(set(kinds.values())) > 1 else kind for owner, kind in kinds.items()]
     rows: dict[str, Any] = {
         "paper": info.reference,
         "needs": f"{', '.join(facts['needs'])}",
         "sources": MODELS[info.models],
-        "within": ", ".join(info.threats),
+        **({"within": "; ".join(dict.fromkeys(said))} if within else {}),
         "cost per example": info.cost,
         "can be aimed at a class": "yes" if info.targeted else "no",
         "depends on the seed": "yes" if info.random else "no",

@@ -1,7 +1,7 @@
 """The pages of recorded results on the documentation site: the demo's matrices, and speed beside other libraries.
 
-    carom demo --json > benchmarks/results/demo.json
-    make benchmark
+carom demo --json > benchmarks/results/demo.json
+make benchmark
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ def demo(summary: Mapping[str, Any]) -> str:
     parts = [DEMO]
     for modality, part in summary["modalities"].items():
         accuracy = ", ".join(f"{model['name']} {rate(model['clean_accuracy'])}" for model in part["models"])
-        parts.append(f"\n## {modality.capitalize()}\n\n{part['examples']} examples of `{part['data']}`, {part['threat']}.")
+        parts.append(
+            f"\n## {modality.capitalize()}\n\n{part['examples']} examples of `{part['data']}`, {part['threat']}."
+        )
         parts.append(f"Right when clean: {accuracy}.\n")
         parts.append(_matrix(part["cells"]))
     return "\n".join(parts) + "\n"
@@ -63,9 +65,7 @@ def _matrix(cells: Sequence[Mapping[str, Any]]) -> str:
     for cell in cells:
         name = f"{cell['source']}, `{cell['attack']}` ({rate(cell['white_box'])})"
         own = r"\*" if cell["source"] == cell["target"] else ""
-        rows.setdefault(name, {})[cell["target"]] = (
-            rate(cell["excess"], cell["excess_low"], cell["excess_high"]) + own
-        )
+        rows.setdefault(name, {})[cell["target"]] = rate(cell["excess"], cell["excess_low"], cell["excess_high"]) + own
     return _table(("source", *targets), ((name, *(row.get(t, "–") for t in targets)) for name, row in rows.items()))
 
 
