@@ -61,7 +61,7 @@ def demo(summary: Mapping[str, Any]) -> str:
 
 def _matrix(cells: Sequence[Mapping[str, Any]]) -> str:
     targets = list(dict.fromkeys(cell["target"] for cell in cells))
-    rows = {}
+    rows: dict[str, dict[str, str]] = {}
     for cell in cells:
         name = f"{cell['source']}, `{cell['attack']}` ({rate(cell['white_box'])})"
         own = r"\*" if cell["source"] == cell["target"] else ""

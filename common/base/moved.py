@@ -81,5 +81,5 @@ def deprecated(since: str, until: str, instead: str) -> Callable[[F], F]:
 def _two_minor_versions(since: str, until: str) -> None:
     """Refuse a name that would go too soon. A new major version ends all."""
     (major, minor), (last_major, last_minor) = (map(int, version.split(".")[:2]) for version in (since, until))
-    if last_major == major and last_minor - minor < MINOR_VERSIONS or last_major < major:
+    if (last_major == major and last_minor - minor < MINOR_VERSIONS) or last_major < major:
         raise ValueError(f"since {since}, until {until}: an old name works for {MINOR_VERSIONS} minor versions more.")

@@ -15,7 +15,10 @@ from pages import LEFT_OUT, Block, blocks, commands, reader
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("vision", "audio", "text", "common", "benchmarks")
-PAGES = {str(path.relative_to(ROOT)): path for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]}
+PAGES = {
+    str(path.relative_to(ROOT)): path
+    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+}
 RUNNING = [name for name, path in PAGES.items() if any(b.language in ("python", "sh", "diff") for b in blocks(path))]
 SLOW = {"README.md", "docs/guides/images.md", "docs/guides/text.md", "docs/guides/studies.md"}
 IN_A_CHECKOUT = {"docs/guides/add-attack.md", "docs/guides/add-model.md"}

@@ -5,9 +5,10 @@ from typing import Any
 from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 
+from carom.common.base.identity import digest_of
 from carom.common.core.model import Model
 from carom.common.loading.dispatch import dispatch, own_loaders
-from carom.common.loading.estimators import digest_of_object, family_of, fitted_classes, scores_of, tree_ensemble
+from carom.common.loading.estimators import family_of, fitted_classes, scores_of, tree_ensemble
 from carom.common.loading.facts import called, stated_classes
 from carom.common.models.functions import FunctionModel
 from carom.common.models.trees import TreeModel
@@ -16,12 +17,12 @@ from carom_tables.rows import CLASSES, SPACE, load_data
 
 def wrap(estimator: Any, facts: dict[str, Any]) -> Model:
     name = called(estimator, facts)
-    shared: dict[str, Any] = {"name": name, "modality": "table", "space": SPACE}
-    shared["classes"] = fitted_classes(estimator, stated_classes(facts) or CLASSES, name)
+    classes = fitted_classes(estimator, stated_classes(facts) or CLASSES, name)
+    shared: dict[str, Any] = {"name": name, "modality": "table", "space": SPACE, "classes": classes}
     if (trees := tree_ensemble(estimator)) is not None:
         return TreeModel(trees, **shared)
     scores, probabilities, _ = scores_of(estimator)
-    shared |= {"family": family_of(estimator), "digest": digest_of_object(estimator), "probabilities": probabilities}
+    shared |= {"family": family_of(estimator), "digest": digest_of(estimator), "probabilities": probabilities}
     return FunctionModel(scores, **shared)
 
 
@@ -30,8 +31,7 @@ def load_model(source: Any, **facts: Any) -> Model:
 
 
 FACTS = ("name", "classes", "trusted")
-FOREST = RandomForestClassifier(30, max_depth=6, random_state=0)
-BOOSTED = GradientBoostingClassifier(random_state=0)
+FOREST, BOOSTED = RandomForestClassifier(30, random_state=0), GradientBoostingClassifier(random_state=0)
 ESTIMATORS = {"forest": FOREST, "boosted": BOOSTED, "logistic": LogisticRegression(C=10)}
 
 

@@ -22,7 +22,9 @@ def old_module() -> types.ModuleType:
 
 
 def test_a_moved_name_is_the_object_itself_and_warns() -> None:
-    with pytest.warns(FutureWarning, match=r"old\.Rng is carom\.common\.base\.rng\.Rng since 0\.2.*goes in 0\.4") as seen:
+    with pytest.warns(
+        FutureWarning, match=r"old\.Rng is carom\.common\.base\.rng\.Rng since 0\.2.*goes in 0\.4"
+    ) as seen:
         assert old_module().Rng is carom.Rng
     assert seen[0].filename == __file__, "the warning points at the line that uses the name"
 
@@ -38,7 +40,9 @@ def test_a_deprecated_function_works_and_names_its_successor() -> None:
         """Doubles."""
         return 2 * x
 
-    with pytest.warns(FutureWarning, match=r"compare is deprecated since 0\.2 and goes in 0\.4: use carom\.transfer") as seen:
+    with pytest.warns(
+        FutureWarning, match=r"compare is deprecated since 0\.2 and goes in 0\.4: use carom\.transfer"
+    ) as seen:
         assert compare(2) == 4
     assert seen[0].filename == __file__
     assert compare.__doc__ == "Doubles."
