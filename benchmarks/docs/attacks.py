@@ -51,7 +51,7 @@ def page(name: str, entries: Sequence[Entry]) -> str:
     groups: dict[str, list[Entry]] = {}
     for owner, info in entries:
         groups.setdefault(_section([(owner, info)], within=False), []).append((owner, info))
-    parts = [f"# {name}\n"]
+    parts = [f"# {name}\n\nOne of [all attacks](index.md).\n"]
     for those in groups.values():
         parts.append(f"## {' and '.join(owner for owner, _ in those).capitalize()}\n\n{_section(those)}")
     return "\n".join(parts)

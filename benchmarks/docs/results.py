@@ -65,7 +65,8 @@ def _matrix(cells: Sequence[Mapping[str, Any]]) -> str:
     for cell in cells:
         name = f"{cell['source']}, `{cell['attack']}` ({rate(cell['white_box'])})"
         own = r"\*" if cell["source"] == cell["target"] else ""
-        rows.setdefault(name, {})[cell["target"]] = rate(cell["excess"], cell["excess_low"], cell["excess_high"]) + own
+        shown = rate(cell["excess"], cell["excess_low"], cell["excess_high"]).replace(" ", "\u00a0")
+        rows.setdefault(name, {})[cell["target"]] = shown + own
     return _table(("source", *targets), ((name, *(row.get(t, "–") for t in targets)) for name, row in rows.items()))
 
 
