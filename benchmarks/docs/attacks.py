@@ -57,6 +57,13 @@ def page(name: str, entries: Sequence[Entry]) -> str:
     return "\n".join(parts)
 
 
+def _code(build: Callable[..., object]) -> str:
+    """The source of a function without what registers it."""
+    source = textwrap.dedent(inspect.getsource(build))
+    (function,) = ast.parse(source).body
+    return "\n".join(source.splitlines()[function.lineno - 1 :])
+
+
 def lines_of(build: Callable[..., object]) -> int:
     """Source lines of the statements of a function, its docstring aside."""
     (function,) = ast.parse(textwrap.dedent(inspect.getsource(build))).body
@@ -83,6 +90,7 @@ def _section(entries: Sequence[Entry], within: bool = True) -> str:
     said = [f"{kind} ({owner})" if len(set(kinds.values())) > 1 else kind for owner, kind in kinds.items()]
     rows: dict[str, Any] = {
         "paper": info.reference,
+        **({"departures": info.departures} if info.departures else {}),
         "needs": f"{', '.join(facts['needs'])}",
         "sources": MODELS[info.models],
         **({"within": "; ".join(dict.fromkeys(said))} if within else {}),
@@ -94,6 +102,6 @@ def _section(entries: Sequence[Entry], within: bool = True) -> str:
     given = "\n".join(f"| `{key}` | `{default}` |" for key, default in facts["parameters"].items())
     parameters = f"| parameter | default |\n|---|---|\n{given}" if given else "It has no parameters."
     summary = _cell(info.summary[0].upper() + info.summary[1:])
-    code = textwrap.dedent(inspect.getsource(info.build)).rstrip()
+    code = _code(info.build)
     says = (inspect.getdoc(info.build) or "").replace("\n\n", "\n\n> ")
     return "\n\n".join([f"{summary}.", table, parameters, f"> {says}", f"```python\n{code}\n```"]) + "\n"

@@ -1,15 +1,16 @@
 """Rows of a table as a modality: what a row is, which data and models there are, how it is attacked and shown."""
 
-from carom.common.attacks.catalogue.gradient import GRADIENT_ATTACKS
-from carom.common.attacks.catalogue.query import QUERY_ATTACKS
-from carom.common.attacks.catalogue.trees import LEAF_PATH, SOFT_LEAF_PATH
+from carom.common.attacks.catalogue.base import attacks_within
+from carom.common.attacks.catalogue.gradient import GRADIENT
+from carom.common.attacks.catalogue.query import QUERY
+from carom.common.attacks.catalogue.trees import EXACT, SOFT
 from carom.common.core.metrics import distance
 from carom.common.core.threats import L2, Linf
 from carom.common.modality.contract import Defaults, Modality
 from carom_tables.models import load_model
 from carom_tables.rows import CLASSES, load_data, panels
 
-ATTACKS = (*GRADIENT_ATTACKS, LEAF_PATH, SOFT_LEAF_PATH, *QUERY_ATTACKS)
+THREATS = {"linf": Linf, "l2": L2}
 TREES = (
     "py:carom_tables.models:fitted?kind=forest&name=forest",
     "py:carom_tables.models:fitted?kind=boosted&name=boosted",
@@ -18,10 +19,10 @@ TREES = (
 MODALITY = Modality(
     name="table",
     summary="rows of numbers, each column scaled to [0, 1]",
-    attacks={info.name: info for info in ATTACKS},
+    attacks=attacks_within(THREATS, GRADIENT, EXACT, SOFT, QUERY),
     recipes={},  # no checkpoint ships
     data={"tumours": f"569 rows of 30 measurements of cell nuclei, {' or '.join(CLASSES)}"},
-    threats={"linf": Linf, "l2": L2},
+    threats=THREATS,
     defaults=Defaults(
         data="builtin:tumours",
         sources=TREES,

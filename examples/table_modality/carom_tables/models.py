@@ -12,7 +12,7 @@ from carom.common.loading.estimators import family_of, fitted_classes, scores_of
 from carom.common.loading.facts import called, stated_classes
 from carom.common.models.functions import FunctionModel
 from carom.common.models.trees import TreeModel
-from carom_tables.rows import CLASSES, SPACE, load_data
+from carom_tables.rows import CLASSES, COLUMNS, SPACE, load_data
 
 
 def wrap(estimator: Any, facts: dict[str, Any]) -> Model:
@@ -21,7 +21,7 @@ def wrap(estimator: Any, facts: dict[str, Any]) -> Model:
     shared: dict[str, Any] = {"name": name, "modality": "table", "space": SPACE, "classes": classes}
     if (trees := tree_ensemble(estimator)) is not None:
         return TreeModel(trees, **shared)
-    scores, probabilities, _ = scores_of(estimator)
+    scores, probabilities, _ = scores_of(estimator, [[0.0] * len(COLUMNS)], name)
     shared |= {"family": family_of(estimator), "digest": digest_of(estimator), "probabilities": probabilities}
     return FunctionModel(scores, **shared)
 
