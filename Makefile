@@ -8,7 +8,7 @@ PEERS := torchattacks adversarial-robustness-toolbox foolbox eagerpy GitPython g
 # RNNs run many times slower with two threads on two shared cores; tests run in two processes instead.
 TEST_ENV := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1
 
-.PHONY: help demo test test-all test-arithmetic check format types benchmark clean
+.PHONY: help demo test test-all test-arithmetic check format types benchmark docs docs-serve clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -61,5 +61,16 @@ types:  ## the link tree in which type checkers and doctests see one package
 benchmark: $(VENV)/.dev  ## speed of the attack loop against the bare loop
 	OMP_NUM_THREADS=1 $(RUN)/python -m carom.benchmarks.speed.core
 
+$(VENV)/.docs: $(VENV)/.ready
+	@echo "==> adding what the site is built with"
+	$(RUN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	@touch $@
+
+docs: $(VENV)/.docs types  ## the site, into site/: open site/index.html
+	$(RUN)/python -m mkdocs build --strict --quiet
+
+docs-serve: $(VENV)/.docs types  ## the site at http://127.0.0.1:8000, built again whenever a page changes
+	$(RUN)/python -m mkdocs serve --livereload
+
 clean:  ## remove the environment and what runs left behind
-	rm -rf $(VENV) .types .carom carom-demo .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .types .carom carom-demo site .pytest_cache .mypy_cache .ruff_cache

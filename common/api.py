@@ -86,6 +86,18 @@ def load_model(source: Any, modality: str | None = None, **facts: Any) -> Model:
 
     `source` may be a spec, a `torch.nn.Module`, a Hugging Face model, a fitted scikit-learn estimator or a function.
     What Carom cannot know of it (modality, normalisation, sample rate, tokenizer, classes) is asked for by name.
+
+    Examples:
+        >>> import carom
+        >>> carom.load_model("zoo:image-resnet")
+        <TorchModel image-resnet (image, cnn, 10 classes)>
+        >>> from torch import nn
+        >>> mine = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+        >>> carom.load_model(mine, "image", normalise=None, classes=10, name="mine")
+        <TorchModel mine (image, linear, 10 classes)>
+        >>> carom.load_model(mine, "image", classes=10)
+        Traceback (most recent call last):
+        carom.common.loading.facts.MissingFacts: carom cannot know the normalisation of Sequential: pass ...
     """
     if isinstance(source, Model):
         return source
@@ -99,6 +111,11 @@ def ensemble(
 
     A source like any other (`ensemble:SPEC+SPEC?fuse=logits` on the command line), and what attacks that read the
     members one by one need: svre, cwa, adaea, lgv.
+
+    Examples:
+        >>> import carom
+        >>> carom.ensemble(["zoo:image-resnet", "zoo:image-vgg"], fuse="losses", name="both")
+        <Ensemble both (image, cnn, 10 classes)>
     """
     held = list(models)
     owner = modality or next((m.modality for m in held if isinstance(m, Model)), None)
@@ -111,6 +128,12 @@ def load_data(
     """Data by spec: `builtin:fashion-mnist`, `folder:PATH`, `hf:glue/sst2:validation[:500]`, `torchvision:CIFAR10`.
 
     `limit` keeps that many examples, chosen by a hash of their ids. `on_error="skip"` leaves bad files out.
+
+    Examples:
+        >>> import carom
+        >>> data = carom.load_data("builtin:fashion-mnist", limit=4)
+        >>> data.stored.shape, data.stored.dtype, data.classes[:2]
+        (torch.Size([4, 1, 28, 28]), torch.uint8, ('t-shirt', 'trouser'))
     """
     if modality is None:
         parsed = parse(spec)
@@ -127,7 +150,16 @@ def load_data(
 
 def get_attack(name: str, modality: str | None = None, **parameters: Any) -> Attack:
     """The attack of that name: `get_attack("pgd", steps=20)`. Image and audio share their gradient attacks; transforms
-    are their modality's: `get_attack("mi-fgsm", "image", transform="di,ti")`."""
+    are their modality's: `get_attack("mi-fgsm", "image", transform="di,ti")`.
+
+    Examples:
+        >>> import carom
+        >>> carom.get_attack("pgd", steps=20).steps
+        20
+        >>> carom.get_attack("pgd", stepz=20)
+        Traceback (most recent call last):
+        carom.common.base.errors.UnknownName: ...Did you mean steps...
+    """
     head, given = split_parameters(name)
     given |= parameters
     kind, colon, _ = head.partition(":")
@@ -140,7 +172,15 @@ def get_attack(name: str, modality: str | None = None, **parameters: Any) -> Att
 
 
 def list_attacks(modality: str | None = None) -> list[AttackInfo]:
-    """Every registered attack, of one modality or all; those shared by several are listed once."""
+    """Every registered attack, of one modality or all; those shared by several are listed once.
+
+    Examples:
+        >>> import carom
+        >>> [info.name for info in carom.list_attacks("image")][:3]
+        ['fgsm', 'bim', 'pgd']
+        >>> {info.name: info.needs.words() for info in carom.list_attacks("text")}["pwws"]
+        ['score']
+    """
     return list({info.name: info for _, info in _list_attacks(modality)}.values())
 
 
@@ -173,6 +213,13 @@ def attack(
 
     `transforms="di,ti"` gives a gradient attack these transforms of its modality besides. `others` are labelled
     examples that are not under attack, for attacks that mix them in (admix).
+
+    Examples:
+        >>> import carom
+        >>> data = carom.load_data("builtin:fashion-mnist", limit=4)
+        >>> crafted = carom.attack(carom.load_model("zoo:image-resnet"), data, "fgsm", eps="8/255")
+        >>> crafted.stored.dtype, int((crafted.stored.int() - data.stored.int()).abs().max())
+        (torch.uint8, 8)
     """
     modality = get_modality(model.modality)
     budget, label = threat_of(modality, threat, eps)
@@ -259,6 +306,16 @@ def transfer(
     `match=(0.5, 0.9)` measures all of it once more where each source's white-box success is .5 and .9: the modality's
     scale of budgets of the threat's kind is searched, and the cells say what was reached (`Transfer.matched_rows`).
     `curve="gradients=1,10,50"` measures it at equal numbers of gradients per example (`Transfer.curve_rows`).
+
+    Examples:
+        >>> import carom
+        >>> data = carom.load_data("builtin:fashion-mnist", limit=8)
+        >>> outcome = carom.transfer(["zoo:image-resnet"], ["zoo:image-vgg"], ["bim"], data, eps="28/255", controls=1)
+        >>> [cell] = outcome.rows()
+        >>> cell["n"] <= 8, cell["excess"] <= cell["transfer"] <= 1
+        (True, True)
+        >>> list(outcome.matrix("excess"))
+        ['image-resnet']
     """
     if executor not in ("inline", inline) and isinstance(executor, str):
         raise UnknownName("executor", executor, ["inline"])
@@ -307,9 +364,15 @@ def replay(
     `found` is an `AdversarialSet`, or the path of one or of a log (`AdversarialSet.load`). `source` is the model it
     was crafted on; where it is left out, what the set says of its source is used, and of a saved set the model of that
     name in the zoo. `data`, for saved sets, are the clean examples. Controls are drawn within the set's own budget, or
-    within `threat` and `eps`:
+    within `threat` and `eps`.
 
-        replay("attacks.csv", ["zoo:text-cnn", "zoo:text-linear"]).report("report.html")
+    Examples:
+        >>> import carom
+        >>> data = carom.load_data("builtin:fashion-mnist", limit=4)
+        >>> crafted = carom.attack(carom.load_model("zoo:image-resnet"), data, "fgsm", eps="8/255")
+        >>> outcome = carom.replay(crafted, ["zoo:image-vgg"], controls=1)
+        >>> [(cell["source"], cell["target"]) for cell in outcome.rows()]
+        [('image-resnet', 'image-vgg')]
     """
     held = [load_model(m) if not isinstance(found, AdversarialSet) else load_model(m, found.modality) for m in targets]
     data = load_data(data) if isinstance(data, str) else data

@@ -24,7 +24,17 @@ from carom.common.core.threats import Threat
 
 @dataclass(frozen=True, repr=False)
 class AdversarialSet:
-    """Adversarial inputs in stored form, beside what is needed to measure them elsewhere."""
+    """Adversarial inputs in stored form, beside what is needed to measure them elsewhere.
+
+    Examples:
+        >>> import carom, tempfile
+        >>> data = carom.load_data("builtin:fashion-mnist", limit=4)
+        >>> crafted = carom.attack(carom.load_model("zoo:image-resnet"), data, "fgsm", eps="8/255")
+        >>> with tempfile.NamedTemporaryFile(suffix=".parquet") as file:
+        ...     crafted.save(file.name)
+        ...     bool((carom.AdversarialSet.load(file.name).stored == crafted.stored).all())
+        True
+    """
 
     source: str
     attack: str

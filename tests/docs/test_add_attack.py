@@ -1,4 +1,4 @@
-"""The worked diff of CONTRIBUTING.md applies, and what it adds is an attack."""
+"""The worked diff of the guide applies, and what it adds is an attack."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from carom.vision import MODALITY
 from carom.vision.attacks import input_transforms
 from carom.vision.space import PIXELS
 
-GUIDE = Path(__file__).parents[2] / "CONTRIBUTING.md"
+GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "add-attack.md"
 
 
 def worked_diff() -> tuple[str, list[str]]:

@@ -1,0 +1,40 @@
+"""The examples in docstrings do what they say."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+from pathlib import Path
+
+import pytest
+
+import carom
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = ("common", "text", "vision", "audio", "benchmarks")
+PUBLIC = ("load_model", "load_data", "ensemble", "get_attack", "list_attacks", "attack", "transfer", "replay")
+
+
+def modules() -> list[str]:
+    """Every module with an example in it; the facade is `carom` itself."""
+    found = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")]
+    found = [path for path in found if ">>> " in path.read_text(encoding="utf-8") and "scripts" not in path.parts]
+    names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in found]
+    names = [name.removesuffix(".__init__") for name in names]
+    return sorted("carom" if name == "common._root" else f"carom.{name}" for name in names)
+
+
+def test_modules_with_examples_are_found() -> None:
+    assert {"carom", "carom.common.api", "carom.common.base.specs"} <= set(modules())
+
+
+@pytest.mark.parametrize("name", modules())
+def test_examples_hold(name: str) -> None:
+    outcome = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
+    assert outcome.attempted
+    assert not outcome.failed
+
+
+@pytest.mark.parametrize("name", [*PUBLIC, "AdversarialSet"])
+def test_public_functions_show_an_example(name: str) -> None:
+    assert ">>> " in (getattr(carom, name).__doc__ or "")
