@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from carom.common.base.errors import CaromError
 from carom.common.base.files import write_atomically
+from carom.common.loading.packing import pack, precision, unpack, unpack_trees
 from carom.common.models.training import Progress, deterministic
 from carom.common.models.trees import TreeEnsemble
 
@@ -80,7 +81,7 @@ def read_card(recipe: Recipe) -> dict[str, Any]:
 
 
 def load_body(recipe: Recipe) -> Body:
-    """The trained body of `recipe`, in eval mode, its weights as fp32."""
+    """The trained body of `recipe`, in eval mode, its weights fp32."""
     if not recipe.checkpoint.exists():
         raise CaromError(
             f"{recipe.checkpoint}: the checkpoint of zoo:{recipe.name} is missing. Install carom again, or make it: "
@@ -90,27 +91,28 @@ def load_body(recipe: Recipe) -> Body:
 
 
 def restore(body: Body, tensors: Mapping[str, Tensor]) -> Body:
+    """What `pack` made of a body like `body`, back again."""
     if isinstance(body, TreeEnsemble):
-        return TreeEnsemble.from_tensors(tensors)
-    body.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})
+        return unpack_trees(tensors)
+    body.load_state_dict(unpack(tensors))
     return body.eval()
 
 
-def halve(body: Body) -> dict[str, Tensor]:
-    """The tensors of `body`, floating ones as fp16: what is shipped."""
-    if isinstance(body, TreeEnsemble):
-        return body.tensors()
-    return {name: t.half().contiguous() if t.is_floating_point() else t for name, t in body.state_dict().items()}
-
-
 def train_and_save(recipe: Recipe, folder: Path | None = None, progress: Progress | None = None) -> dict[str, Any]:
-    """Train `recipe`, write checkpoint and card into `folder` (its own by default), return the card.
-
-    The accuracy on the card is that of the checkpoint as it will be loaded, after rounding to fp16.
-    """
+    """Train `recipe`, write checkpoint and card into `folder` (its own by default), return the card."""
     with deterministic(recipe.seed):
-        tensors = halve(recipe.train(recipe, progress))
-        accuracy = recipe.evaluate(recipe, restore(recipe.build(), tensors))
+        return write(recipe, recipe.train(recipe, progress), folder or recipe.folder)
+
+
+def write(recipe: Recipe, trained: Body, folder: Path) -> dict[str, Any]:
+    """Write checkpoint and card of a trained body into `folder`, return the card.
+
+    The accuracy on the card is that of the checkpoint as it will be loaded, after the rounding that packs it.
+    """
+    tensors = pack(trained)
+    body = restore(recipe.build(), tensors)
+    accuracy = recipe.evaluate(recipe, body)
+    numbers = body.tensors() if isinstance(body, TreeEnsemble) else body.state_dict()
     data = save(tensors, metadata={"carom": recipe.name})
     card = {
         "name": recipe.name,
@@ -123,11 +125,11 @@ def train_and_save(recipe: Recipe, folder: Path | None = None, progress: Progres
         "data": recipe.data,
         "data_digest": recipe.data_digest(recipe),
         "clean_accuracy": round(accuracy, 4),
-        "parameters": sum(t.numel() for t in tensors.values()),
+        "parameters": sum(t.numel() for t in numbers.values()),
+        "precision": precision(tensors),
         "sha256": hashlib.sha256(data).hexdigest(),
         "torch": torch.__version__.split("+")[0],
     }
-    folder = folder or recipe.folder
     write_atomically(folder / recipe.checkpoint.name, data)
     write_atomically(folder / recipe.card.name, (json.dumps(card, indent=2) + "\n").encode())
     return card
