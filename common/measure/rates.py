@@ -123,22 +123,28 @@ class Measure:
                 relative_draws = draws_e / np.asarray(own_draws)
         targeted = targeted_control = Rate(None)
         if attacked.hit is not None:
-            targeted = _share(attacked.hit.astype(np.float64), among)
+            targeted = _wilson(attacked.hit.astype(np.float64), among)
             hits = [control.hit for control in judged.controls if control.hit is not None]
-            targeted_control = _share(np.mean(hits, axis=0) if hits else unknown, among)
-        n = int(among.sum())
+            shares = np.mean(hits, axis=0) if hits else unknown
+            targeted_control = _joined(_wilson(shares, among), self.bootstrap.shares(shares, among))
+        transfer = _wilson(fooled, among)
+        shifted = _shifted(transfer, control.value, gain)
         rates = Rates(
-            n=n,
-            transfer=_wilson(fooled, among),
-            control=_within(control.value, draws_n, n),
-            excess=_within(gain, draws_e, n),
-            relative=_within(relative, relative_draws, n),
-            conditional=_share(fooled, among * source_fooled) if source is not None else Rate(None, n=0),
-            same_mistake=_share(same, among * fooled),
-            swapped=_share(judged.swapped.fooled.astype(np.float64), among),
+            n=int(among.sum()),
+            transfer=transfer,
+            control=_joined(_wilson(null, among), draws_n),
+            excess=_joined(shifted, draws_e),
+            # On the source itself R is 1 in every resample: there is nothing to be uncertain of.
+            relative=_joined(
+                Rate(relative, n=transfer.n) if judged is source else _divided(shifted, own_gain, relative),
+                relative_draws,
+            ),
+            conditional=_wilson(fooled, among * source_fooled) if source is not None else Rate(None, n=0),
+            same_mistake=_wilson(same, among * fooled) if source is not None else Rate(None, n=0),
+            swapped=_wilson(judged.swapped.fooled.astype(np.float64), among),
             margin_drop=_share(target_clean.gap - attacked.gap, among).value,
             white_box=_wilson(source_fooled, right) if source is not None else Rate(None, n=0),
-            white_box_control=_share(source_null, right),
+            white_box_control=_joined(_wilson(source_null, right), self.bootstrap.shares(source_null, right)),
             targeted=targeted,
             targeted_control=targeted_control,
         )
@@ -158,16 +164,36 @@ def _share(values: Array, given: Array) -> Rate:
 
 
 def _wilson(hits: Array, given: Array) -> Rate:
-    """The share of the examples given that are hit, with Wilson's interval; none where there are no examples."""
+    """The share of the examples given that are hit, with Wilson's interval; none where there are no examples, or where
+    the share is not known. Examples may be hit in part, as by some of several draws."""
     share = _share(hits, given)
-    low, high = wilson(float((hits * given).sum()), int(given.sum())) if given.any() else (None, None)
+    if share.value is None or share.n is None:
+        return share
+    low, high = wilson(share.value * share.n, share.n)
     return Rate(share.value, low, high, share.n)
 
 
-def _within(value: float | None, draws: Array, n: int) -> Rate:
-    """A value with the interval of its resamples."""
-    low, high = interval(draws) or (None, None)
-    return Rate(value, low, high, n)
+def _shifted(transfer: Rate, control: float | None, gain: float | None) -> Rate:
+    """Excess transfer with the interval of T moved by N."""
+    if gain is None or control is None or transfer.low is None or transfer.high is None:
+        return Rate(gain, n=transfer.n)
+    return Rate(gain, float(excess(transfer.low, control)), float(excess(transfer.high, control)), transfer.n)
+
+
+def _divided(gain: Rate, own_gain: float | None, value: float | None) -> Rate:
+    """Relative transfer with the interval of E, over E on the source."""
+    if value is None or not own_gain or gain.low is None or gain.high is None:
+        return Rate(value, n=gain.n)
+    return Rate(value, gain.low / own_gain, gain.high / own_gain, gain.n)
+
+
+def _joined(rate: Rate, draws: Array) -> Rate:
+    """A rate whose interval holds that of its resamples too. Percentiles of resamples alone have no width where all
+    examples agree, and cover too little near 0 and 1; Wilson's interval alone knows nothing of the control's."""
+    found = interval(draws) if rate.value is not None else None
+    if found is None or rate.low is None or rate.high is None:
+        return rate if found is None else Rate(rate.value, *found, rate.n)
+    return Rate(rate.value, min(rate.low, found[0]), max(rate.high, found[1]), rate.n)
 
 
 def _gain(transfer: float | None, control: float | None) -> float | None:

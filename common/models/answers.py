@@ -84,10 +84,10 @@ def on_sides(answer: Tensor, threshold: float, who: str) -> Tensor:
 
 
 def in_single_precision(module: nn.Module) -> tuple[nn.Module, str | None]:
-    """(the module, or a copy of it in float32 where it has parameters of another precision; which that was)"""
-    kinds = {tensor.dtype for tensor in (*module.parameters(), *module.buffers()) if tensor.is_floating_point()}
-    others = kinds - {torch.float32}
-    if not others:
+    """(the module, or a copy of it in float32 where it has parameters of half precision; which that was)"""
+    kinds = {tensor.dtype for tensor in (*module.parameters(), *module.buffers())}
+    narrow = kinds & set(NARROW)
+    if not narrow:
         return module, None
-    name = ", ".join(sorted(str(kind).removeprefix("torch.") for kind in others))
+    name = ", ".join(sorted(str(kind).removeprefix("torch.") for kind in narrow))
     return copy.deepcopy(module).float(), name

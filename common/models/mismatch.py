@@ -19,11 +19,16 @@ LOOKED_AT = 4  # examples that a model is asked about before a study begins
 
 def settle(model: Model, data: Dataset) -> None:
     """Ask a model about a few examples before a study begins: what it cannot answer, or answers in a form that is not
-    understood, is a CaromError now."""
+    understood, is a CaromError now. What fails otherwise, by a lack of memory say, is left to the units that it fails."""
     if model.recorded or not len(data):
         return
-    with fitting(model, data):
-        model.settle(data.batch(0, min(LOOKED_AT, len(data))).to(model.device), data.task.width(data.classes))
+    try:
+        with fitting(model, data):
+            model.settle(data.batch(0, min(LOOKED_AT, len(data))).to(model.device), data.task.width(data.classes))
+    except CaromError:
+        raise
+    except Exception:
+        return
 
 
 @contextlib.contextmanager

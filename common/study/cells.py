@@ -156,6 +156,12 @@ def _of_rows(table: pa.Table) -> Iterator[str]:
     ):
         if marks[status]:
             yield f"{marks[status]} examples {words} and were left unchanged"
+    if idle := int(marks[Status.INFEASIBLE]):
+        of = "all" if idle == len(table) else f"{idle} of"
+        yield (
+            f"{of} {len(table)} examples had nothing that the attack could change within the budget and were left "
+            "unchanged: success says nothing of them"
+        )
     for name in table.column_names:
         if name.startswith(NOTE) and (count := int(np.sum(table[name].to_numpy(zero_copy_only=False)))):
             yield f"{count} examples {name.removeprefix(NOTE)}"
