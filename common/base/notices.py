@@ -17,7 +17,7 @@ def notice(text: str) -> None:
 
 def print_notices(say: Any) -> None:
     """From now on `say` is given the text of each notice. Warnings of other libraries go their usual way."""
-    before = warnings.showwarning
+    before = getattr(warnings.showwarning, "before", warnings.showwarning)
 
     def show(message: Any, category: type[Warning], *rest: Any, **more: Any) -> None:
         if issubclass(category, Notice):
@@ -25,5 +25,6 @@ def print_notices(say: Any) -> None:
         else:
             before(message, category, *rest, **more)
 
+    show.before = before  # type: ignore[attr-defined]
     warnings.showwarning = show
     warnings.filterwarnings("always", category=Notice)

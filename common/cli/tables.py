@@ -99,9 +99,9 @@ def print_run(run: Any) -> None:
 def print_matrix(console: Console, modality: str, summary: Mapping[str, Any], cells: Sequence[Cell]) -> None:
     clean = "   ".join(f"{m['name']} {rate(m['clean_accuracy'])}" for m in summary["models"])
     console.print()
-    title = shown(f"{modality}: {summary['data']}, {summary['examples']} examples, {summary['threat']}")
-    title.stylize("bold")
-    console.print(title)
+    head = shown(f"{modality}: {summary['data']}, {summary['examples']} examples, {summary['threat']}")
+    head.stylize("bold")
+    console.print(head)
     console.print(Text("clean accuracy  ") + shown(clean))
     for model in summary["models"]:
         if resizes := model["facts"].get("resizes"):
