@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 import zipfile
 from collections.abc import Sequence
@@ -10,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from carom.common.base.errors import CaromError
-from carom.common.base.files import EXPANDS, LEAST_ROOM
 from carom.common.base.specs import existing
+from carom.common.base.files import EXPANDS, LEAST_ROOM
+from carom.common.loading.array_files import check_header
 from carom.common.loading.estimators import is_estimator, scores_of, walk
 from carom.common.loading.weights import refuse_pickle
 from carom.common.models.boosting import BOOSTED
@@ -54,21 +54,15 @@ def load_skops(path: str | Path, trusted: str | Sequence[str] = ()) -> Any:
 
 
 def _check_sizes(path: Path) -> None:
-    """Raise ValueError for a file whose members claim more than it can hold: what they claim is what is allocated."""
-    import numpy as np
-
+    """Refuse a file whose members claim more than it can hold: what they claim is what is allocated."""
     room = max(LEAST_ROOM, EXPANDS * path.stat().st_size)
     with zipfile.ZipFile(path) as file:
         if sum(member.file_size for member in file.infolist()) > room:
             raise ValueError(f"unpacks to more than {room >> 20} MB")
         for member in file.infolist():
-            if not member.filename.endswith(".npy"):
-                continue
-            with file.open(member) as stream:
-                read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-                shape, _, kind = read[np.lib.format.read_magic(stream)](stream)
-                if kind.hasobject or math.prod(shape) * kind.itemsize > member.file_size:
-                    raise ValueError(f"{member.filename} claims the shape {shape} and is {member.file_size} bytes")
+            if member.filename.endswith(".npy"):
+                with file.open(member) as stream:
+                    check_header(path, member.filename, stream, member.file_size)
 
 
 def _answers(estimator: Any) -> bool:
