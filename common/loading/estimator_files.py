@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from carom.common.base.errors import CaromError
-from carom.common.base.specs import existing
 from carom.common.base.files import EXPANDS, LEAST_ROOM
+from carom.common.base.specs import existing
 from carom.common.loading.array_files import check_header
 from carom.common.loading.estimators import is_estimator, scores_of, walk
 from carom.common.loading.weights import refuse_pickle
