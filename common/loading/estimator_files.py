@@ -11,6 +11,7 @@ from typing import Any
 from carom.common.base.errors import CaromError
 from carom.common.base.files import EXPANDS, LEAST_ROOM
 from carom.common.base.specs import existing
+from carom.common.core.batch import Access
 from carom.common.loading.array_files import check_header
 from carom.common.loading.estimators import is_estimator, scores_of, walk
 from carom.common.loading.weights import refuse_pickle
@@ -37,7 +38,7 @@ def load_skops(path: str | Path, trusted: str | Sequence[str] = ()) -> Any:
                 f"harmless, pass trusted={unknown!r}."
             )
         estimator = skops.io.load(found, trusted=allowed)
-        sound = all(_sound(part) for part in walk(estimator)) and _answers(estimator)
+        sound = all(_sound(part) for part in walk(estimator)) and _answers(estimator, str(found))
     except CaromError:
         raise
     except Exception as error:  # of many types: a file of another structure fails in each estimator's own code
@@ -65,7 +66,7 @@ def _check_sizes(path: Path) -> None:
                     check_header(path, member.filename, stream, member.file_size)
 
 
-def _answers(estimator: Any) -> bool:
+def _answers(estimator: Any, who: str) -> bool:
     """Whether an estimator of numbers gives one score a class; nothing is asked of one of texts."""
     import numpy as np
 
@@ -77,8 +78,11 @@ def _answers(estimator: Any) -> bool:
         return False
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of columns without the names that it was fitted on
-        scores = np.asarray(scores_of(estimator)[0](np.zeros((2, int(count)), dtype=np.float32)))
-    return scores.shape == (2, len(classes)) and bool(np.isfinite(scores).all())
+        probe = np.zeros((1, int(count)), dtype=np.float32)
+        answer, _, access = scores_of(estimator, probe, who)
+        scores = np.asarray(answer(np.repeat(probe, 2, 0)))
+    told = Access.SCORE in access or not callable(getattr(estimator, "predict_proba", None))
+    return told and scores.shape == (2, len(classes)) and bool(np.isfinite(scores).all())
 
 
 TREE = "sklearn.tree._tree.Tree"
