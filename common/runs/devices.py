@@ -16,7 +16,7 @@ def pick_device(name: str) -> torch.device:
     except (RuntimeError, ValueError):
         device = None
     if device is None or device.type not in ("cpu", "cuda"):
-        raise CaromError(f"--device {name!r:.60}: write auto, cpu, cuda or cuda:1.")
+        raise CaromError(f"--device {name:.60}: write auto, cpu, cuda or cuda:1.")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise CaromError(f"--device {name}: torch sees no CUDA device here. Use --device cpu, or see `carom doctor`.")
     if device.type == "cuda" and not (device.index or 0) < torch.cuda.device_count():

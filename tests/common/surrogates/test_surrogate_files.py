@@ -72,12 +72,19 @@ def test_code_that_a_card_names_does_not_run(named, card, tmp_path):
 
 
 def test_what_the_user_names_is_built(card, tmp_path):
-    saved({**card, "network": "py:marker:Net?wide=2"})
-    facts = "normalise=none&shape=1x2x2"
-    model = carom.load_model(f"surrogate:x.safetensors?network=(py:marker:Net?wide=2&{facts})&name=mine")
+    spec = "py:marker:Net?wide=2&normalise=none&shape=1x2x2"
+    made = carom.load_model(spec, "image", classes=CLASSES)
+    made.card = {"kind": "substitute", "network": spec}
+    carom.save_surrogate(made, "x.safetensors")
+    (tmp_path / "RAN").unlink()
+    del sys.modules["marker"]
+    with pytest.raises(CaromError, match="name it yourself"):
+        carom.load_model("surrogate:x.safetensors")
+    assert not (tmp_path / "RAN").exists()
+    model = carom.load_model(f"surrogate:x.safetensors?network=({spec})&name=mine")
     assert (tmp_path / "RAN").exists()
     assert model.name == "mine"
-    assert model.digest == card["digest"]
+    assert model.digest == made.digest
 
 
 CARDS = {
