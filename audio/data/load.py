@@ -19,6 +19,7 @@ from torch import Tensor
 from carom.audio.data import keywords
 from carom.audio.space import Waveform
 from carom.common.base.errors import BadInput, CaromError, UnknownName
+from carom.common.base.parameters import flag
 from carom.common.base.specs import existing, number, parse
 from carom.common.core.data import Dataset
 from carom.common.loading.class_folders import Labelled, Source, class_folders, raise_all, read_all
@@ -93,9 +94,9 @@ def _read(
     name: str, split: str, found: Labelled, limit: int | None, on_error: str, facts: Mapping[str, Any]
 ) -> Dataset:
     most = number(facts.get("max_seconds", MAX_SECONDS))
-    mono, clip = (bool(facts.get(fact, False)) for fact in ("mono", "clip"))
+    mono, clip = (flag(facts, fact, name) for fact in ("mono", "clip"))
     wanted = whole_fact(facts, "sample_rate", None)
-    resample = wanted is not None and bool(facts.get("resample", False))
+    resample = wanted is not None and flag(facts, "resample", name)
     clipped: list[str] = []
 
     def read_one(source: Source) -> tuple[Tensor, int]:

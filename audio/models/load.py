@@ -19,6 +19,7 @@ from carom.audio.models.zoo import RECIPES
 from carom.audio.space import Waveform
 from carom.common.base.errors import CaromError, UnknownName
 from carom.common.base.identity import digest_of
+from carom.common.base.parameters import flag
 from carom.common.base.specs import Spec, parse
 from carom.common.core.batch import Family
 from carom.common.core.model import Model
@@ -250,7 +251,11 @@ def _module(module: nn.Module, facts: Mapping[str, Any]) -> Model:
     low, high = bounds_fact(facts, (-1, 1))
     if (low, high) == (-1, 1):
         return _torch_model(module, module, facts)
-    return _torch_model(Rescaled(module, low, high, bool(facts.get("takes_lengths"))), module, facts)
+    return _torch_model(Rescaled(module, low, high, _takes_lengths(facts, module)), module, facts)
+
+
+def _takes_lengths(facts: Mapping[str, Any], module: nn.Module) -> bool:
+    return flag(facts, "takes_lengths", called(module, facts))
 
 
 class Rescaled(nn.Module):
@@ -279,7 +284,7 @@ def _torch_model(module: nn.Module, core: nn.Module, facts: Mapping[str, Any]) -
         space=_space(facts),
         classes=class_names(facts["classes"]),
         shape=(whole_fact(facts, "samples", None),),
-        takes_lengths=bool(facts.get("takes_lengths", False)),
+        takes_lengths=_takes_lengths(facts, core),
         threshold=threshold_fact(facts, called(core, facts)),
     )
     model.remedy = (

@@ -68,13 +68,16 @@ def unwritable(error: OSError) -> str | None:
     return f"{name}{error.strerror or type(error).__name__}. Check the path, its rights and the space on its disk."
 
 
+PART = "carom-"
+"""Begins the names of temporary files."""
+
 _UMASK = os.umask(0)  # it can only be read by setting it
 
 
 def write_atomically(path: Path, data: bytes) -> None:
     """All of `data` under `path`, or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    handle, part = tempfile.mkstemp(dir=path.parent, prefix=PART, suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -95,3 +98,27 @@ def write_table(path: Path, rows: pa.Table) -> None:
     sink = pa.BufferOutputStream()
     pq.write_table(rows, sink, compression="zstd")
     write_atomically(path, sink.getvalue().to_pybytes())
+
+
+LEAST_ROOM = 256 << 20
+"""Bytes that the rows of any Parquet file may take."""
+
+EXPANDS = 64
+"""How many times larger than the file its rows may be: pictures and texts are compressed less."""
+
+
+def read_table(path: Path) -> pa.Table:
+    """All rows of a Parquet file, read in parts: one that a few bytes make fill the memory is refused with ValueError."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    size = path.stat().st_size
+    room = max(LEAST_ROOM, EXPANDS * size)
+    with pq.ParquetFile(path, thrift_string_size_limit=room, thrift_container_size_limit=10_000_000) as file:
+        parts, held = [], 0
+        for part in file.iter_batches(batch_size=256):
+            held += part.nbytes
+            if held > room:
+                raise ValueError(f"its rows take more than {room >> 20} MB and the file {size} bytes")
+            parts.append(part)
+        return pa.Table.from_batches(parts, file.schema_arrow)

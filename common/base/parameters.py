@@ -86,8 +86,36 @@ def _above_zero(default: Any) -> bool:
     return isinstance(default, int | float) and not isinstance(default, bool) and default > 0
 
 
+FALSE = ("false", "no", "off", "0")
+"""Words for no, whatever their case. For yes there is one: where code runs for it, nobody has to guess."""
+
+
+def truth(value: Any) -> bool | None:
+    """What a yes-or-no value means, wherever it is written: Python's own, TOML's or a spec's. None if it is neither.
+
+    >>> [truth(value) for value in (True, "True", 0, "No", "off", 1, "yes")]
+    [True, True, False, False, False, None, None]
+    """
+    if isinstance(value, bool):
+        return value
+    word = str(value).lower() if isinstance(value, str | int) or type(value).__name__ == "bool_" else ""
+    return True if word == "true" else False if word in FALSE else None
+
+
+def flag(values: Mapping[str, Any], name: str, who: str, default: bool = False) -> bool:
+    """The yes-or-no value of that name; none is the default. Raises CaromError for what is neither."""
+    value = values.get(name)
+    if value is None:
+        return default
+    if (found := truth(value)) is None:
+        raise CaromError(f"{who}: {name}={_said(value)} is neither: write {name}=true or {name}=false.")
+    return found
+
+
 def _fitting(kinds: tuple[type, ...], value: Any, infinite: bool) -> tuple[bool, Any]:
     """(whether a value is of one of the kinds, the value as Python's own)"""
+    if bool in kinds and str not in kinds and (found := truth(value)) is not None and (found or int not in kinds):
+        return True, found
     if value is None or isinstance(value, bool | str):
         return type(value) in kinds, value
     if isinstance(value, Integral):

@@ -55,7 +55,7 @@ def split_parameters(text: str) -> tuple[str, dict[str, Any]]:
     at = outside[0] if outside else text.find("?")
     head, mark, tail = (text, "", "") if at < 0 else (text[:at], "?", text[at + 1 :])
     parameters: dict[str, Any] = {}
-    for part in tail.split("&") if mark else []:
+    for part in re.split(r"&(?![^(]*\))", tail) if mark else []:
         name, equals, value = part.partition("=")
         if not equals or not name:
             raise CaromError(f"{text!r}: write parameters as ?name=value&name=value.")

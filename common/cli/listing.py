@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from carom.common.base.errors import UnknownName
+from carom.common.base.errors import CaromError, UnknownName
+from carom.common.base.notices import notice
+from carom.common.base.received import read_json
 from carom.common.base.requirements import Requirement, Requires
 from carom.common.cli.remembered import Memory, Rows
 from carom.common.modality.installed import modality_names
@@ -91,7 +92,13 @@ def runs(modality: str | None = None) -> list[dict[str, Any]]:
 
     rows = []
     for path in sorted(Path().glob("*/manifest.json")) + sorted(Path("runs").glob("*/manifest.json")):
-        study, manifest = load_run(path.parent)
+        if not (path.parent / "study.json").exists():  # another program's
+            continue
+        try:
+            study, manifest = load_run(path.parent)
+        except CaromError as error:
+            notice(f"left out: {error}")
+            continue
         if modality is None or modality in study.modalities:
             rows.append(
                 {
@@ -107,6 +114,7 @@ def runs(modality: str | None = None) -> list[dict[str, Any]]:
 def _seconds(folder: Path) -> float | None:
     """How long a run took, as its result says."""
     try:
-        return json.loads((folder / "result.json").read_text(encoding="utf-8"))["seconds"]
-    except (OSError, ValueError, KeyError):
+        seconds = read_json(folder / "result.json")["seconds"]
+    except (OSError, ValueError, KeyError, TypeError):
         return None
+    return float(seconds) if isinstance(seconds, int | float) else None

@@ -17,6 +17,7 @@ import click
 from carom.common.base.errors import CaromError
 from carom.common.base.files import file_for, folder_for, unwritable
 from carom.common.base.memory import keep_few_kernels, keep_freed_memory
+from carom.common.base.notices import print_notices
 from carom.common.cli.augment import augment
 from carom.common.cli.options import (
     BAD_INPUT,
@@ -43,12 +44,14 @@ from carom.common.cli.transfer import transfer
 
 if TYPE_CHECKING:
     from carom.common.study.config import Study
+    from carom.common.work.store import Store
 
 LISTS = ("attacks", "transforms", "metrics", "models", "data", "defences", "runs")
 
 
 def main() -> NoReturn:
     """Entry point: every way to end has its exit code."""
+    print_notices(say)
     keep_freed_memory()
     keep_few_kernels()
     # Not by SIGINT: a shell starts what is put behind (`carom run &`) with SIGINT ignored, and Python leaves it so.
@@ -325,19 +328,46 @@ def show(name: str, modality: str | None, as_json: bool) -> None:
 @cli.command()
 @click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="Where to write.  [default: RUN/report.html]")
+@click.option("--store", help="Folder of finished work.  [default: the run's; one elsewhere is read and not written]")
+@click.option("--trust", is_flag=True, help="Load what the run names: its models' code, its data, its attacks.")
 @quiet
 @as_json
-def report(folder: Path, output: Path | None, quiet: bool, as_json: bool) -> None:
-    """Write the HTML report of a finished run again, from its study and the store."""
-    from carom.common.runs.run import execute, load_run
+def report(folder: Path, output: Path | None, store: str | None, trust: bool, quiet: bool, as_json: bool) -> None:
+    """Write the HTML report of a finished run again, from its study and the store.
+
+    What ships with Carom is loaded for it. A study that names more, such as py: models or folders of data, is followed
+    with --trust: whoever made the folder wrote it.
+    """
+    import shlex
+
+    from carom.common.runs.run import execute, load_run, names_besides
     from carom.common.study.summary import write_run_report
 
     study, manifest = load_run(folder)
+    if not trust and (named := names_besides(study)):
+        more = f" and {len(named) - 1} more" if len(named) > 1 else ""
+        raise CaromError(
+            f"{folder / 'study.json'}: names {named[0]!r}{more}, which may run code, read files or fetch data; the page "
+            f"cannot be made without. If you trust it: carom report {shlex.quote(str(folder))} --trust"
+        )
     path = file_for("the report", output or folder / "report.html", "--output")
+    study = study.model_copy(update={"workers": 1, "device": "auto"})
     with progress(quiet) as advance:
-        run = execute(study, advance)
+        run = execute(study, advance, store=_store_of(folder, study.store, store))
     write_run_report(run.outcomes, path, {**run.summary(), "manifest": manifest}, study)
     print_json({"report": str(path.resolve())}) if as_json else click.echo(path.resolve())
+
+
+def _store_of(folder: Path, named: str, asked: str | None) -> Store:
+    """The store of a run: as asked; else the user's own or one in the run's folder; one elsewhere is only read, since the
+    folder may be somebody else's."""
+    from carom.common.study.config import Study
+    from carom.common.work.store import Store
+
+    if asked is not None:
+        return Store(asked)
+    own = named == Study.model_fields["store"].default or Path(named).resolve().is_relative_to(folder.resolve())
+    return Store(named, writes=own)
 
 
 @cli.command()

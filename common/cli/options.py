@@ -80,7 +80,7 @@ def progress(quiet_too: bool) -> Iterator[Callable[[int, int, str], None] | None
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("starting", total=None)
 
@@ -103,8 +103,10 @@ def training(quiet_too: bool, name: str) -> Iterator[Callable[[int, int, float],
 
 
 def run_folder(out: Path | str | None, store: Path | str) -> Path:
-    """Where a run is written: as asked, or by date and time. It and the store can be written, or this says why not."""
-    folder_for("the store", store, "--store")
+    """Where a run is written: as asked, or by date and time. It and the store can be written, or this says why not. A
+    store that holds work is only read where it holds all: what it lacks is refused when it is missed."""
+    if not any(Path(store).glob("[0-9a-f][0-9a-f]/*.json")):
+        folder_for("the store", store, "--store")
     return folder_for("the run", out or time.strftime("runs/%Y-%m-%d-%H%M%S"), "--out")
 
 

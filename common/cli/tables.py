@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def _console() -> Console:
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=200)
-    return console
+    """Prints what it is given as it is: a path or a name in square brackets is no markup."""
+    plain: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
+    console = Console(**plain)
+    return console if console.is_terminal else Console(**plain, width=200)
 
 
 def shown(value: Any) -> Text:
@@ -92,13 +92,16 @@ def print_run(run: Any) -> None:
         "! a warning, spelled out in the report."
     )
     if run.folder is not None:
-        console.print(f"{run.seconds:.0f} s   report: {(run.folder / 'report.html').resolve()}", soft_wrap=True)
+        path = shown(str((run.folder / "report.html").resolve()))
+        console.print(Text(f"{run.seconds:.0f} s   report: ") + path, soft_wrap=True)
 
 
 def print_matrix(console: Console, modality: str, summary: Mapping[str, Any], cells: Sequence[Cell]) -> None:
     clean = "   ".join(f"{m['name']} {rate(m['clean_accuracy'])}" for m in summary["models"])
     console.print()
-    console.print(Text(f"{modality}: {summary['data']}, {summary['examples']} examples, {summary['threat']}", "bold"))
+    head = shown(f"{modality}: {summary['data']}, {summary['examples']} examples, {summary['threat']}")
+    head.stylize("bold")
+    console.print(head)
     console.print(Text("clean accuracy  ") + shown(clean))
     for model in summary["models"]:
         if resizes := model["facts"].get("resizes"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -14,10 +15,11 @@ import torch
 from torch import Tensor
 
 from carom.common.base.errors import CaromError
-from carom.common.base.files import write_table
+from carom.common.base.files import read_table, write_table
+from carom.common.base.received import json_of
 from carom.common.core.class_names import places as places_of
 from carom.common.core.data import Dataset, digest_inputs
-from carom.common.core.problem import COUNTS, Cost
+from carom.common.core.problem import COUNTS, Cost, Status
 from carom.common.core.spaces import Inputs
 from carom.common.core.threats import Threat
 
@@ -94,28 +96,27 @@ class AdversarialSet:
     def saved(cls, path: Path) -> AdversarialSet:
         """A set that `save` wrote."""
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
         try:
-            table = pq.read_table(path, partitioning=None)
+            table = read_table(path)
             facts = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
-            column = table["input"].to_pylist()
-            stored: Inputs = column
-            if "shape" in facts:
-                shape = [int(s) for s in facts["shape"].split(",")]
-                dtype = {"uint8": torch.uint8, "int16": torch.int16, "float32": torch.float32}[facts["dtype"]]
-                stored = torch.frombuffer(bytearray(b"".join(column)), dtype=dtype).view(-1, *shape)
+            whole = {name: _column(table, name, pa.int64()) for name in ("label", "status", *COUNTS)}
+            ids = _column(table, "id", pa.string())
+            if not ids or len(set(ids)) < len(ids):
+                raise ValueError("its ids are not all different, or there are none")
+            if min(whole["label"]) < 0 or not set(whole["status"]) <= set(Status):
+                raise ValueError("a label or a status is none")
             return cls(
                 **{name: facts[name] for name in ("source", "attack", "threat", "modality")},
-                stored=stored,
-                labels=torch.tensor(table["label"].to_pylist()),
-                ids=table["id"].to_pylist(),
-                success=torch.tensor(table["success"].to_pylist()),
-                status=torch.tensor(table["status"].to_pylist()),
-                cost=Cost(*(torch.tensor(table[n].to_pylist()) for n in COUNTS)),
-                classes=tuple(map(str, json.loads(facts["classes"]))) if "classes" in facts else None,
+                stored=_inputs(table, facts),
+                labels=torch.tensor(whole["label"]),
+                ids=ids,
+                success=torch.tensor(_column(table, "success", pa.bool_())),
+                status=torch.tensor(whole["status"]),
+                cost=Cost(*(torch.tensor(whole[name]) for name in COUNTS)),
+                classes=_classes(facts),
             )
-        except (OSError, KeyError, ValueError, RuntimeError, pa.ArrowInvalid) as error:
+        except (OSError, KeyError, ValueError, RuntimeError, pa.ArrowException) as error:
             raise CaromError(f"{path}: not an adversarial set that carom saved ({error}).") from None
 
     def with_classes(self, classes: Sequence[str], places: Sequence[int]) -> AdversarialSet:
@@ -162,6 +163,43 @@ class AdversarialSet:
         if not torch.equal(clean.labels, self.labels):
             raise CaromError(f"the labels of the set are not those of {data.name}: pass the data it was crafted on.")
         return clean
+
+
+def _column(table: Any, name: str, kind: Any) -> list[Any]:
+    """The values of a column of a saved set, none of them missing."""
+    column = table[name]
+    if column.type != kind or column.null_count:
+        raise ValueError(f"its column {name} holds {column.type}, not {kind}, or lacks some")
+    return column.to_pylist()
+
+
+_TYPES = {"uint8": torch.uint8, "int16": torch.int16, "float32": torch.float32}
+
+
+def _classes(facts: Mapping[str, str]) -> tuple[str, ...] | None:
+    """The classes that a saved set names."""
+    if "classes" not in facts:
+        return None
+    classes = json_of(facts["classes"])
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise ValueError("its classes are no list of names")
+    return tuple(classes)
+
+
+def _inputs(table: Any, facts: Mapping[str, str]) -> Inputs:
+    """The inputs of a saved set: texts, or tensors of the shape and type that its metadata name."""
+    import pyarrow as pa
+
+    if "shape" not in facts:
+        return _column(table, "input", pa.string())
+    shape, kind = [int(side) for side in facts["shape"].split(",")], _TYPES[facts["dtype"]]
+    rows, size = _column(table, "input", pa.binary()), math.prod(shape) * kind.itemsize
+    if min(shape) < 1 or any(len(row) != size for row in rows):
+        raise ValueError(f"not every input is {facts['dtype']} of the shape {facts['shape']}")
+    stored = torch.frombuffer(bytearray(b"".join(rows)), dtype=kind).view(-1, *shape)
+    if stored.is_floating_point() and not bool(stored.isfinite().all()):
+        raise ValueError("an input is not finite")
+    return stored
 
 
 def read_sets_by(load: Callable[..., AdversarialSet]) -> Callable[..., AdversarialSet]:

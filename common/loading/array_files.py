@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -32,9 +33,9 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
             if zipfile.is_zipfile(file):
                 return _zipped(path)
             file.seek(0)
-            _check_header(path, path.name, file, path.stat().st_size)
+            check_header(path, path.name, file, path.stat().st_size)
         return {ALONE: np.load(path, allow_pickle=False)}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+    except (OSError, ValueError, EOFError, LookupError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise CaromError(
             f"{path}: not arrays that numpy saved without pickle ({_first_line(error)}). Write them again: "
             "np.savez(FILE, clean=..., adversarial=..., labels=...) with arrays of numbers."
@@ -45,12 +46,12 @@ def _zipped(path: Path) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(path) as held:
         for member in held.infolist():
             with held.open(member) as file:
-                _check_header(path, member.filename, file, member.file_size)
+                check_header(path, member.filename, file, member.file_size)
     with np.load(path, allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
 
 
-def _check_header(path: Path, name: str, file: Any, size: int) -> None:
+def check_header(path: Path, name: str, file: Any, size: int) -> None:
     """Compare what the header of an array claims with the bytes that follow it, and those with the memory."""
     held: BinaryIO = file
     version = np.lib.format.read_magic(held)

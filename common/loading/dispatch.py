@@ -60,6 +60,10 @@ def own_loaders(wrap: Wrap, known: Iterable[str]) -> dict[str, Load]:
     }
 
 
+RECEIVED = ("hf", "sklearn")
+"""Kinds of spec that name files of other libraries: what fails in them is no bug of Carom's."""
+
+
 def dispatch(
     source: Any,
     facts: Mapping[str, Any],
@@ -84,6 +88,15 @@ def dispatch(
         return identified(loaders[spec.kind](spec, facts), facts)
     except MissingFacts as error:
         raise error.of_spec(more=bool(source.parameters)) from None
+    except CaromError:
+        raise
+    except Exception as error:
+        if spec.kind not in RECEIVED:
+            raise
+        raise CaromError(
+            f"{spec.kind}:{spec.rest}: what it holds is of another shape than a model that carom can use "
+            f"({type(error).__name__}: {error}). Save it again with the library that made it."
+        ) from error
 
 
 def identified(model: Model, facts: Mapping[str, Any]) -> Model:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from carom.common.base.errors import CaromError, UnknownName
+from carom.common.base.received import json_of
 from carom.common.base.specs import existing, number
 from carom.common.core.batch import Family
 from carom.common.core.class_names import LISTS, listed_classes
@@ -173,7 +173,7 @@ def _names_in(path: Path) -> tuple[str, ...]:
             raise CaromError(f"{path}: too large for names of classes. Give a file with one name a line.")
         text = path.read_bytes().decode("utf-8-sig")
         if path.suffix.lower() == ".json":
-            found = json.loads(text)
+            found = json_of(text)
             if isinstance(found, dict):
                 found = [found[key] for key in sorted(found, key=int)]
             names = [str(one[-1] if isinstance(one, list) else one).strip() for one in found]

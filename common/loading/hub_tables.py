@@ -11,6 +11,7 @@ from typing import Any
 from carom.common.base.errors import CaromError, UnknownName
 from carom.common.base.specs import local_folder
 from carom.common.loading.class_folders import Labelled, Source
+from carom.common.loading.data_folders import check_data_folder, confined
 from carom.common.loading.facts import stated_classes
 from carom.common.loading.labels import labels_of
 
@@ -31,6 +32,8 @@ def hub_dataset(rest: str, split: str) -> tuple[Any, str]:
     split = wanted if mark else split
     folder = local_folder(name, "data") or Path(name)
     plain = split.partition("[")[0]
+    if folder.is_dir():
+        check_data_folder(folder)
     try:
         if (folder / "dataset_dict.json").exists() or (folder / "dataset_info.json").exists():
             stored = datasets.load_from_disk(str(folder))
@@ -38,12 +41,14 @@ def hub_dataset(rest: str, split: str) -> tuple[Any, str]:
                 if plain not in stored:
                     raise UnknownName(f"split of {folder}", plain, stored)
                 stored = stored[plain]
-            return _rows(stored, split), split
+            return confined(_rows(stored, split), f"hf:{rest}", [folder]), split
         with _no_bars():
             if folder.is_dir():
-                return _from_folder(folder, split), split
+                own = [folder, Path(datasets.config.EXTRACTED_DATASETS_PATH)]
+                return confined(_from_folder(folder, split), f"hf:{rest}", own), split
             name, mark, revision = name.partition("@")
-            return _from_hub(name, split, revision if mark else None), split
+            table = _from_hub(name, split, revision if mark else None)
+            return confined(table, f"hf:{rest}", [Path(datasets.config.HF_CACHE_HOME)]), split
     except (OSError, ValueError, RuntimeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         remedy = "Check the name, the split and the network; write hf:NAME:SPLIT or hf:./folder:SPLIT."
@@ -70,14 +75,14 @@ def _from_folder(folder: Path, split: str) -> Any:
     """`load_dataset` looks for train, validation and test in the names of files. Other splits are the files themselves."""
     import datasets
 
-    plain = split.partition("[")[0]
+    plain, offline = split.partition("[")[0], datasets.DownloadConfig(local_files_only=True)
     try:
-        return datasets.load_dataset(str(folder), split=split)
+        return datasets.load_dataset(str(folder), split=split, download_config=offline)
     except ValueError:
         file = next((found for ending in TABLES if (found := folder / f"{plain}{ending}").is_file()), None)
         if file is None:
             raise
-    return datasets.load_dataset(str(folder), data_files={plain: file.name}, split=split)
+    return datasets.load_dataset(str(folder), data_files={plain: file.name}, split=split, download_config=offline)
 
 
 def _from_hub(name: str, split: str, revision: str | None) -> Any:

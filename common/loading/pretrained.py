@@ -8,8 +8,10 @@ from torch import nn
 
 from carom.common.base.environment import quiet
 from carom.common.base.errors import CaromError
+from carom.common.base.parameters import flag
 from carom.common.base.specs import Spec, local_folder
 from carom.common.loading.facts import known_facts
+from carom.common.loading.model_folders import check_folder
 
 
 def load_pretrained(auto: str, spec: Spec) -> nn.Module:
@@ -20,10 +22,10 @@ def load_pretrained(auto: str, spec: Spec) -> nn.Module:
     import transformers
 
     where, revision, options = _pretrained(spec)
-    safe = not spec.parameters.get("allow_pickle", False)
+    safe = not flag(spec.parameters, "allow_pickle", f"hf:{spec.rest}")
     try:
         loaded = getattr(transformers, auto).from_pretrained(where, use_safetensors=safe, **revision, **options)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # of many types: what a damaged folder makes of each model's own code
         raise CaromError(
             f"hf:{spec.rest}: cannot be loaded with {auto}: {_first_line(error)} Check the name, the revision and the "
             "network; a folder on disk works as well (hf:./folder). Weights that are pickles need ?allow_pickle=true."
@@ -39,7 +41,7 @@ def load_processor(auto: str, spec: Spec) -> Any:
     try:
         with quiet("transformers"):  # its advice on faster processors: what they do is checked, not how fast
             return getattr(transformers, auto).from_pretrained(where, **revision, **options)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:
         raise CaromError(
             f"hf:{spec.rest}: its preprocessing cannot be loaded with {auto}: {_first_line(error)} "
             "Save it beside the weights with save_pretrained."
@@ -47,11 +49,13 @@ def load_processor(auto: str, spec: Spec) -> Any:
 
 
 def _pretrained(spec: Spec) -> tuple[str, dict[str, str], dict[str, bool]]:
-    """(name or folder, {"revision": ...} if given, further options)"""
+    """(name or folder, {"revision": ...} if given, further options). A folder is looked through first: it sends nobody
+    elsewhere, and its configuration asks for no more than its weights hold."""
     known_facts(spec.parameters, ("allow_pickle", "trust_remote_code"), f"hf:{spec.rest}")
-    options = {"trust_remote_code": bool(spec.parameters.get("trust_remote_code", False))}
+    options = {"trust_remote_code": flag(spec.parameters, "trust_remote_code", f"hf:{spec.rest}")}
     if (folder := local_folder(spec.rest, "a model")) is not None:
-        return str(folder), {}, options
+        check_folder(folder)
+        return str(folder), {}, {**options, "local_files_only": True}
     name, mark, revision = spec.rest.partition("@")
     return name, {"revision": revision} if mark else {}, options
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from carom.common.base.errors import CaromError
+from carom.common.base.parameters import flag
 from carom.common.base.specs import Spec, call_with, existing, import_object
 
 PICKLES = (".pkl", ".pickle", ".joblib", ".pt", ".pth", ".bin", ".ckpt")
@@ -83,7 +84,10 @@ def load_safetensors(spec: Spec) -> nn.Module:
             f"safetensors:{path}#package.module:factory."
         )
     parameters = dict(spec.parameters)
-    state = load_state(existing(path, "file of weights"), bool(parameters.pop("allow_pickle", False)))
+    state = load_state(
+        existing(path, "file of weights"),
+        flag({"allow_pickle": parameters.pop("allow_pickle", None)}, "allow_pickle", f"safetensors:{path}"),
+    )
     module = call_with(import_object(factory, f"safetensors:{spec.rest}"), parameters, factory)
     if not isinstance(module, nn.Module):
         raise CaromError(f"{factory} made a {type(module).__name__}, not a torch module to load {path} into.")

@@ -10,6 +10,7 @@ import torch
 
 from carom.common.base.errors import CaromError
 from carom.common.base.memory import keep_freed_memory
+from carom.common.base.notices import print_notices
 from carom.common.runs.load import plan_of
 from carom.common.study.config import Study
 from carom.common.study.evaluate import evaluate
@@ -33,6 +34,7 @@ def main() -> None:
         os._exit(0)
 
     threading.Thread(target=watch, daemon=True).start()
+    print_notices(lambda line: print(line, file=sys.stderr, flush=True))
     keep_freed_memory()
     torch.set_num_threads(threads)
     try:

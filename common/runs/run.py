@@ -16,6 +16,7 @@ from typing import Any
 
 from carom.common.base.errors import CaromError
 from carom.common.base.files import write_atomically, write_table
+from carom.common.base.received import read_json, ships, ships_attack, words_of
 from carom.common.runs.devices import pick_device
 from carom.common.runs.load import plan_of
 from carom.common.runs.resolve import resolve
@@ -94,12 +95,13 @@ def execute(
     progress: Progress | None = None,
     folder: Path | None = None,
     command: Sequence[str] = (),
+    store: Store | None = None,
 ) -> Run:
-    """Run a study. What its store already holds is not computed again."""
+    """Run a study. What its store already holds is not computed again. `store` in place of the one that it names."""
     started = time.perf_counter()
     study = resolve(study)
     plans = [plan_of(study, name) for name in study.modalities]
-    store = Store(study.store)
+    store = store or Store(study.store)
     with helped(study.model_dump_json(), study.workers):
         outcomes = [evaluate(plan, store, study.batch, progress=_prefixed(progress, plan.modality)) for plan in plans]
     run = Run(study, outcomes, time.perf_counter() - started, folder)
@@ -115,13 +117,24 @@ def _prefixed(progress: Progress | None, name: str) -> Progress | None:
 
 
 def load_run(folder: Path) -> tuple[Study, dict[str, Any]]:
-    """(resolved study, manifest) of a finished run."""
+    """(resolved study, manifest) of a finished run, as its folder says."""
     try:
-        study = json.loads((folder / "study.json").read_text(encoding="utf-8"))
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        study, manifest = (read_json(folder / f"{name}.json") for name in ("study", "manifest"))
+        if not isinstance(manifest, dict) or not isinstance(manifest.get("finished"), str):
+            raise ValueError("its manifest.json does not say when it was finished")
     except (OSError, ValueError) as error:
         raise CaromError(f"{folder}: not the folder of a finished run ({error}). See `carom list runs`.") from None
     return make_study(study, str(folder / "study.json")), manifest
+
+
+def names_besides(study: Study) -> list[str]:
+    """What a study names that does not ship with Carom: code, files, data to fetch. To compute it again follows them."""
+    found = []
+    for part in study.modalities.values():
+        named = [*part.sources, *part.targets, *(one for one in (part.data, part.log) if one is not None)]
+        found += [one.spec for one in named if not ships(one.spec) or list(words_of(one.facts.values()))]
+        found += [attack for attack in part.attacks if not ships_attack(attack)]
+    return list(dict.fromkeys(found))
 
 
 def command_line() -> list[str]:

@@ -8,18 +8,69 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from carom.common.base.errors import CaromError
+from carom.common.base.parameters import truth
+from carom.common.base.received import words_of
+from carom.common.base.specs import number
 
 Strict = ConfigDict(extra="forbid", validate_default=True)
+
+
+def _plain(text: str) -> str:
+    if not text.strip() or "\0" in text:
+        raise ValueError("Write a text that is not empty and holds no NUL")
+    return text
+
+
+def _yes_or_no(value: Any) -> bool:
+    if (found := truth(value)) is None:
+        raise ValueError("Write true or false")
+    return found
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("Write a number, or a fraction in quotes")
+    try:
+        number(value) if isinstance(value, int | float | str) else None
+    except (CaromError, OverflowError) as error:
+        raise ValueError(str(error)) from None
+    return value
+
+
+Words = Annotated[str, AfterValidator(_plain)]
+"""What names something to the system or to Carom."""
+
+Count = Annotated[int, Field(strict=True, ge=1, le=10**12)]
+"""Of examples, or of what is done at once: as a number of 64 bits can count them."""
+
+Draws = Annotated[int, Field(strict=True, ge=1, le=100)]
+
+Seed = Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)]
 
 
 class Named(BaseModel):
     """A model or data set by its spec, with what Carom cannot know about it as further keys."""
 
     model_config = ConfigDict(extra="allow")
-    spec: str
+    spec: Words
+
+    @model_validator(mode="after")
+    def _facts(self) -> Named:
+        if any("\0" in word for word in words_of(self.facts.values())):
+            raise ValueError("Write texts that hold no NUL")
+        return self
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -35,15 +86,15 @@ class ModalityStudy(BaseModel):
 
     model_config = Strict
     data: Named | None = None
-    split: str = "test"
+    split: Words = "test"
     sources: list[Named] = Field(default_factory=list)
     targets: list[Named] = Field(default_factory=list)
-    attacks: list[str] = Field(default_factory=list)
-    transform: str | None = None  # of every attack that names none itself: "di,ti"
-    threat: str | None = None
-    eps: float | str | None = None
-    limit: int | None = Field(default=None, ge=1)
-    targeted: bool = False
+    attacks: list[Words] = Field(default_factory=list)
+    transform: Words | None = None  # of every attack that names none itself: "di,ti"
+    threat: Words | None = None
+    eps: Annotated[float | str | None, BeforeValidator(_number)] = None
+    limit: Count | None = None
+    targeted: Annotated[bool, BeforeValidator(_yes_or_no)] = False
     log: Named | None = None  # measured is what was crafted before: a saved set or another tool's log
     on_error: str = Field(default="raise", pattern="^(raise|skip)$")
 
@@ -68,21 +119,21 @@ class Study(BaseModel):
 
     model_config = Strict
     modalities: dict[str, ModalityStudy] = Field(min_length=1)
-    seeds: list[int] = Field(default=[0], min_length=1)
-    controls: int = Field(default=5, ge=1, le=100)
-    batch: int = Field(default=64, ge=1)
-    device: str = "auto"
-    workers: int = Field(default=1, ge=1)  # processes that share the work
-    store: str = ".carom/store"
-    out: str | None = None
-    examples: int = Field(default=2, ge=0)  # shown in the report, per cell
+    seeds: list[Seed] = Field(default=[0], min_length=1)
+    controls: Draws = 5
+    batch: Count = 64
+    device: Words = "auto"
+    workers: int = Field(default=1, strict=True, ge=1, le=256)  # processes that share the work
+    store: Words = ".carom/store"
+    out: Words | None = None
+    examples: int = Field(default=2, strict=True, ge=0, le=1000)  # shown in the report, per cell
     # Compared once more at the budgets where each source's white-box success is this; on how many examples and draws.
     match: list[Annotated[float, Field(gt=0, lt=1)]] = Field(default_factory=list)
-    match_limit: int | None = Field(default=None, ge=1)
-    match_controls: int | None = Field(default=None, ge=1, le=100)
+    match_limit: Count | None = None
+    match_controls: Draws | None = None
     # Excess transfer against cost: "gradients", or with the allowances: "gradients=1,10,50"; "queries=100,300".
-    curve: str | None = None
-    curve_limit: int | None = Field(default=None, ge=1)
+    curve: Words | None = None
+    curve_limit: Count | None = None
 
 
 _FLAGS = {"seeds": "seed", "sources": "source", "targets": "target", "attacks": "attack"}
@@ -97,7 +148,7 @@ def read_study(path: Path, modalities: list[str]) -> dict[str, Any]:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CaromError(f"{path}: no such file. `carom init` writes one to start from.") from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: no UTF-8, no TOML, or an integer without end
         raise CaromError(f"{path}: not a TOML file: {error}. Compare it with what `carom init` writes.") from None
     except OSError as error:
         raise CaromError(f"{path}: cannot be read: {error.strerror}. Give the path of a TOML file.") from None
@@ -112,6 +163,10 @@ def read_study(path: Path, modalities: list[str]) -> dict[str, Any]:
             raise CaromError(f"{path}: {name} must be a table: [{name}].")
         for key in part.keys() - ModalityStudy.model_fields.keys():
             raise CaromError(f"{path}: unknown key {key!r} in [{name}]. {_nearest(key, ModalityStudy.model_fields)}")
+        if empty := [key for key in ("sources", "targets", "attacks") if part.get(key) == []]:
+            raise CaromError(
+                f"{path}: {name}.{empty[0]} names none. Leave the key out for what is measured by default."
+            )
     return {**settings, "modalities": parts}
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from carom.common.attacks.info import AttackChoice, AttackInfo
 from carom.common.base.errors import CaromError
+from carom.common.base.received import ships_attack
 from carom.common.base.rng import Rng
 from carom.common.base.specs import number, split_parameters
 from carom.common.core.adversarial_set import AdversarialSet, read_sets_by
@@ -65,8 +66,16 @@ def bound(found: AdversarialSet) -> Threat:
         )
     asked = modality.threats[kind](number(size))
     name = split_parameters(found.attack)[0]
-    known = name in attacks_of(modality) or name.partition(":")[0] in modality.attack_kinds
-    return choose_attack(modality, found.attack).threat(asked) if known else asked
+    if name in attacks_of(modality) and isinstance(asked, Ball):
+        return attacks_of(modality)[name].threat(asked)  # whatever its parameters are
+    if name not in attacks_of(modality) and name.partition(":")[0] not in modality.attack_kinds:
+        return asked
+    if not ships_attack(found.attack):
+        raise CaromError(
+            f"the set names its attack as {found.attack!r}, whose words may name models, files or code: they are not "
+            "followed because a file says so. Pass the kind of threat and its size (--threat, --eps)."
+        )
+    return choose_attack(modality, found.attack).threat(asked)
 
 
 class RecordedSource(Model):

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from carom.common.base.errors import CaromError
 from carom.common.base.files import write_atomically
+from carom.common.base.received import json_of, ships
 from carom.common.base.specs import existing
 from carom.common.core.model import Model
 from carom.common.loading.weights import fill
@@ -58,46 +59,97 @@ def save_surrogate(model: Model, path: Path | str) -> dict[str, Any]:
 
 
 def read_surrogate_card(path: Path | str) -> dict[str, Any]:
-    """The card inside a file that `save_surrogate` wrote."""
+    """The card inside a file that `save_surrogate` wrote. It is what the file says of itself, checked for its shape."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(existing(path, "surrogate"), framework="pt") as file:
-            return json.loads((file.metadata() or {})["carom-surrogate"])
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise CaromError(f"{path}: not a surrogate that `carom surrogate` saved ({error}).") from None
+            card = json_of((file.metadata() or {})["carom-surrogate"])
+        return _checked(card)
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        raise _no_surrogate(path, error) from None
 
 
-def load_surrogate(path: Path | str, like: TorchModel | None = None, name: str | None = None) -> Model:
+def _checked(card: Any) -> dict[str, Any]:
+    if not isinstance(card, dict):
+        raise ValueError(f"its card is a {type(card).__name__}")
+    for name in ("name", "modality", "digest", "kind"):
+        if not isinstance(card.get(name), str):
+            raise ValueError(f"its card has no {name}")
+    if card["kind"] not in ("lgv", "substitute"):
+        raise ValueError(f"its card says {card['kind']!r:.40} where it should say lgv or substitute")
+    classes = card.get("classes")
+    if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
+        raise ValueError("its card names no classes")
+    if not isinstance(card.setdefault("network", None), str | None):
+        raise ValueError("its card names no network")
+    return card
+
+
+def _no_surrogate(path: Path | str, error: Exception) -> CaromError:
+    return CaromError(f"{path}: not a surrogate that `carom surrogate` saved ({error}).")
+
+
+def load_surrogate(
+    path: Path | str, like: TorchModel | None = None, name: str | None = None, network: str | None = None
+) -> Model:
     """What `save_surrogate` wrote. `like` is a model of the same architecture, for one made from a Model without a
-    spec."""
-    from safetensors.torch import load_file
-
+    spec; `network` is the spec of one. Where neither is given the card's own is built, if it is of the zoo: any other
+    may run code, and a file that somebody sends is not asked what to run."""
     card = read_surrogate_card(path)
-    if like is None and card["network"] is None:
-        raise CaromError(
-            f"{path}: made from a model without a spec. Pass one like it: load_surrogate(path, like=model)."
-        )
-    base = like or built(card["network"], card["modality"], tuple(card["classes"]))
+    if like is None and network is None:
+        network = card["network"]
+        if network is None:
+            raise CaromError(
+                f"{path}: made from a model without a spec. Pass one like it: load_surrogate(path, like=model)."
+            )
+        if not ships(network):
+            raise CaromError(
+                f"{path}: its card names {network!r} as its network, which is not of the zoo and is not built because a "
+                f"file says so. If you know it, name it yourself: 'surrogate:{path}?network=({network})'."
+            )
+    base = like or built(str(network), card["modality"], tuple(card["classes"]))
     if not isinstance(base, TorchModel):
         raise CaromError(f"{path}: {base.name} is no torch network to load its weights into.")
-    states: dict[int, dict[str, Tensor]] = {}
-    for key, tensor in load_file(path).items():
-        number, _, parameter = key.partition(".")
-        states.setdefault(int(number), {})[parameter] = tensor
+    states = _states(path)
     called = card["name"] if name is None else name
     members = []
     for at in sorted(states):
         one = f"{called}{at}" if card["kind"] == "lgv" else called
-        members.append(copied(base, one, fill(copy.deepcopy(base.module), states[at], path)))
+        try:
+            members.append(copied(base, one, fill(copy.deepcopy(base.module), states[at], path)))
+        except RuntimeError as error:
+            raise _no_surrogate(path, error) from None
     model: Model = Ensemble(members, name=called) if card["kind"] == "lgv" else members[0]
     kept = ("name", "modality", "classes", "digest")
     model.card = {key: value for key, value in card.items() if key not in kept}
     if model.digest != card["digest"]:
-        raise CaromError(f"{path}: its weights, or {card['network']}, are not those that its card names.")
+        raise CaromError(f"{path}: its weights, or {network or base.name}, are not those that its card names.")
     return model
 
 
-def surrogate_of_spec(rest: str, name: str | None = None) -> Model:
-    """The model of `surrogate:PATH`."""
-    return load_surrogate(rest, name=name)
+def _states(path: Path | str) -> dict[int, dict[str, Tensor]]:
+    """The state of each member, by its number."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    states: dict[int, dict[str, Tensor]] = {}
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise _no_surrogate(path, error) from None
+    for key, tensor in tensors.items():
+        number, _, parameter = key.partition(".")
+        if not number.isascii() or not number.isdigit() or len(number) > 9 or not parameter:
+            raise CaromError(f"{path}: its weights are not named as `carom surrogate` names them: {key!r:.80}.")
+        states.setdefault(int(number), {})[parameter] = tensor
+    if not states:
+        raise CaromError(f"{path}: a surrogate without weights. Save it again with `carom surrogate`.")
+    return states
+
+
+def surrogate_of_spec(rest: str, name: str | None = None, network: str | None = None) -> Model:
+    """The model of `surrogate:PATH`; with `?network=(SPEC)`, of that network, whatever the card says."""
+    if network is not None and network.startswith("(") and network.endswith(")"):
+        network = network[1:-1]
+    return load_surrogate(rest, name=name, network=network)

@@ -37,6 +37,7 @@ def inline(units: Sequence[Unit], store: Store, batch: int, progress: Progress |
 
     Units that another process on the same store is computing are passed over, and looked at again after the others.
     """
+    store.sweep()
     failures, broken, left = [], set(), list(units)
     held = sum(store.has(unit.key) for unit in units) if progress is not None else 0
     while left:

@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
-import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import IO
 
 import torch
 
+from carom.common.base.notices import notice
+
 HELPER = "carom.common.runs.helper"
+
+NOTICED = "carom: note: "
+"""Begins what a helper notices, on its standard error."""
 
 
 def cores() -> int:
@@ -56,13 +61,25 @@ def _start(study: str, place: int, threads: int) -> tuple[subprocess.Popen[str],
 
 
 def _end(helper: subprocess.Popen[str], errors: IO[str]) -> None:
+    """End a helper, and say what it has noticed and why it ended early, if it did."""
     assert helper.stdin is not None
     with errors, contextlib.suppress(BrokenPipeError), helper.stdin:
-        if helper.poll() is None:  # all is done: it is looking up what the others computed
+        early = helper.poll() is not None
+        if not early:  # all is done: it is looking up what the others computed
             helper.terminate()
             helper.wait()
-            return
         errors.seek(0)
-        said = errors.read().strip().splitlines() or [f"exit code {helper.returncode}"]
-    if helper.returncode:
-        warnings.warn(f"a helping process ended early, and the others did its work: {said[-1]}", stacklevel=3)
+        said = errors.read().strip().splitlines()
+    for line in said:
+        if line.startswith(NOTICED):
+            notice(line.removeprefix(NOTICED))
+    if early and helper.returncode:
+        notice(f"a helper process ended early ({_why(helper.returncode, said)}); the others did its work.")
+
+
+def _why(code: int, said: Sequence[str]) -> str:
+    """In words. A process that the system stops, often for its memory, has no time to say anything itself."""
+    if code < 0:
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else "unknown"
+        return f"killed by signal {-code}, {name}"
+    return next((line for line in reversed(said) if not line.startswith(NOTICED)), f"exit code {code}")

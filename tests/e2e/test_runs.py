@@ -7,12 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from carom.common.base.notices import Notice
 from carom.common.runs.load import plan_of
 from carom.common.runs.resolve import resolve
 from carom.common.study.config import make_study
@@ -143,8 +145,39 @@ def test_a_helping_process_that_fails_is_said_and_costs_nothing_else(tmp_path: P
     study = make_study({"modalities": {"image": part}, "workers": 2, "store": str(tmp_path)})
     failed, errors = _start_helper(study, 1, 1)
     failed.wait(120)
-    with pytest.warns(UserWarning, match="ended early.*no-such-data"):
+    with pytest.warns(Notice, match="a helper process ended early .*no-such-data.*; the others did its work"):
         _end(failed, errors)
+
+
+def test_a_helping_process_that_is_killed_is_said_with_its_signal(tmp_path: Path) -> None:
+    """Of each way: what stopped it is said in words, and what it had noticed before is passed on."""
+    said = "import os, signal, sys; print('carom: note: a file is damaged.', file=sys.stderr, flush=True); "
+    for ends, words in {
+        "os.kill(os.getpid(), signal.SIGKILL)": "killed by signal 9, SIGKILL",
+        "os.kill(os.getpid(), signal.SIGSEGV)": "killed by signal 11, SIGSEGV",
+        "os._exit(3)": "exit code 3",
+        "sys.exit('no such data')": "no such data",
+    }.items():
+        errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - `_end` closes it
+        gone = subprocess.Popen([sys.executable, "-c", said + ends], stdin=subprocess.PIPE, stderr=errors, text=True)
+        gone.wait(60)
+        with pytest.warns(Notice) as notices:
+            _end(gone, errors)
+        first, second = (str(notice.message) for notice in notices)
+        assert first == "a file is damaged."
+        assert f"ended early ({words})" in second
+
+
+def test_notices_reach_the_user_as_lines(carom: Any) -> None:
+    """What is damaged in a store is said in one line; no path of a source file, no line of code."""
+    assert carom("run", *SMALL, "--store", "s", "--out", "a", "-q").code == 0
+    damaged = sorted(Path("s").glob("*/*.parquet"))[0]
+    damaged.write_bytes(b"")
+    again = carom("run", *SMALL, "--store", "s", "--out", "b", "-q")
+    assert again.code == 0
+    lines = again.err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith(f"carom: note: {damaged}: is not what was stored there.")
 
 
 def test_dry_run_counts_and_computes_nothing(carom: Any) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from carom.common.base.errors import CaromError, UnknownName
 from carom.common.base.identity import digest_of
+from carom.common.base.parameters import flag
 from carom.common.base.specs import Spec, parse
 from carom.common.core.batch import Family
 from carom.common.core.model import Model
@@ -174,7 +175,7 @@ def _embedding(module: nn.Module, encoder: Any, path: str | None) -> nn.Module |
 def _estimator(estimator: Any, facts: Mapping[str, Any]) -> Model:
     who = called(estimator, facts)
     own = fitted_classes(estimator, class_names(facts["classes"]) if "classes" in facts else None, who)
-    pairs = bool(facts.get("pairs", False))
+    pairs = flag(facts, "pairs", who)
     probe = [("a text", "another")] if pairs else ["a text"]
     try:
         scores, probabilities, access = scores_of(estimator, probe, who)
@@ -204,7 +205,7 @@ def _function(function: Callable[[list[str]], Any], facts: Mapping[str, Any]) ->
     answers = facts.get("answers", "probabilities" if threshold is None else "logits")
     if answers not in ("logits", "probabilities"):
         raise UnknownName("kind of scores", answers, ("logits", "probabilities"))
-    pairs, asked = bool(facts.get("pairs", False)), cast("Any", function)
+    pairs, asked = flag(facts, "pairs", who), cast("Any", function)
     told = [*(["pairs"] if pairs else []), *([] if threshold is None else [f"threshold {threshold}"])]
     digest = digest_of(function, answers, *told)
     if pairs:

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from carom.common.base.errors import CaromError
+from carom.common.base.parameters import flag
 from carom.text.language.tokenizers import pad
 from carom.text.pairs import is_pair, sides
 from carom.text.words import Span
@@ -20,7 +21,7 @@ _OF_PAIRS = re.compile("entail|contradict|equivalen|duplicate|paraphras", re.IGN
 
 def reads_pairs(facts: Mapping[str, Any], classes: Sequence[str]) -> bool:
     """Whether a model takes pairs: as the user says, else by its classes, such as entailment."""
-    return bool(facts.get("pairs", any(map(_OF_PAIRS.search, classes))))
+    return flag(facts, "pairs", "a text model", any(map(_OF_PAIRS.search, classes)))
 
 
 def check_pairs(texts: Sequence[str], who: str) -> None:

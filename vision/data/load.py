@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from carom.common.base.errors import BadInput, CaromError, UnknownName
+from carom.common.base.parameters import flag
 from carom.common.base.specs import existing, parse
 from carom.common.core.data import Dataset, sampling_order
 from carom.common.loading.class_folders import Labelled, Source, class_folders, raise_all, read_all
@@ -106,7 +107,7 @@ def _torchvision(name: str, split: str, limit: int | None, on_error: str, facts:
     elif "split" in accepted:
         arguments["split"] = split
     if "download" in accepted:
-        arguments["download"] = bool(facts.get("download", False))
+        arguments["download"] = flag(facts, "download", name)
     try:
         table = kind(**arguments)
     except (RuntimeError, OSError, ValueError) as error:
