@@ -22,8 +22,9 @@ from carom.common.modality.budgets import ScalePoint, check_reach
 from carom.common.models.class_matching import matched
 from carom.common.models.kinds import builds_of
 from carom.common.models.mismatch import fitting
+from carom.common.study.budget_search import BudgetSearch
 from carom.common.study.cost_curve import Curve
-from carom.common.study.matching import Match, Matching, Search, search
+from carom.common.study.matching import Match, Matching
 from carom.common.work.store import Store
 from carom.common.work.units import Clean, Control, Craft, Judge, Size, Swapped, Unit
 
@@ -204,7 +205,7 @@ class Plan:
         controls = self.controls if self.matching.controls is None else self.matching.controls
         return replace(self, data=self.data.sample(self.matching.limit), controls=controls)
 
-    def searches(self, store: Store) -> list[Search]:
+    def searches(self, store: Store) -> list[BudgetSearch]:
         """One search for each attack on each source. Those whose crafts failed at the study's budget are left out."""
         assert self.matching is not None
         data, found = self.for_matching().data, []
@@ -214,7 +215,7 @@ class Plan:
                 def craft(budget: ScalePoint, part: Dataset, first: Craft = first) -> Craft:
                     return replace(first, threat=first.chosen.threat(budget.threat), data=part)
 
-                found.append(search(first.source, first.chosen, data, self.matching, store, shards, craft))
+                found.append(BudgetSearch(first.source, first.chosen, data, self.matching, shards, craft))
         return found
 
     def matched_crafts(self, match: Match) -> list[list[Craft]]:
