@@ -1,24 +1,17 @@
-"""A network as it is computed under attack: batch norms folded into the layers before them, images channels-last, dense
-layers in whole blocks of rows.
-
-Made once per network, behind the model, and seen by nobody: it answers the same to rounding (checked on the first
-inputs), and steps aside wherever hooks want to see the network itself.
+"""A network made faster for evaluation: batch norms folded into the layers before them, images channels-last. It answers
+the same to rounding, which is checked on the first inputs. Where it is used: `carom.common.models.evaluation`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
-from itertools import chain
-from operator import attrgetter
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
-
-from carom.common.models.row_blocks import FEW_TOGETHER, ROWS_TOGETHER, steady
 
 CLOSE = 1e-4
 """Largest difference of folded logits, as a share of the largest logit, that counts as rounding."""
@@ -26,44 +19,49 @@ CLOSE = 1e-4
 Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
 
 
-@dataclass(frozen=True)
-class Fast:
-    """A network as it is computed, and the multiples in which it computes rows."""
-
-    network: nn.Module
-    rows: int = ROWS_TOGETHER
+class NotFolded(Exception):
+    """Why a network is computed as it is, in words that follow its name: "has nothing to fold"."""
 
 
-def folded(module: nn.Module, given: Sequence[Tensor | None]) -> Fast:
-    """A faster network with the same answers, in evaluation mode, its weights frozen; the network itself where there is
-    none.
+def folded(module: nn.Module, given: Sequence[Tensor | None]) -> tuple[nn.Module, Tensor]:
+    """A faster network with the same answers, in evaluation mode, its weights frozen; and its logits of the `given` rows.
+    Raises `NotFolded` where there is none.
 
     A batch norm is folded into a convolution or dense layer whose answer it is given. Whether something else reads that
     answer too cannot be seen in modules; it shows in the logits of the `given` rows (one block of them), which have to
-    stay as they were. So does whether batches may come in pairs (`steady`): the first two answer the same to the last digit.
+    stay as they were.
     """
     if not any(isinstance(part, _BatchNorm | nn.Conv2d | nn.Linear) for part in module.modules()):
-        return Fast(module)
-    try:
+        raise NotFolded("has no batch norm, 2-d convolution or dense layer to gain from")
+    with reason_kept("cannot be copied"):
         fast = copy.deepcopy(module).eval().requires_grad_(False)
-        before = _plain(fast(*given))
+    with reason_kept("fails on its first inputs"):
+        before = logits_of(fast(*given))
+    with reason_kept("cannot be rebuilt"):
         for name, norm in _followed(fast, given).items():
             _fold(fast, name, norm)
         if any(isinstance(part, nn.Conv2d) for part in fast.modules()):
             fast = fast.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        after = _plain(fast(*given))
-        if not _same(before, after):
-            return Fast(module)
-        few = [None if part is None else part[:FEW_TOGETHER] for part in given]
-        in_pairs = steady(fast) and torch.equal(_plain(fast(*few)), after[:FEW_TOGETHER])
-    except Exception:  # a network that cannot be copied or rebuilt is computed as it is
-        return Fast(module)
-    return Fast(fast, FEW_TOGETHER if in_pairs else ROWS_TOGETHER)
+        after = logits_of(fast(*given))
+    if not _same(before, after):
+        raise NotFolded("answers otherwise when folded: something else reads what goes into a batch norm")
+    return fast, after
 
 
-def _plain(answer: object) -> Tensor:
+@contextlib.contextmanager
+def reason_kept(what: str) -> Iterator[None]:
+    """Whatever a network raises becomes the reason why it is not folded."""
+    try:
+        yield
+    except Exception as error:  # a user's module may raise anything; as it is, it is computed all the same
+        said = " ".join(str(error).split())
+        raise NotFolded(f"{what} ({type(error).__name__}{f': {said[:120]}' if said else ''})") from error
+
+
+def logits_of(answer: object) -> Tensor:
     logits = getattr(answer, "logits", answer)
-    assert isinstance(logits, Tensor)
+    if not isinstance(logits, Tensor):
+        raise TypeError(f"answers with {type(logits).__name__}, not with a tensor of logits")
     return logits
 
 
@@ -114,41 +112,3 @@ def _fold(module: nn.Module, layer: str, norm: str) -> None:
     else:
         module.set_submodule(layer, fuse_conv_bn_eval(before, after))  # type: ignore[type-var]
     module.set_submodule(norm, nn.Identity())
-
-
-_HELD = attrgetter("_parameters", "_buffers", "_modules")
-_HOOKS = attrgetter("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-
-
-class Parts:
-    """The parts of a network, listed once: `TorchModel` looks at all of them before every answer, and walking through
-    modules and parameters takes four times as long as going along a list.
-    """
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
-        self._inside = list(module.modules())
-        self._seen = self.state()
-
-    def stale(self, module: nn.Module) -> bool:
-        """Whether the network is another one, or has other weights, buffers or parts than when it was listed."""
-        return module is not self.module or self.state() != self._seen
-
-    def state(self) -> Hashable:
-        """What tells one state of weights and buffers from another; the parts hold one another, so it tells them too."""
-        held = [thing for tables in map(_HELD, self._inside) for table in tables for thing in table.values()]
-        return tuple(map(id, held)), tuple(t._version for t in held if isinstance(t, Tensor))
-
-    def watched(self) -> bool:
-        """Whether hooks are waiting to see what the network's own modules do."""
-        return any(chain.from_iterable(map(_HOOKS, self._inside)))
-
-
-def state_of(module: nn.Module) -> Hashable:
-    """What tells that a network's weights, buffers or parts are others than before."""
-    return Parts(module).state()
-
-
-def watched(module: nn.Module) -> bool:
-    """Whether hooks are waiting to see what the network's own modules do."""
-    return Parts(module).watched()
