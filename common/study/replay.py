@@ -148,8 +148,13 @@ def replay_plan(
     # A recorded answer belongs to one text, whichever examples hold it: the whole log is known, not only `limit`.
     origin = source or RecordedSource(found, clean)
     return Plan(
-        *(found.modality, (origin,), tuple(targets), (AttackChoice(info, {}, replayed),)),
-        *(part, budget, label),
+        modality=found.modality,
+        sources=(origin,),
+        targets=tuple(targets),
+        attacks=(AttackChoice(info, {}, replayed),),
+        data=part,
+        threat=budget,
+        threat_label=label,
         seeds=tuple(seeds),
         controls=controls,
         metrics=tuple(modality.metrics),
