@@ -35,7 +35,7 @@ from carom.common.study.evaluate import evaluate
 from carom.common.study.outcome import Transfer
 from carom.common.study.plan import Plan
 from carom.common.study.planning import make_plan
-from carom.common.study.replay import known_source, load_set, reader_of, replay_plan
+from carom.common.study.replay import known_source, load_set, log_modality, replay_plan
 from carom.common.surrogates.files import read_surrogate_card
 from carom.common.work.executor import Executor, Progress, inline
 from carom.common.work.store import Store
@@ -392,7 +392,7 @@ def replay(
     data = load_data(data) if isinstance(data, str) else data
     if not isinstance(found, AdversarialSet):
         path, kind = Path(found), held[0].modality if held else None
-        told = {} if reader_of(path, kind) is None else {"classes": held[0].classes if held else None, "data": data}
+        told = {} if log_modality(path, kind) is None else {"classes": held[0].classes if held else None, "data": data}
         found = load_set(path, kind, **told)
     origin = load_model(source or known_source(found), found.modality) if source or known_source(found) else None
     where = pick_device(device)

@@ -24,7 +24,7 @@ from carom.common.runs.devices import pick_device
 from carom.common.study.config import ModalityStudy, Named, Study
 from carom.common.study.plan import Plan
 from carom.common.study.planning import make_plan
-from carom.common.study.replay import known_source, load_set, reader_of, replay_plan
+from carom.common.study.replay import known_source, load_set, log_modality, replay_plan
 
 
 def plan_of(study: Study, name: str) -> Plan:
@@ -74,7 +74,7 @@ def _plan_of_log(study: Study, modality: Modality, part: ModalityStudy) -> Plan:
     if part.data is not None:
         data = load_data_of(modality, part.data.spec, part.split, None, {"on_error": part.on_error, **part.data.facts})
     facts: dict[str, Any] = dict(part.log.facts)
-    if reader_of(path, modality.name) is not None:
+    if log_modality(path, modality.name) is not None:
         # The classes that labels are counted in: as stated, or as the data or the models have them.
         told = [named for named in [*part.targets, *part.sources] if _tells(named)]
         if "classes" not in facts and data is None and told:

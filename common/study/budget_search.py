@@ -66,7 +66,7 @@ class Bisection:
         self._stood[rows[~fooled]], self._fell[rows[fooled]] = place, place
 
 
-class Settling:
+class Refinement:
     """From the place that the bisection found to one whose 95 % interval holds the level, a step at a time; of at most
     `TRIES` places, the one nearest to the level.
     """
@@ -115,7 +115,7 @@ class BudgetSearch:
         self._source, self._chosen, self._data, self._matching = source, chosen, data, matching
         self._shards, self._craft = shards, craft
         self._right: Bools | None = None  # which examples the source gets right; asked first
-        self._settlings: list[Settling] = []  # one a level, once all are found
+        self._refinements: list[Refinement] = []  # one a level, once all are found
         self._asked = [Judge(source, Clean(s), s, f"{source.name} on clean inputs") for s in shards(data)]
 
     def needed_units(self) -> list[Unit]:
@@ -132,8 +132,8 @@ class BudgetSearch:
         verdict = verdict_of([store.rows(judge.key) for judge in judges], self._data.task, reference)
         if self._right is None:
             self._begin(verdict.right)
-        elif self._settlings:
-            self._settling.learn(self._place, int(verdict.fooled[self._right].sum()), int(self._right.sum()))
+        elif self._refinements:
+            self._refinement.learn(self._place, int(verdict.fooled[self._right].sum()), int(self._right.sum()))
         else:
             self._bisection.learn(self._place, self._rows, verdict.fooled)
         if self._right is not None and self._right.any():
@@ -153,12 +153,12 @@ class BudgetSearch:
         if tried is not None:
             self._place, self._rows = tried
             return self._judges(self._place, self._sample.take(torch.from_numpy(self._rows)))
-        self._settlings = self._settlings or [Settling(*found, size) for found in self._bisection.places.items()]
-        for settling in self._settlings:
-            if (place := settling.next_place()) is not None:
-                self._settling, self._place = settling, place
+        self._refinements = self._refinements or [Refinement(*found, size) for found in self._bisection.places.items()]
+        for refining in self._refinements:
+            if (place := refining.next_place()) is not None:
+                self._refinement, self._place = refining, place
                 return self._judges(place, self._data)
-        self.matches = [self._match(settling.level, settling.place) for settling in self._settlings]
+        self.matches = [self._match(refining.level, refining.place) for refining in self._refinements]
         return []
 
     def _judges(self, place: int, part: Dataset) -> list[Judge]:

@@ -23,7 +23,7 @@ from carom.common.modality.budgets import ScalePoint, scale_of
 from carom.common.modality.installed import get_modality
 from carom.common.models.functions import FunctionModel
 from carom.common.study import plan as module
-from carom.common.study.budget_search import Bisection, Settling
+from carom.common.study.budget_search import Bisection, Refinement
 from carom.common.study.evaluate import evaluate
 from carom.common.study.matching import Matching
 from carom.common.study.outcome import Transfer
@@ -93,11 +93,11 @@ def test_success_that_is_not_monotone_ends_the_search_all_the_same():
     [(10, [10], 10), (6, [6, 7, 8], 8), (15, [15, 14, 13], 13), (19, [19, 18, 17], 17), (0, [0, 1, 2], 2)],
 )
 def test_settling_goes_towards_the_level_and_stops_at_it(start, tried, place):
-    asked, settling = [], Settling(0.5, start, 20)
-    while (at := settling.next_place()) is not None:
+    asked, refining = [], Refinement(0.5, start, 20)
+    while (at := refining.next_place()) is not None:
         asked.append(at)
-        settling.learn(at, 5 * at, 100)
-    assert settling.place == place
+        refining.learn(at, 5 * at, 100)
+    assert refining.place == place
     assert asked == tried
 
 
