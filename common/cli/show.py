@@ -19,8 +19,8 @@ from carom.common.core.spaces import Box
 from carom.common.loading.zoo import Recipe, read_card
 from carom.common.modality.installed import modalities, zoo_recipe
 from carom.common.modality.registry import describe_attack, find_attack
+from carom.common.models.evaluation.row_blocks import ROWS_TOGETHER
 from carom.common.models.networks import TorchModel
-from carom.common.models.row_blocks import ROWS_TOGETHER
 from carom.common.runs.run import load_run
 
 MODEL_KINDS = ("torchvision", "torchaudio", "hf", "safetensors", "sklearn", "py")

@@ -20,8 +20,8 @@ from carom.common.core.model import MISFITS, Model, check_shape
 from carom.common.core.spaces import Space
 from carom.common.models.answers import in_single_precision, on_sides, read_logits
 from carom.common.models.company import differ, in_groups, of_equal_length, one_by_one
-from carom.common.models.evaluation import Evaluation, Evaluator
-from carom.common.models.row_blocks import filled
+from carom.common.models.evaluation.evaluator import Evaluation, Evaluator
+from carom.common.models.evaluation.row_blocks import filled
 
 
 class FrozenModule:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from carom.common.base.errors import CaromError
 from carom.common.core.model import Model
 from carom.common.models.ensembles import Ensemble
-from carom.common.models.evaluation import Evaluator
+from carom.common.models.evaluation.evaluator import Evaluator
 from carom.common.models.functions import FunctionModel
 from carom.common.models.networks import FrozenModule, TorchModel
 from carom.common.models.trees import TreeEnsemble, TreeModel

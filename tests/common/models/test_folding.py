@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from carom.common.core.spaces import Box
-from carom.common.models.evaluation import Evaluation, evaluation_of, state_of
-from carom.common.models.folding import folded
+from carom.common.models.evaluation.evaluator import Evaluation, evaluation_of, state_of
+from carom.common.models.evaluation.folding import folded
 from carom.common.models.networks import TorchModel
 
 PIXELS = Box("pixels", 0.0, 1.0, 1 / 255, torch.uint8)

@@ -15,8 +15,8 @@ from operator import attrgetter
 import torch
 from torch import Tensor, nn
 
-from carom.common.models.folding import NotFolded, folded, logits_of, reason_kept
-from carom.common.models.row_blocks import FEW_TOGETHER, ROWS_TOGETHER, filled, steady
+from carom.common.models.evaluation.folding import NotFolded, folded, logits_of, reason_kept
+from carom.common.models.evaluation.row_blocks import FEW_TOGETHER, ROWS_TOGETHER, filled, steady
 
 
 @dataclass(frozen=True)

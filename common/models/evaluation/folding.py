@@ -1,5 +1,5 @@
 """A network made faster for evaluation: batch norms folded into the layers before them, images channels-last. It answers
-the same to rounding, which is checked on the first inputs. Where it is used: `carom.common.models.evaluation`.
+the same to rounding, which is checked on the first inputs. Where it is used: `carom.common.models.evaluation.evaluator`.
 """
 
 from __future__ import annotations
