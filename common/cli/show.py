@@ -55,7 +55,7 @@ def evaluated(model: Model) -> dict[str, str]:
     batch = Batch(x, torch.zeros(len(x), dtype=torch.long), list(map(str, range(len(x)))), lengths)
     with warnings.catch_warnings(), contextlib.suppress(CaromError, *MISFITS):  # what fails is told as a reason
         warnings.simplefilter("ignore")  # of what is told as a fact
-        model.settle(batch)
+        model.settle(batch, len(model.classes))
     with model.frozen():
         return {"evaluated": str(model.evaluation((x,) if lengths is None else (x, lengths)))}
 

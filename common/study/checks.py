@@ -11,6 +11,7 @@ from carom.common.base.errors import CaromError
 from carom.common.core.batch import Access
 from carom.common.core.data import Dataset
 from carom.common.core.model import Model, check_shape
+from carom.common.core.threats import Threat
 
 
 def check_controls(controls: int) -> None:
@@ -23,6 +24,15 @@ def check_targeted(attacks: Iterable[AttackChoice]) -> None:
     """Refuse attacks that cannot be aimed at a class, in a targeted study."""
     if untargeted := [c.info.name for c in attacks if not c.info.targeted]:
         raise CaromError(f"attack {', '.join(untargeted)} cannot be aimed at a class. Leave --targeted out.")
+
+
+def check_threat(threat: Threat) -> None:
+    """Refuse a threat that does not say what its control follows."""
+    if not hasattr(threat, "control_follows"):
+        raise CaromError(
+            f"the threat {threat!r} does not say what its control follows: derive its class from "
+            "carom.common.core.threats.Threat."
+        )
 
 
 def check_model(model: Model, modality: str, data: Dataset) -> None:

@@ -27,6 +27,7 @@ from carom.common.study.checks import (
     check_others,
     check_source,
     check_targeted,
+    check_threat,
     why_unsuited,
 )
 from carom.common.study.cost_curve import Curve
@@ -65,11 +66,7 @@ class Plan:
         for model in self.models:
             check_model(model, self.modality, self.data)
         self._match_classes()
-        if not hasattr(self.threat, "control_follows"):
-            raise CaromError(
-                f"the threat {self.threat!r} does not say what its control follows: derive its class from "
-                "carom.common.core.threats.Threat."
-            )
+        check_threat(self.threat)
         check_reach(self.threat, self.data)
         check_names(self.models)
         check_others(self.attacks, self.others)
