@@ -14,14 +14,14 @@ from torch import Tensor
 from carom.common.attacks.info import AttackChoice, AttackInfo
 from carom.common.base.errors import CaromError, UnknownName
 from carom.common.base.identity import describe
-from carom.common.base.specs import number, parse, split_members, split_parameters
+from carom.common.base.specs import parse, split_members, split_parameters
 from carom.common.core.adversarial_set import AdversarialSet
 from carom.common.core.batch import Access
 from carom.common.core.data import Dataset
 from carom.common.core.model import Model
 from carom.common.core.problem import Attack, Cost
 from carom.common.core.threats import Threat
-from carom.common.modality.budgets import scale_of, threat_from
+from carom.common.modality.budgets import threat_from
 from carom.common.modality.contract import Modality
 from carom.common.modality.installed import get_modality, modalities, modality_names, modality_of_kind, zoo_recipe
 from carom.common.modality.load import load_data_of, load_model_of
@@ -31,13 +31,11 @@ from carom.common.models.ensembles import Ensemble
 from carom.common.models.mismatch import settle
 from carom.common.runs.devices import pick_device
 from carom.common.runs.resolve import with_transform
-from carom.common.study.attacker_data import others_for
-from carom.common.study.cost_curve import parse_curve
 from carom.common.study.evaluate import evaluate
-from carom.common.study.matching import Matching
 from carom.common.study.outcome import Transfer
 from carom.common.study.plan import Plan
-from carom.common.study.replay import known_source, load_set, reader_of, replay_plan
+from carom.common.study.planning import make_plan
+from carom.common.study.replay import known_source, load_set, log_modality, replay_plan
 from carom.common.surrogates.files import read_surrogate_card
 from carom.common.work.executor import Executor, Progress, inline
 from carom.common.work.store import Store
@@ -227,7 +225,14 @@ def attack(
     chosen = _choose(modality, attack, kind, transforms)
     model.to(pick_device(device))
     plan = Plan(
-        *(model.modality, (model,), (model,), (chosen,), data, budget, label, (seed,)),
+        modality=model.modality,
+        sources=(model,),
+        targets=(model,),
+        attacks=(chosen,),
+        data=data,
+        threat=budget,
+        threat_label=label,
+        seeds=(seed,),
         targeted=targeted,
         others=others,
     )
@@ -323,22 +328,31 @@ def transfer(
     data = load_data(data) if isinstance(data, str) else data
     modality = get_modality(data.modality)
     where = pick_device(device)
-    source_models = tuple(load_model(m, modality.name).to(where) for m in sources)
-    target_models = tuple(load_model(m, modality.name).to(where) for m in targets)
+
+    def loaded(wanted: Iterable[Model | str]) -> tuple[Model, ...]:
+        return tuple(load_model(m, modality.name).to(where) for m in wanted)
+
+    def load(split: str, limit: int | None) -> Dataset:
+        return load_data(str(spec), split, limit, modality.name)
+
     budget, label = threat_of(modality, threat, eps)
     kind = label.split()[0] if threat is None or isinstance(threat, str) else None
     chosen = tuple(_choose(modality, a, kind, transforms) for a in attacks)
-    if others is None and spec is not None and any(c.needs_others for c in chosen):
-        others = others_for(data, lambda split, most: load_data(spec, split, most, modality.name), "test")
-    if match and kind is None:
-        raise CaromError("match searches a scale of budgets: name the kind of threat, for example threat='linf'.")
-    plan = Plan(
-        *(modality.name, source_models, target_models, chosen, data, budget, label, tuple(seeds), controls, targeted),
-        eps=None if kind is None else number(label.split()[1]),
-        matching=Matching(tuple(match), scale_of(modality, kind)) if match and kind is not None else None,
-        curve=None if curve is None else parse_curve(curve),
-        metrics=tuple(modality.metrics),
+    plan = make_plan(
+        modality,
+        data=data,
+        attacks=chosen,
+        threat=budget,
+        threat_label=label,
+        kind=kind,
+        models=lambda: (loaded(sources), loaded(targets)),
+        load=None if spec is None else load,
         others=others,
+        match=match,
+        curve=curve,
+        seeds=seeds,
+        controls=controls,
+        targeted=targeted,
     )
     return evaluate(plan, _ledger(store), batch, inline if isinstance(executor, str) else executor, progress)
 
@@ -378,7 +392,7 @@ def replay(
     data = load_data(data) if isinstance(data, str) else data
     if not isinstance(found, AdversarialSet):
         path, kind = Path(found), held[0].modality if held else None
-        told = {} if reader_of(path, kind) is None else {"classes": held[0].classes if held else None, "data": data}
+        told = {} if log_modality(path, kind) is None else {"classes": held[0].classes if held else None, "data": data}
         found = load_set(path, kind, **told)
     origin = load_model(source or known_source(found), found.modality) if source or known_source(found) else None
     where = pick_device(device)

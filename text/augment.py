@@ -31,7 +31,7 @@ from carom.text.candidates.forms import Inflections, LeaveOut
 from carom.text.candidates.invariances import Invariances
 from carom.text.candidates.neighbours import Neighbours
 from carom.text.candidates.synonyms import WordNet
-from carom.text.data.load import Columns, checked, label_number, text_columns
+from carom.text.data.load import Columns, label_number, text_columns, usable_text
 from carom.text.data.tables import Table, write_rows
 from carom.text.pairs import is_pair, join, sides
 from carom.text.space import Words
@@ -237,9 +237,9 @@ def checked_pair(text: Any, where: str) -> str:
     """A text or a pair, if it can be used. Raises BadInput."""
     pair = sides(text) if isinstance(text, str) else None
     if pair is None:
-        return checked(text, where)
+        return usable_text(text, where)
     for side in pair:
-        checked(side, where)
+        usable_text(side, where)
     return text
 
 
@@ -253,8 +253,8 @@ class _Reader:
 
     def text(self, where: str, row: Mapping[str, Any]) -> str:
         first, second, change = self.columns
-        text = checked(row.get(first), where)
-        return text if second is None else join(text, checked(row.get(second), where), change)
+        text = usable_text(row.get(first), where)
+        return text if second is None else join(text, usable_text(row.get(second), where), change)
 
     def number(self, where: str, row: Mapping[str, Any]) -> int | None:
         if self.classes is None or self.label is None:

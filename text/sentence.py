@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from carom.common.attacks.edits.editable import BLANK, DROPPED, Chosen
+from carom.common.attacks.edits.editable import BLANK, DROPPED, Edit
 from carom.text.candidates.base import Merged
 from carom.text.words import Span, Word, replace
 
@@ -38,10 +38,10 @@ class Sentence:
     def word(self, site: int) -> Word:
         return self.words[self.sites[site]]
 
-    def edit(self, chosen: Chosen) -> str:
+    def edit(self, edit: Edit) -> str:
         """Of changes that overlap, the first one stands."""
         made: list[tuple[Span, str]] = []
-        for site, option in sorted(chosen.items()):
+        for site, option in sorted(edit.items()):
             change = self.change(site, option)
             if not made or made[-1][0][1] <= self.word(site).start:
                 made.append(change)
@@ -62,7 +62,7 @@ class Sentence:
         """Whether an option stands exactly where its word stood."""
         return option == BLANK or (option >= 0 and bool(o := self.options[site][option]) and not isinstance(o, Merged))
 
-    def spans(self, chosen: Chosen) -> list[Span]:
+    def spans(self, edit: Edit) -> list[Span]:
         """Where each site's word stands in the edited text; of no width if it is gone."""
         moved, gone, spans = 0, 0, []
         for site in range(len(self.sites)):
@@ -71,8 +71,8 @@ class Sentence:
                 spans.append((gone + moved, gone + moved))
                 continue
             start, stop, new = word.start, word.stop, word.text
-            if site in chosen:
-                (start, stop), new = self.change(site, chosen[site])
+            if site in edit:
+                (start, stop), new = self.change(site, edit[site])
                 gone = stop
             spans.append((start + moved, start + moved + len(new)))
             moved += len(new) - (stop - start)

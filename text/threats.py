@@ -112,7 +112,7 @@ class WordBudget(Threat):
         return admitted
 
     @property
-    def judges_texts(self) -> bool:
+    def judges_inputs(self) -> bool:
         """Whether `admits` refuses any."""
         return bool(self._judges("holds"))
 
@@ -157,9 +157,9 @@ class WordBudget(Threat):
         """The text with `count` changes, at random places that have options, each a random one of them. Where
         constraints judge the whole text, the first of `DRAWS` draws that they admit; the last, if they admit none."""
         drawn = sentence.text
-        for number in range(DRAWS if self.judges_texts else 1):
+        for number in range(DRAWS if self.judges_inputs else 1):
             drawn = sentence.edit(_random_edit(sentence, count, rng.fold("draw", number) if number else rng))
-            if not self.judges_texts or self.admits([(drawn, sentence.text)])[0]:
+            if not self.judges_inputs or self.admits([(drawn, sentence.text)])[0]:
                 break
         return drawn
 

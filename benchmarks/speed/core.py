@@ -126,7 +126,7 @@ def gradient_row(
 
     with model.frozen():
         unrounded, _ = ascent.climb(Oracle(problem, batch), rng.fold("restart", 0))
-        difference = float((unrounded - floor(model.fast((batch.inputs,)).network)).abs().max())
+        difference = float((unrounded - floor(model.evaluation((batch.inputs,)).network)).abs().max())
         same = float(((unrounded - floor()).abs() < 1e-5).float().mean())
         seconds, least, whole_seconds = side_by_side((ours, floor, whole), repeats, device)
     return row(f"{attack}-10 {modality}", name, seconds, least, whole_seconds, difference, same)

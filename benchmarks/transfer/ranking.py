@@ -153,7 +153,16 @@ def plan_of(
     threat = modality.threats["linf"](8 / 255)
     chosen = tuple(allocated(spec) for spec in specs)
     return Plan(
-        "image", (source,), targets, chosen, data, threat, f"linf {EPS}", tuple(seeds), eps=8 / 255, others=others
+        modality="image",
+        sources=(source,),
+        targets=targets,
+        attacks=chosen,
+        data=data,
+        threat=threat,
+        threat_label=f"linf {EPS}",
+        seeds=tuple(seeds),
+        eps=8 / 255,
+        others=others,
     )
 
 

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import warnings
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from carom.common.api import load_model
-from carom.common.base.errors import UnknownName
+from carom.common.base.errors import CaromError, UnknownName
 from carom.common.base.specs import parse
 from carom.common.cli.listing import attacks, data, models, transforms
-from carom.common.core.model import Model
+from carom.common.core.batch import Batch
+from carom.common.core.model import MISFITS, Model
+from carom.common.core.spaces import Box
 from carom.common.loading.zoo import Recipe, read_card
 from carom.common.modality.installed import modalities, zoo_recipe
 from carom.common.modality.registry import describe_attack, find_attack
+from carom.common.models.evaluation.row_blocks import ROWS_TOGETHER
+from carom.common.models.networks import TorchModel
 from carom.common.runs.run import load_run
 
 MODEL_KINDS = ("torchvision", "torchaudio", "hf", "safetensors", "sklearn", "py")
@@ -20,6 +28,7 @@ MODEL_KINDS = ("torchvision", "torchaudio", "hf", "safetensors", "sklearn", "py"
 
 def described(model: Model) -> dict[str, Any]:
     """What is told of a model that was loaded."""
+    how = evaluated(model)
     return {
         "name": model.name,
         "modality": model.modality,
@@ -28,8 +37,27 @@ def described(model: Model) -> dict[str, Any]:
         "classes": len(model.classes),
         "shape": ["any" if side is None else side for side in getattr(model, "shape", None) or ()],
         **model.facts,
+        **how,
         "digest": model.digest,
     }
+
+
+def evaluated(model: Model) -> dict[str, str]:
+    """How a network is evaluated, found out on random inputs of its shape; nothing of what is no torch network."""
+    if not isinstance(model, TorchModel) or not isinstance(model.space, Box):
+        return {}
+    sides = [side for side in model.shape or () if side is not None]
+    if not sides or len(sides) < len(model.shape or ()):
+        return {"evaluated": "as its first inputs decide, since it takes inputs of any size"}
+    low, high = model.space.low, model.space.high
+    x = torch.rand(ROWS_TOGETHER, *sides, generator=torch.Generator().manual_seed(0)) * (high - low) + low
+    lengths = torch.full((len(x),), x.shape[-1]) if model.takes_lengths else None
+    batch = Batch(x, torch.zeros(len(x), dtype=torch.long), list(map(str, range(len(x)))), lengths)
+    with warnings.catch_warnings(), contextlib.suppress(CaromError, *MISFITS):  # what fails is told as a reason
+        warnings.simplefilter("ignore")  # of what is told as a fact
+        model.settle(batch, len(model.classes))
+    with model.frozen():
+        return {"evaluated": str(model.evaluation((x,) if lengths is None else (x, lengths)))}
 
 
 def recipe_of(spec: str) -> Recipe:

@@ -92,12 +92,12 @@ def transfer(
     from carom.common.base.specs import existing
     from carom.common.runs.run import command_line, execute
     from carom.common.study.config import make_study
-    from carom.common.study.replay import load_set, reader_of
+    from carom.common.study.replay import load_set, log_modality
 
     for gate in fail_above:
         parse_gate(gate)
     existing(log, "log or adversarial set")
-    reader = reader_of(log, modality)
+    reader = log_modality(log, modality)
     modality = load_set(log).modality if reader is None else reader.name
     facts = {name: flags.pop(name) for name in LOG_FACTS}
     if (flags["threat"] is None) != (flags["eps"] is None):

@@ -20,8 +20,8 @@ from carom.common.core.model import MISFITS, Model, check_shape
 from carom.common.core.spaces import Space
 from carom.common.models.answers import in_single_precision, on_sides, read_logits
 from carom.common.models.company import differ, in_groups, of_equal_length, one_by_one
-from carom.common.models.folding import Fast, Parts, folded
-from carom.common.models.row_blocks import ROWS_TOGETHER, filled
+from carom.common.models.evaluation.evaluator import Evaluation, Evaluator
+from carom.common.models.evaluation.row_blocks import filled
 
 
 class FrozenModule:
@@ -89,8 +89,7 @@ class TorchModel(Model):
         self.takes_lengths = takes_lengths
         self._freeze = FrozenModule(self.module)
         self._frozen = 0  # how many contexts deep
-        self._parts: Parts | None = None
-        self._folded: tuple[Parts, Fast] | None = None  # of which parts
+        self._evaluator = Evaluator()
 
     def __call__(self, inputs: Tensor, lengths: Tensor | None = None) -> Output:
         check_shape(self, inputs)
@@ -103,11 +102,9 @@ class TorchModel(Model):
     def _logits(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
         """float[N, C]: of inputs that go through the module together."""
         given: Sequence[Tensor | None] = (inputs, lengths) if self.takes_lengths else (inputs,)
-        if self.alone:  # copies of it would be company
-            return self._read(self.module(*given), len(inputs))
-        fast = self.fast(given)
-        given = filled(given, fast.rows) if inputs.device.type == "cpu" else given
-        return self._read(fast.network(*given), len(given[0]))[: len(inputs)]  # type: ignore[arg-type]
+        by = self.evaluation(given)
+        given = filled(given, by.rows) if inputs.device.type == "cpu" else given
+        return self._read(by.network(*given), len(given[0]))[: len(inputs)]  # type: ignore[arg-type]
 
     def _read(self, answer: Any, rows: int) -> Tensor:
         logits = read_logits(answer, rows, len(self.classes) if self.threshold is None else 1, self.name)
@@ -147,24 +144,20 @@ class TorchModel(Model):
                 stacklevel=2,
             )
 
-    def fast(self, given: Sequence[Tensor | None]) -> Fast:
-        """What computes the answers: while the model is frozen and nobody watches its modules, the folded network."""
-        if not self._frozen or not len(given[0]):  # type: ignore[arg-type]
-            return Fast(self.module)
-        if self._parts is None or self._parts.stale(self.module):
-            self._parts = Parts(self.module)
-        if self._parts.watched():
-            return Fast(self.module)
-        if self._folded is None or self._folded[0] is not self._parts:
-            # Whoever asks first, the network has to serve backward passes later.
-            with torch.inference_mode(False), torch.no_grad():
-                first = [None if part is None else part[:ROWS_TOGETHER].detach().clone() for part in given]
-                self._folded = self._parts, folded(self.module, filled(first, ROWS_TOGETHER))
-        return self._folded[1]
+    def evaluation(self, given: Sequence[Tensor | None]) -> Evaluation:
+        """What computes the answers to these arguments of the module: while the model is frozen and nobody watches its
+        modules, the folded network."""
+        if self.alone:  # copies of the first row would be company
+            return Evaluation(self.module, 1, "company changes its answers")
+        if not self._frozen:
+            return Evaluation(self.module, reason="is not frozen")
+        if not len(given[0]):  # type: ignore[arg-type]
+            return Evaluation(self.module, reason="has no inputs to compute")
+        return self._evaluator.evaluation(self.module, given)
 
     def to(self, device: torch.device | str) -> TorchModel:
         self.module.to(device)
-        self._folded = None
+        self._evaluator = Evaluator()
         super().to(device)
         return self
 

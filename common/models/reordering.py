@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from carom.common.base.errors import CaromError
 from carom.common.core.model import Model
 from carom.common.models.ensembles import Ensemble
+from carom.common.models.evaluation.evaluator import Evaluator
 from carom.common.models.functions import FunctionModel
 from carom.common.models.networks import FrozenModule, TorchModel
 from carom.common.models.trees import TreeEnsemble, TreeModel
@@ -67,7 +68,7 @@ def reordered_trees(trees: TreeEnsemble, order: Tensor) -> TreeEnsemble:
 def _network(model: TorchModel, order: Tensor) -> Model:
     other = copy.copy(model)
     other.module = Outputs(model.module, order.to(model.device))
-    other._freeze, other._frozen, other._parts, other._folded = FrozenModule(other.module), 0, None, None
+    other._freeze, other._frozen, other._evaluator = FrozenModule(other.module), 0, Evaluator()
     return other
 
 

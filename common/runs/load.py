@@ -11,22 +11,20 @@ from typing import Any
 import torch
 
 from carom.common.base.errors import CaromError
-from carom.common.base.specs import OWN_CODE, number, parse
+from carom.common.base.specs import OWN_CODE, parse
 from carom.common.core.data import Dataset
 from carom.common.core.model import Model
-from carom.common.modality.budgets import scale_of, threat_from
+from carom.common.modality.budgets import threat_from
 from carom.common.modality.contract import Modality
 from carom.common.modality.installed import get_modality
 from carom.common.modality.load import load_data_of, load_model_of
 from carom.common.modality.registry import choose_attack
 from carom.common.models.class_matching import classes_for
 from carom.common.runs.devices import pick_device
-from carom.common.study.attacker_data import others_for
 from carom.common.study.config import ModalityStudy, Named, Study
-from carom.common.study.cost_curve import parse_curve
-from carom.common.study.matching import Matching
 from carom.common.study.plan import Plan
-from carom.common.study.replay import known_source, load_set, reader_of, replay_plan
+from carom.common.study.planning import make_plan
+from carom.common.study.replay import known_source, load_set, log_modality, replay_plan
 
 
 def plan_of(study: Study, name: str) -> Plan:
@@ -39,11 +37,6 @@ def plan_of(study: Study, name: str) -> Plan:
     assert part.eps is not None
     threat = threat_from(modality, part.threat, part.eps)
     chosen = tuple(choose_attack(modality, spec, part.threat) for spec in dict.fromkeys(part.attacks))
-    matching = None
-    if study.match:
-        scale = scale_of(modality, part.threat)
-        matching = Matching(tuple(study.match), scale, study.match_limit, study.match_controls)
-    curve = parse_curve(study.curve, study.curve_limit) if study.curve is not None else None
     facts = {"on_error": part.on_error, **part.data.facts}
     spec = part.data.spec
 
@@ -51,24 +44,25 @@ def plan_of(study: Study, name: str) -> Plan:
         return load_data_of(modality, spec, split, limit, facts)
 
     data = load(part.split, part.limit)
-    others = others_for(data, load, part.split) if any(c.needs_others for c in chosen) else None
     models = _Models(modality, pick_device(study.device))
-    return Plan(
-        modality=name,
-        sources=models.load(part.sources, data),
-        targets=models.load(part.targets, data),
-        attacks=chosen,
+    return make_plan(
+        modality,
         data=data,
+        attacks=chosen,
         threat=threat,
         threat_label=f"{part.threat} {part.eps}",
-        seeds=tuple(study.seeds),
+        kind=part.threat,
+        models=lambda: (models.load(part.sources, data), models.load(part.targets, data)),
+        load=load,
+        split=part.split,
+        match=study.match,
+        match_limit=study.match_limit,
+        match_controls=study.match_controls,
+        curve=study.curve,
+        curve_limit=study.curve_limit,
+        seeds=study.seeds,
         controls=study.controls,
         targeted=part.targeted,
-        eps=number(part.eps),
-        matching=matching,
-        curve=curve,
-        metrics=tuple(modality.metrics),
-        others=others,
     )
 
 
@@ -80,7 +74,7 @@ def _plan_of_log(study: Study, modality: Modality, part: ModalityStudy) -> Plan:
     if part.data is not None:
         data = load_data_of(modality, part.data.spec, part.split, None, {"on_error": part.on_error, **part.data.facts})
     facts: dict[str, Any] = dict(part.log.facts)
-    if reader_of(path, modality.name) is not None:
+    if log_modality(path, modality.name) is not None:
         # The classes that labels are counted in: as stated, or as the data or the models have them.
         told = [named for named in [*part.targets, *part.sources] if _tells(named)]
         if "classes" not in facts and data is None and told:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from carom.common.models.mismatch import settle
-from carom.common.study.matching import together
+from carom.common.study.budget_search import search_together
 from carom.common.study.outcome import Transfer
 from carom.common.study.plan import Plan
 from carom.common.work.executor import Executor, Progress, inline
@@ -23,12 +23,12 @@ def evaluate(
     outcome = Transfer(plan, store, executor(plan.units(), store, batch, progress))
     if plan.matching is not None:
 
-        def execute(units: list[Unit]) -> None:
+        def compute(units: list[Unit]) -> None:
             if progress is not None:
                 progress(0, 1, "searching budgets of equal white-box success")
             outcome.failures += executor(units, store, batch, None)
 
-        outcome.matches = list(together(plan.searches(store), execute))
+        outcome.matches = search_together(plan.searches(store), store, compute)
         part = plan.for_matching()
         crafts = [c for match in outcome.matches for of_seed in part.matched_crafts(match) for c in of_seed]
         outcome.failures += executor(part.units_of(crafts) if crafts else [], store, batch, progress)

@@ -1,4 +1,4 @@
-"""The plan of a study of one modality: which units of work it takes, and why what is asked for cannot be done."""
+"""The plan of a study of one modality: which units of work it takes."""
 
 from __future__ import annotations
 
@@ -7,23 +7,31 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
-from torch import Tensor
 
 from carom.common.attacks.cost import affording, why_not
-from carom.common.attacks.info import MODELS, AttackChoice
-from carom.common.base.errors import CaromError
-from carom.common.core.batch import Access
+from carom.common.attacks.info import AttackChoice
 from carom.common.core.class_names import places
 from carom.common.core.data import Dataset
 from carom.common.core.metrics import Metric
-from carom.common.core.model import Model, check_shape
+from carom.common.core.model import Model
 from carom.common.core.threats import Threat
 from carom.common.modality.budgets import ScalePoint, check_reach
 from carom.common.models.class_matching import matched
 from carom.common.models.kinds import builds_of
 from carom.common.models.mismatch import fitting
+from carom.common.study.budget_search import BudgetSearch
+from carom.common.study.checks import (
+    check_controls,
+    check_model,
+    check_names,
+    check_others,
+    check_source,
+    check_targeted,
+    check_threat,
+    why_unsuited,
+)
 from carom.common.study.cost_curve import Curve
-from carom.common.study.matching import Match, Matching, Search, search
+from carom.common.study.matching import Match, Matching
 from carom.common.work.store import Store
 from carom.common.work.units import Clean, Control, Craft, Judge, Size, Swapped, Unit
 
@@ -31,7 +39,7 @@ SHARD = 256
 """Examples in one unit of work: what an interruption can cost. Part of every key, never of a result."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What one modality's study asks for: every source with every attack it can run, every target."""
 
@@ -52,44 +60,18 @@ class Plan:
     others: Dataset | None = None  # clean examples that the attacker has besides
 
     def __post_init__(self) -> None:
-        if self.controls < 1:
-            raise CaromError("at least one control draw is needed; five or more give a steadier null.")
-        if self.targeted and (aimless := [c.info.name for c in self.attacks if not c.info.targeted]):
-            raise CaromError(f"attack {', '.join(aimless)} cannot be aimed at a class. Leave --targeted out.")
+        check_controls(self.controls)
+        if self.targeted:
+            check_targeted(self.attacks)
         for model in self.models:
-            if model.modality != self.modality:
-                raise CaromError(f"model {model.name} is for {model.modality}, this study is for {self.modality}.")
-            if model.space != self.data.space:
-                remedy = getattr(model.space, "remedy", "Convert the data, or choose a model made for it.")
-                raise CaromError(
-                    f"model {model.name} takes {_differs(model.space, self.data.space)}, the data {self.data.name} is "
-                    f"{_differs(self.data.space, model.space)}. {remedy}"
-                )
-            if getattr(model, "shape", None) is not None and isinstance(self.data.stored, Tensor):
-                check_shape(model, self.data.stored[:1])
+            check_model(model, self.modality, self.data)
         self._match_classes()
-        if not hasattr(self.threat, "control_follows"):
-            raise CaromError(
-                f"the threat {self.threat!r} does not say what its control follows: derive its class from "
-                "carom.common.core.threats.Threat."
-            )
+        check_threat(self.threat)
         check_reach(self.threat, self.data)
-        names = [m.name for m in self.models]
-        if len(set(names)) != len(names):
-            twice = sorted({n for n in names if names.count(n) > 1})
-            raise CaromError(f"two different models are called {', '.join(twice)}. Give one of them a name=...")
-        if self.others is None and (hungry := [c.label for c in self.attacks if c.needs_others]):
-            raise CaromError(
-                f"attack {', '.join(hungry)} needs labelled examples that are not under attack: pass others=, for "
-                "example others=load_data(..., split='train', limit=64)."
-            )
+        check_names(self.models)
+        check_others(self.attacks, self.others)
         for source in self.sources:
-            if not self.attacks_on(source):
-                why = ", ".join(f"{c.info.name} {self._unsuited(c, source)}" for c in self.attacks)
-                raise CaromError(
-                    f"no chosen attack can run on {source.name}, which grants {_words(source.access)}: {why}. "
-                    f"{_deaf(source)}See `carom list attacks --modality {self.modality}`."
-                )
+            check_source(source, self.modality, [(c.info.name, self._unsuited(c, source)) for c in self.attacks])
 
     def _match_classes(self) -> None:
         """From here on, labels are counted in the classes of the models, and all models answer in the same."""
@@ -120,12 +102,7 @@ class Plan:
 
     def _unsuited(self, chosen: AttackChoice, source: Model) -> str | None:
         """Why an attack cannot run on a source; None if it can."""
-        info = chosen.info
-        if not chosen.runs_on(source):
-            return f"needs {_words(info.needs)}"
-        if info.models == "any" or info.models in self._builds(source):
-            return None
-        return f"works on {MODELS[info.models]}"
+        return why_unsuited(chosen, source, lambda: self._builds(source))
 
     def _builds(self, source: Model) -> set[str]:
         """Which kinds of network a source is, found out when an attack first asks."""
@@ -204,7 +181,7 @@ class Plan:
         controls = self.controls if self.matching.controls is None else self.matching.controls
         return replace(self, data=self.data.sample(self.matching.limit), controls=controls)
 
-    def searches(self, store: Store) -> list[Search]:
+    def searches(self, store: Store) -> list[BudgetSearch]:
         """One search for each attack on each source. Those whose crafts failed at the study's budget are left out."""
         assert self.matching is not None
         data, found = self.for_matching().data, []
@@ -214,7 +191,7 @@ class Plan:
                 def craft(budget: ScalePoint, part: Dataset, first: Craft = first) -> Craft:
                     return replace(first, threat=first.chosen.threat(budget.threat), data=part)
 
-                found.append(search(first.source, first.chosen, data, self.matching, store, shards, craft))
+                found.append(BudgetSearch(first.source, first.chosen, data, self.matching, shards, craft))
         return found
 
     def matched_crafts(self, match: Match) -> list[list[Craft]]:
@@ -270,22 +247,3 @@ def shards(data: Dataset) -> list[Dataset]:
     if n <= SHARD:
         return [data]
     return [data.take(torch.arange(start, min(start + SHARD, n))) for start in range(0, n, SHARD)]
-
-
-def _deaf(source: Model) -> str:
-    """Which members keep an ensemble from granting gradients."""
-    members = getattr(source, "members", ())
-    deaf = [m.name for m in members if Access.GRADIENT not in m.access]
-    return f"Without {', '.join(deaf)} it would grant gradients. " if deaf and len(deaf) < len(members) else ""
-
-
-def _differs(space: object, other: object) -> str:
-    """What a space has otherwise than another: "waveform with sample_rate 8000", or its own words for itself."""
-    if type(space).__str__ is not object.__str__:
-        return str(space)
-    mine, theirs = vars(space), vars(other)
-    return ", ".join([mine["name"], *(f"{k} {v}" for k, v in mine.items() if k != "name" and theirs.get(k) != v)])
-
-
-def _words(access: Access) -> str:
-    return " and ".join(access.words())

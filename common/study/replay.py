@@ -29,7 +29,7 @@ from carom.common.models.class_matching import set_in
 from carom.common.study.plan import SHARD, Plan
 
 
-def reader_of(path: Path, modality: str | None = None) -> Modality | None:
+def log_modality(path: Path, modality: str | None = None) -> Modality | None:
     """The modality that reads this kind of log; None if none does, as of saved sets."""
     suffix, folder = path.suffix.lower(), path.is_dir()
     owners = [o for o in modalities(modality) if (o.log_folders if folder else suffix in o.logs)]
@@ -45,7 +45,7 @@ def load_set(path: Path | str, modality: str | None = None, **facts: Any) -> Adv
     write (`carom.text.data.logs`), for images and sounds arrays (`carom.common.loading.arrays`); the facts are those of
     these readers, such as `data` or `classes`. Raises `CaromError` naming the file."""
     path = Path(path)
-    owner = reader_of(path, modality)
+    owner = log_modality(path, modality)
     if owner is not None and owner.load_log is not None:
         return owner.load_log(path, **facts)
     if facts:
@@ -157,8 +157,13 @@ def replay_plan(
     # A recorded answer belongs to one text, whichever examples hold it: the whole log is known, not only `limit`.
     origin = source or RecordedSource(found, clean)
     return Plan(
-        *(found.modality, (origin,), tuple(targets), (AttackChoice(info, {}, replayed),)),
-        *(part, budget, label),
+        modality=found.modality,
+        sources=(origin,),
+        targets=tuple(targets),
+        attacks=(AttackChoice(info, {}, replayed),),
+        data=part,
+        threat=budget,
+        threat_label=label,
         seeds=tuple(seeds),
         controls=controls,
         metrics=tuple(modality.metrics),

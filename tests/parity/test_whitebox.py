@@ -17,7 +17,7 @@ from carom.common.core.problem import Problem
 from carom.common.core.spaces import Box
 from carom.common.core.threats import L1, L2, Linf
 from carom.common.modality.installed import get_modality
-from carom.common.models.folding import Fast
+from carom.common.models.evaluation.evaluator import Evaluation
 from carom.vision.attacks.sparse import ead, jsma, sparsefool
 from carom.vision.threats import Pixels
 
@@ -30,7 +30,10 @@ torchattacks = pytest.importorskip("torchattacks")
 def unfolded():
     """The network itself on both sides, so that only the algorithms can differ: steps add up what rounding differs in."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("carom.common.models.networks.folded", lambda module, given: Fast(module))
+        patch.setattr(
+            "carom.common.models.evaluation.evaluator.evaluation_of",
+            lambda module, given: Evaluation(module, reason="peers"),
+        )
         patch.setattr("carom.common.models.networks.filled", lambda given, together: given)
         yield
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, Unpack
 
 from carom.common.attacks.catalogue.base import Catalogue, Facts
-from carom.common.attacks.edits.requests import Strategy
+from carom.common.attacks.edits.requests import EditStrategy
 from carom.common.attacks.edits.substitution import Substitution
 from carom.common.attacks.info import AttackInfo
 from carom.common.base.parameters import Range
@@ -41,7 +41,7 @@ class WordAttack(Substitution):
         return replace(threat, candidates=candidates, constraints=(*threat.constraints, *new))
 
 
-def attack(strategy: Strategy, candidates: Candidates | None = None, *constraints: Any) -> WordAttack:
+def attack(strategy: EditStrategy, candidates: Candidates | None = None, *constraints: Any) -> WordAttack:
     """A recipe; constraints that are None are left out."""
     kept = tuple(c for c in constraints if c is not None)
     return WordAttack(strategy, candidates=candidates, constraints=kept)

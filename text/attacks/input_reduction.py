@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import torch
 
-from carom.common.attacks.edits.editable import Chosen, Editable, affordable
-from carom.common.attacks.edits.requests import Found, Search, Try
+from carom.common.attacks.edits.editable import Edit, Editable, affordable
+from carom.common.attacks.edits.requests import EditSearch, Found, ScoreMoves
 from carom.common.attacks.edits.scheduler import Lockstep
 from carom.common.base.rng import Rng
 from carom.common.core.batch import Goal
@@ -26,16 +26,16 @@ from carom.text.threats import WordBudget
 class Keep:
     """Leave out, one after another, the word without which the model is surest of its answer, while it keeps it."""
 
-    def search(self, example: Editable, rng: Rng) -> Search:
-        chosen: Chosen = {}
-        while len(chosen) + 1 < len(example.sizes):
-            answer = yield Try(chosen, moves := affordable(example, chosen))
+    def search(self, example: Editable, rng: Rng) -> EditSearch:
+        edit: Edit = {}
+        while len(edit) + 1 < len(example.sizes):
+            answer = yield ScoreMoves(edit, moves := affordable(example, edit))
             best = answer.best([row for row, hit in enumerate(answer.reached) if hit])
             if best is None or answer.over:
                 break
             site, option = moves[best]
-            chosen = {**chosen, site: option}
-        return Found(chosen, True, Status.DONE)
+            edit = {**edit, site: option}
+        return Found(edit, True, Status.DONE)
 
 
 def reduce_inputs(model: Model, texts: Sequence[str]) -> list[str]:
@@ -51,4 +51,4 @@ def reduce_inputs(model: Model, texts: Sequence[str]) -> list[str]:
         lockstep = Lockstep(model, examples, Goal(answers, answers))
         rng = Rng.of(0, [str(i) for i in range(len(stored))])
         found = lockstep.run([Keep().search(e, rng[torch.tensor([i])]) for i, e in enumerate(examples)])
-    return [example.edit(f.chosen).strip() for example, f in zip(examples, found, strict=True)]
+    return [example.edit(f.edit).strip() for example, f in zip(examples, found, strict=True)]

@@ -113,7 +113,7 @@ class Beside(WordBudget):
         known, texts = list(words_of(self.source)), []
         for i, (text, other) in enumerate(zip(batch.inputs, like, strict=True)):
             count, mine, drawn = len(self.added(other, text) or ()), rng[torch.tensor([i])], text
-            for number in range(DRAWS if self.judges_texts else 1):
+            for number in range(DRAWS if self.judges_inputs else 1):
                 drawn = self.put(text, [known[n] for n in mine.fold("trigger", number).integers(len(known), count)[0]])
                 if self.admits([(drawn, text)])[0]:
                     break

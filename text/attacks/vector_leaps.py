@@ -10,10 +10,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from carom.common.attacks.edits.editable import Chosen, Editable, spent
+from carom.common.attacks.edits.editable import Edit, Editable, spent
 from carom.common.attacks.edits.labels_only import LabelsOnly
 from carom.common.attacks.edits.population import Draws
-from carom.common.attacks.edits.requests import Answer, Ask, Found, Request, Search, Strategy, Try, rows_of, some_of
+from carom.common.attacks.edits.requests import (
+    EditScores,
+    EditSearch,
+    EditStrategy,
+    Found,
+    Request,
+    ScoreEdits,
+    ScoreMoves,
+    edits_of,
+    some_of,
+)
 from carom.common.base.errors import CaromError
 from carom.common.base.rng import Rng
 from carom.common.core.batch import Access
@@ -36,14 +46,14 @@ CLOSE = 1e-5
 class Metered:
     """A search that is cut short after so many queries."""
 
-    strategy: Strategy
+    strategy: EditStrategy
     queries: int
 
     def __post_init__(self) -> None:
         if self.queries < 1:
             raise CaromError("a search needs queries=1 or more.")
 
-    def search(self, example: Editable, rng: Rng) -> Search:
+    def search(self, example: Editable, rng: Rng) -> EditSearch:
         running, left = self.strategy.search(example, rng), self.queries
         answer = None
         while True:
@@ -51,9 +61,9 @@ class Metered:
                 request: Request = running.send(answer)
             except StopIteration as stop:
                 return stop.value
-            if not isinstance(request, Ask | Try):
+            if not isinstance(request, ScoreEdits | ScoreMoves):
                 raise CaromError("only a search that asks for answers alone can be metered.")
-            answer = yield some_of(request, range(min(left, len(rows_of(request)))))
+            answer = yield some_of(request, range(min(left, len(edits_of(request)))))
             left -= len(answer.scores)
             answer = replace(answer, over=answer.over or left < 1)
 
@@ -86,27 +96,27 @@ class Leaps:
         if min(self.samples, self.draws, self.patience, self.starts) < 1:
             raise CaromError("a search by leaps needs samples, draws, patience and starts of 1 or more.")
 
-    def search(self, example: Editable, rng: Rng) -> Search:
+    def search(self, example: Editable, rng: Rng) -> EditSearch:
         assert isinstance(example, Sentence), "leaps are made between words"
         log: dict[Row, bool] = {}
         found = yield from _noted(LabelsOnly(self.samples).search(example, rng), log)
-        if not found.reached or found.status != Status.DONE or not found.chosen:
+        if not found.reached or found.status != Status.DONE or not found.edit:
             return found
-        field, best = _Field(example, self.source), dict(found.chosen)
+        field, best = _Field(example, self.source), dict(found.edit)
         for start in range(self.starts):
             asked = len(log)
             if start:
                 found = yield from _noted(LabelsOnly(self.samples).search(example, rng.fold("start", start)), log)
-                if not found.reached or not found.chosen:
+                if not found.reached or not found.edit:
                     break
-            hunt = _Hunt(example, field, log, dict(found.chosen))
+            hunt = _Hunt(example, field, log, dict(found.edit))
             yield from self._leap(hunt, Draws(rng.fold("leaps", start)))
             best = min(best, hunt.now, key=hunt.worth)
             if hunt.over or len(log) == asked:
                 break
         return Found(best, True)
 
-    def _leap(self, hunt: _Hunt, draws: Draws) -> Generator[Ask, Answer, None]:
+    def _leap(self, hunt: _Hunt, draws: Draws) -> Generator[ScoreEdits, EditScores, None]:
         """From one edit to better ones, as long as that goes."""
         idle = 0
         while idle < self.patience and not hunt.over:
@@ -120,7 +130,7 @@ class Leaps:
                 break
 
 
-def _noted(running: Search, log: dict[Row, bool]) -> Search:
+def _noted(running: EditSearch, log: dict[Row, bool]) -> EditSearch:
     """A search, with what it asked and was answered written down."""
     answer = None
     while True:
@@ -129,8 +139,8 @@ def _noted(running: Search, log: dict[Row, bool]) -> Search:
         except StopIteration as stop:
             return stop.value
         answer = yield request
-        if isinstance(request, Ask | Try):
-            log.update(zip(map(_row, rows_of(request)), answer.reached, strict=False))
+        if isinstance(request, ScoreEdits | ScoreMoves):
+            log.update(zip(map(_row, edits_of(request)), answer.reached, strict=False))
 
 
 def settled(tables: Sequence[Sequence[float]], near: float) -> list[list[float]]:
@@ -139,8 +149,8 @@ def settled(tables: Sequence[Sequence[float]], near: float) -> list[list[float]]
     return [[settle(number, near) for number in own] for own in tables]
 
 
-def _row(chosen: Chosen) -> Row:
-    return tuple(sorted(chosen.items()))
+def _row(edit: Edit) -> Row:
+    return tuple(sorted(edit.items()))
 
 
 class _Field:
@@ -165,17 +175,17 @@ class _Field:
         cosines = [known.cosines(sentence.word(site).text, options) for site, options in enumerate(sentence.options)]
         self.cosines = settled(cosines, CLOSE)
 
-    def offset(self, site: int, chosen: Chosen) -> Array:
-        return self.offsets[site][chosen[site]] if site in chosen else np.zeros_like(self.offsets[site][0])
+    def offset(self, site: int, edit: Edit) -> Array:
+        return self.offsets[site][edit[site]] if site in edit else np.zeros_like(self.offsets[site][0])
 
-    def near(self, example: Editable, chosen: Chosen, draws: Draws) -> dict[int, int]:
+    def near(self, example: Editable, edit: Edit, draws: Draws) -> dict[int, int]:
         """The edit with some of its words, each with a chance of a half, at other options, the nearer the likelier."""
-        row = dict(chosen)
-        for site in sorted(chosen):
-            if example.sizes[site] > 1 and (draws.number() < 0.5 or len(chosen) == 1):
-                apart = np.linalg.norm(self.offsets[site] - self.offset(site, chosen), axis=1)
+        row = dict(edit)
+        for site in sorted(edit):
+            if example.sizes[site] > 1 and (draws.number() < 0.5 or len(edit) == 1):
+                apart = np.linalg.norm(self.offsets[site] - self.offset(site, edit), axis=1)
                 weights = np.exp(-2 * apart)
-                weights[chosen[site]] = 0
+                weights[edit[site]] = 0
                 row[site] = draws.weighted(weights.tolist())
         return row
 
@@ -188,18 +198,18 @@ class _Hunt:
     def __init__(self, example: Sentence, field: _Field, log: dict[Row, bool], now: dict[int, int]) -> None:
         self.example, self.field, self.log, self.now, self.over = example, field, log, now, False
 
-    def worth(self, chosen: Chosen) -> tuple[int, float]:
+    def worth(self, edit: Edit) -> tuple[int, float]:
         """Less is better: how many changes, and how far the new words are."""
-        far = math.fsum(1 - self.field.cosines[site][option] for site, option in sorted(chosen.items()))
-        return spent(self.example, chosen), far
+        far = math.fsum(1 - self.field.cosines[site][option] for site, option in sorted(edit.items()))
+        return spent(self.example, edit), far
 
-    def ask(self, rows: Sequence[dict[int, int]]) -> Generator[Ask, Answer, bool]:
+    def ask(self, rows: Sequence[dict[int, int]]) -> Generator[ScoreEdits, EditScores, bool]:
         """Ask about edits that were not asked about yet; whether one of them is better, and now the best."""
         new = {_row(row): row for row in rows if row and spent(self.example, row) <= self.example.limit}
-        new = {row: chosen for row, chosen in new.items() if row not in self.log}
+        new = {row: edit for row, edit in new.items() if row not in self.log}
         if self.over or not new:
             return False
-        answer = yield Ask(list(new.values()))
+        answer = yield ScoreEdits(list(new.values()))
         self.over = answer.over
         before = self.worth(self.now)
         for row, reached in zip(new, answer.reached, strict=False):

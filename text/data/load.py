@@ -218,12 +218,12 @@ def read_text(source: Source) -> str:
     content = source.fetch()
     text = read_text_file(content) if isinstance(content, Path) else content
     if isinstance(text, Unjoined):
-        first = checked(text.first, f"{source.where}, first text")
-        return join(first, checked(text.second, f"{source.where}, second text"), text.change)
-    return checked(text, source.where)
+        first = usable_text(text.first, f"{source.where}, first text")
+        return join(first, usable_text(text.second, f"{source.where}, second text"), text.change)
+    return usable_text(text, source.where)
 
 
-def checked(text: Any, where: str) -> str:
+def usable_text(text: Any, where: str) -> str:
     """A text, if it can be used. Raises BadInput."""
     if not isinstance(text, str):
         raise BadInput(where, f"holds a {type(text).__name__}, not a text", "Check which column holds the text.")

@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 from itertools import chain, count, islice
 from typing import Any, Protocol
 
-from carom.common.attacks.edits.editable import BLANK, Chosen, Move
+from carom.common.attacks.edits.editable import BLANK, Edit, Move
 from carom.text.candidates.base import Merged
 from carom.text.sentence import UNKNOWN, Sentence
 
 Ids = tuple[int, ...]
-Edits = tuple[tuple[int, Ids], ...]
-Key = Edits | Ids
+PieceEdits = tuple[tuple[int, Ids], ...]
+Key = PieceEdits | Ids
 """(piece, its ids) of every piece that reads otherwise than in the clean text, in order. Where the pieces do not tell,
 the ids of the whole text."""
 
@@ -121,28 +121,28 @@ class Slots:
         text, shift = self.pieces[piece], self.starts[piece]
         return text[: word.start - shift], text[word.stop - shift :]
 
-    def key(self, chosen: Chosen) -> Key:
+    def key(self, edit: Edit) -> Key:
         """What is read of an edit."""
         by_piece: dict[int, list[Move]] = {}
-        for site, option in sorted(chosen.items()):
+        for site, option in sorted(edit.items()):
             by_piece.setdefault(self.where[site], []).append((site, option))
         key = []
         for piece, moves in by_piece.items():
             ids = self._read(piece, tuple(moves))
             if ids is None:
-                return self._whole(chosen)
+                return self._whole(edit)
             if ids != self.ids[piece]:
                 key.append((piece, ids))
         return self._cut(tuple(key))
 
-    def moves(self, at: Chosen, moves: Sequence[Move]) -> list[tuple[Key, tuple[Key, Splice] | None]]:
+    def moves(self, at: Edit, moves: Sequence[Move]) -> list[tuple[Key, tuple[Key, Splice] | None]]:
         """What is read of the edit `at` with one more change each, and the row that it is one splice away from; None
         where there is no such row. That row is `at` itself or, where texts are cut off, as much of it as is left."""
         base = self.key(at)
         self.learn(moves)
         if base and isinstance(base[0], int):
             return [(self.key({**at, site: option}), None) for site, option in moves]
-        edits: Edits = base  # type: ignore[assignment]
+        edits: PieceEdits = base  # type: ignore[assignment]
         held = dict(edits)
         grown = {piece: more for piece, ids in held.items() if (more := len(ids) - len(self.ids[piece]))}
         total = self.offsets[-1] + sum(grown.values())
@@ -221,12 +221,12 @@ class Slots:
             text = text[:start] + self.sentence.change(site, option)[1] + text[stop:]
         return text
 
-    def _whole(self, chosen: Chosen) -> Key:
-        text = self.sentence.edit(chosen)
+    def _whole(self, edit: Edit) -> Key:
+        text = self.sentence.edit(edit)
         self._learn(pieces := self.encoder.piece.findall(text))
         return self._framed([number for piece in pieces for number in self.known[piece]])
 
-    def _cut(self, key: Edits) -> Edits:
+    def _cut(self, key: PieceEdits) -> PieceEdits:
         """Without pieces that lie behind what is read."""
         grown = 0
         for place, (piece, ids) in enumerate(key):
@@ -246,7 +246,7 @@ def _splice(start: int, now: Ids, new: Ids) -> Splice:
     return start + head, start + len(now) - tail, new[head : len(new) - tail]
 
 
-def _around_piece(key: Edits, piece: int) -> tuple[Edits, Edits]:
+def _around_piece(key: PieceEdits, piece: int) -> tuple[PieceEdits, PieceEdits]:
     """What a key says of the pieces before one, and of those behind it."""
     if not key or key[-1][0] < piece:
         return key, ()

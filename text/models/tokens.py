@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from carom.common.attacks.edits.editable import Chosen, Gains
+from carom.common.attacks.edits.editable import Edit, Gains
 from carom.common.attacks.edits.scheduler import CELLS as NEAR
 from carom.common.base.errors import CaromError
 from carom.common.base.identity import digest_of
@@ -291,12 +291,12 @@ class TokenModel(TextModel):
         return ((vectors * inside[:, :, None]).sum(1) / inside.sum(1, keepdim=True).clamp_min(1)).clone()
 
     def gains(
-        self, edits: Sequence[tuple[Sentence, Chosen]], goal: Goal, mixtures: Sequence[Gains | None] | None = None
+        self, edits: Sequence[tuple[Sentence, Edit]], goal: Goal, mixtures: Sequence[Gains | None] | None = None
     ) -> list[Gains]:
         """What each option would add to the margin: the gradient at its word times the difference of embeddings
         (Ebrahimi et al. 2018, HotFlip). Where words are several tokens, these move by the difference of the means."""
-        texts = [sentence.edit(chosen) for sentence, chosen in edits]
-        spans = [sentence.spans(chosen) for sentence, chosen in edits]
+        texts = [sentence.edit(edit) for sentence, edit in edits]
+        spans = [sentence.spans(edit) for sentence, edit in edits]
         shifts = None
         if mixtures is not None and any(mixture is not None for mixture in mixtures):
             shifts = [

@@ -153,7 +153,7 @@ class SparseBoundary:
         return scene.x0 + (1 + self.overshoot) * change.to(scene.x0.dtype).view_as(scene.x0), state
 
 
-class Search(NamedTuple):
+class EadState(NamedTuple):
     """What EAD remembers, beside the point itself."""
 
     last: Tensor  # the point before its momentum
@@ -179,18 +179,18 @@ class Elastic(Undirected):
         look = judged(oracle, aim, x, margin)
         return look._replace(reached=look.reached & (look.gap >= self.kappa))
 
-    def begin(self, scene: Scene) -> Search:
-        return Search(scene.x0, Weight.begin(self.weight, scene.radius))
+    def begin(self, scene: Scene) -> EadState:
+        return EadState(scene.x0, Weight.begin(self.weight, scene.radius))
 
-    def next(self, scene: Scene, look: Look, state: Search) -> tuple[Tensor, Search]:
+    def next(self, scene: Scene, look: Look, state: EadState) -> tuple[Tensor, EadState]:
         weight, each = state.weight.noted(look), scene.steps // self.searches
         turn = scene.number % each
         if turn == each - 1:
-            return scene.x0, Search(scene.x0, weight.next())
+            return scene.x0, EadState(scene.x0, weight.next())
         grad = weight.slope(scene, look, self.kappa)
         change = look.x - self.rate * (1 - turn / each) ** 0.5 * grad - scene.x0
         new = scene.space.clamp(scene.x0 + change.sign() * (change.abs() - self.beta).clamp_min(0))
-        return new + turn / (turn + 3) * (new - state.last), Search(new, weight)
+        return new + turn / (turn + 3) * (new - state.last), EadState(new, weight)
 
 
 @SPARSE.attack(

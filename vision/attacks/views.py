@@ -287,7 +287,7 @@ class Parted:
 
     area: float = 0.1
     copies = 2
-    together = True
+    in_one_pass = True
 
     def __call__(self, x: Tensor, rng: Rng, copy: Tensor) -> Tensor:
         raise RuntimeError("Parted has to be prepared with the images of a batch")
@@ -304,7 +304,7 @@ class PartedFrom:
     area: float
     clean: Tensor
     copies = 2
-    together = True
+    in_one_pass = True
 
     def __call__(self, x: Tensor, rng: Rng, copy: Tensor) -> Tensor:
         clean = self.clean.repeat(len(x) // max(1, len(self.clean)), 1, 1, 1)

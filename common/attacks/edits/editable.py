@@ -16,7 +16,7 @@ Move = tuple[int, int]
 """(site, option): one change."""
 
 
-Chosen = Mapping[int, int]
+Edit = Mapping[int, int]
 """Site -> number of the option that stands there, or BLANK or DROPPED. Sites that are not named are as they were."""
 
 
@@ -46,8 +46,23 @@ class Editable(Protocol):
     def price(self, site: int, option: int) -> int:
         """How many changes an option counts as."""
 
-    def edit(self, chosen: Chosen) -> Any:
+    def edit(self, edit: Edit) -> Any:
         """The input with these changes."""
+
+
+@runtime_checkable
+class EditThreat(Protocol):
+    """A threat whose budget counts edits."""
+
+    def editable(self, x: Any) -> Editable:
+        """An input with the edits that the budget allows one by one."""
+
+    @property
+    def judges_inputs(self) -> bool:
+        """Whether some edited inputs are refused as a whole."""
+
+    def admits(self, pairs: Sequence[tuple[Any, Any]]) -> list[bool]:
+        """Which edited inputs are allowed as a whole, given (edited, clean)."""
 
 
 @runtime_checkable
@@ -64,9 +79,9 @@ class Reads(Protocol):
 class Reader(Protocol):
     """What a model reads of the edits of one example. Keys are short, hashable, and equal where it reads the same."""
 
-    def key(self, chosen: Chosen) -> Any: ...
+    def key(self, edit: Edit) -> Any: ...
 
-    def moves(self, at: Chosen, moves: Sequence[Move]) -> list[tuple[Any, Any]]:
+    def moves(self, at: Edit, moves: Sequence[Move]) -> list[tuple[Any, Any]]:
         """The key of `at` with one more change, for each; and (key of a row, what changes it into this one) for
         `Moved`, or None."""
 
@@ -101,7 +116,7 @@ class Guides(Protocol):
     """A model with a gradient at the parts of an input."""
 
     def gains(
-        self, edits: Sequence[tuple[Any, Chosen]], goal: Goal, mixtures: Sequence[Gains | None] | None = None
+        self, edits: Sequence[tuple[Any, Edit]], goal: Goal, mixtures: Sequence[Gains | None] | None = None
     ) -> list[Gains]:
         """What every option would add to the objective. One forward and one backward row for each example."""
 
@@ -114,12 +129,12 @@ class Attends(Protocol):
         """What every site of each clean example receives. One forward row for each."""
 
 
-def spent(example: Editable, chosen: Chosen) -> int:
+def spent(example: Editable, edit: Edit) -> int:
     """How many changes an edit counts as."""
-    return sum(example.price(site, option) for site, option in chosen.items())
+    return sum(example.price(site, option) for site, option in edit.items())
 
 
-def affordable(example: Editable, at: Chosen) -> list[Move]:
+def affordable(example: Editable, at: Edit) -> list[Move]:
     """Every further change that the limit leaves room for, in order."""
     left = example.limit - spent(example, at)
     if left < 1:

@@ -9,9 +9,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from carom.common.attacks.edits.editable import Chosen, Editable, spent
+from carom.common.attacks.edits.editable import Edit, Editable, spent
 from carom.common.attacks.edits.population import Draws, Member, within_limit
-from carom.common.attacks.edits.requests import Ask, Found, Lean, Search, ended, enough, steepest
+from carom.common.attacks.edits.requests import EditSearch, Found, GradientAt, ScoreEdits, ended, enough, steepest
 from carom.common.base.errors import CaromError
 from carom.common.base.rng import Rng
 from carom.common.core.problem import Status
@@ -44,8 +44,8 @@ class Relaxed:
         if min(self.steps, self.samples, self.tries) < 1 or min(self.rate, self.temperature) <= 0:
             raise CaromError("GBDA needs steps, samples and tries of 1 or more, rate and temperature above 0.")
 
-    def search(self, example: Editable, rng: Rng) -> Search:
-        clean = yield Ask([{}])
+    def search(self, example: Editable, rng: Rng) -> EditSearch:
+        clean = yield ScoreEdits([{}])
         stop = ended(clean, example)
         if stop is not None:
             return stop
@@ -59,7 +59,7 @@ class Relaxed:
             slope = np.zeros_like(weights)
             for sample in range(self.samples):
                 mixed = field.softmax(weights / self.temperature + self._noise(rng.fold("gumbel", step, sample), field))
-                gains = yield Lean({}, field.split(mixed))
+                gains = yield GradientAt({}, field.split(mixed))
                 if gains is None:
                     over = True
                     break
@@ -72,13 +72,13 @@ class Relaxed:
             slope /= self.temperature * self.samples
             first, second = 0.9 * first + 0.1 * slope, 0.999 * second + 0.001 * slope**2  # Adam
             weights = weights + self.rate * (first / (1 - 0.9**step)) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
-        return (yield from self._settle(example, clean.scores[0], over, field, weights, rng))
+        return (yield from self._best_sampled(example, clean.scores[0], over, field, weights, rng))
 
     def _noise(self, rng: Rng, field: _Field) -> NDArray[np.float64]:
         drawn = rng.uniform(len(field.own))[0].double().numpy()
         return -np.log(-np.log(drawn.clip(1e-12, 1 - 1e-12))) / self.temperature
 
-    def _settle(
+    def _best_sampled(
         self,
         example: Editable,
         score: float,
@@ -86,12 +86,12 @@ class Relaxed:
         field: _Field,
         weights: NDArray[np.float64],
         rng: Rng,
-    ) -> Search:
+    ) -> EditSearch:
         """The best of the texts that the distribution stands for."""
         away = np.where(field.own, -np.inf, weights)
         lead = np.maximum.reduceat(away, field.begin) - weights[field.begin]
         tops = field.first(away)
-        rows: list[Chosen] = [{}]
+        rows: list[Edit] = [{}]
         for n in steepest(lead.tolist()):
             if spent(example, row := {**rows[-1], **field.move(tops[n])}) <= example.limit:
                 rows.append(row)
@@ -103,12 +103,12 @@ class Relaxed:
         best = Member({}, score, False)
         asked = [row for row in dict.fromkeys(tuple(sorted(row.items())) for row in rows) if row]
         if not over and asked:
-            answer = yield Ask([dict(pairs) for pairs in asked])
+            answer = yield ScoreEdits([dict(pairs) for pairs in asked])
             for pairs, value, reached in zip(asked, answer.scores, answer.reached, strict=False):
                 stops = enough(best.score, best.reached, self.until)
                 if not stops and (reached, value) > (best.reached, best.score):
                     best = Member(dict(pairs), value, reached)
-        return Found(best.chosen, best.reached, score=best.score)
+        return Found(best.edit, best.reached, score=best.score)
 
 
 class _Field:

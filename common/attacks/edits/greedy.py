@@ -13,16 +13,16 @@ from functools import partial
 
 import torch
 
-from carom.common.attacks.edits.editable import BLANK, DROPPED, Chosen, Editable, Move, affordable, spent
+from carom.common.attacks.edits.editable import BLANK, DROPPED, Edit, Editable, Move, affordable, spent
 from carom.common.attacks.edits.requests import (
-    Answer,
-    Ask,
+    AttentionAt,
+    EditScores,
+    EditSearch,
+    EditStrategy,
     Found,
-    Heed,
-    Lean,
-    Search,
-    Strategy,
-    Try,
+    GradientAt,
+    ScoreEdits,
+    ScoreMoves,
     better,
     ended,
     enough,
@@ -35,7 +35,7 @@ from carom.common.base.rng import Rng
 from carom.common.core.problem import Status
 
 
-def _moved(at: Chosen, moves: Sequence[Move], number: int) -> Chosen:
+def _moved(at: Edit, moves: Sequence[Move], number: int) -> Edit:
     site, option = moves[number]
     return {**at, site: option}
 
@@ -68,15 +68,15 @@ class GreedySites:
         if self.top is not None and (self.top < 1 or self.order != "gradient"):
             raise CaromError("top picks options by their gradient: it needs order=gradient and is at least 1.")
 
-    def search(self, example: Editable, rng: Rng) -> Search:
-        clean = yield Ask([{}])
+    def search(self, example: Editable, rng: Rng) -> EditSearch:
+        clean = yield ScoreEdits([{}])
         stop = ended(clean, example)
         if stop is not None:
             return stop
         score, reached, over = clean.scores[0], False, clean.over
         options: dict[int, Sequence[int]] = {site: range(size) for site, size in enumerate(example.sizes)}
         if self.order == "gradient":
-            gains = None if over else (yield Lean({}))
+            gains = None if over else (yield GradientAt({}))
             if gains is None:
                 return Found({}, False)
             if isinstance(gains, Status):
@@ -86,44 +86,46 @@ class GreedySites:
             if self.top is not None:
                 options = {site: sorted(steepest(gains[site], self.top)) for site in changeable}
         elif self.order == "attention":
-            heeded = None if over else (yield Heed())
-            if heeded is None:
+            attention = None if over else (yield AttentionAt())
+            if attention is None:
                 return Found({}, False)
-            if not all(map(math.isfinite, heeded)):
+            if not all(map(math.isfinite, attention)):
                 return Found({}, False, Status.BAD_GRADIENT)
-            order = steepest(heeded)
+            order = steepest(attention)
         else:
             order, over = yield from self._order(example, over, rng)
-        chosen: dict[int, int] = {}
+        edit: dict[int, int] = {}
         for site in order:
-            left = example.limit - spent(example, chosen)
+            left = example.limit - spent(example, edit)
             if over or left < 1 or enough(score, reached, self.until):
                 break
             moves = [(site, option) for option in options[site] if example.price(site, option) <= left]
             if not moves:
                 continue
-            answer = yield Try(chosen, moves, judged=False)
+            answer = yield ScoreMoves(edit, moves, judged=False)
             over = answer.over
-            best = yield from better(answer, partial(_moved, chosen, moves), score, reached)
+            best = yield from better(answer, partial(_moved, edit, moves), score, reached)
             if best is not None:
-                chosen, score, reached = {**chosen, site: moves[best][1]}, answer.scores[best], answer.reached[best]
-        return Found(chosen, reached, score=score)
+                edit, score, reached = {**edit, site: moves[best][1]}, answer.scores[best], answer.reached[best]
+        return Found(edit, reached, score=score)
 
-    def _order(self, example: Editable, over: bool, rng: Rng) -> Generator[Try, Answer, tuple[list[int], bool]]:
+    def _order(
+        self, example: Editable, over: bool, rng: Rng
+    ) -> Generator[ScoreMoves, EditScores, tuple[list[int], bool]]:
         """Sites, the most important first, and whether the query budget is used up."""
         count = len(example.sizes)
         if self.order == "random":
             return rng.fold("order").uniform(count)[0].argsort(stable=True).tolist(), over
         if over:
             return [], over
-        without = yield Try({}, [(site, DROPPED if self.order == "delete" else BLANK) for site in range(count)])
+        without = yield ScoreMoves({}, [(site, DROPPED if self.order == "delete" else BLANK) for site in range(count)])
         scores = list(without.scores)
         over = without.over
         if self.order == "saliency":
             pairs = [(site, option) for site, size in enumerate(example.sizes) for option in range(size)]
             peaks = [0.0] * len(scores)
             if not over:
-                answer = yield Try({}, pairs)
+                answer = yield ScoreMoves({}, pairs)
                 over = answer.over
                 for (site, _), score in zip(pairs, answer.scores, strict=False):
                     peaks[site] = max(peaks[site], share(score))
@@ -149,22 +151,22 @@ class BestEdits:
         if self.width < 1 or (self.top is not None and self.top < 1):
             raise CaromError("width and top are at least 1.")
 
-    def search(self, example: Editable, rng: Rng) -> Search:
-        clean = yield Ask([{}])
+    def search(self, example: Editable, rng: Rng) -> EditSearch:
+        clean = yield ScoreEdits([{}])
         stop = ended(clean, example)
         if stop is not None:
             return stop
-        chosen: Chosen = {}
+        now: Edit = {}
         score, reached, over = clean.scores[0], False, clean.over
-        kept: list[Chosen] = [chosen]
+        kept: list[Edit] = [now]
         while not over and not enough(score, reached, self.until):
-            rows: dict[frozenset[tuple[int, int]], Chosen] = {}
+            rows: dict[frozenset[tuple[int, int]], Edit] = {}
             for edit in kept:
                 pairs = affordable(example, edit)
                 if self.top is not None and pairs:
-                    gains = yield Lean(edit)
+                    gains = yield GradientAt(edit)
                     if isinstance(gains, Status):
-                        if not chosen:
+                        if not now:
                             return Found({}, False, gains)
                         pairs = []
                     elif gains is None:
@@ -177,14 +179,14 @@ class BestEdits:
             if over or not rows:
                 break
             tried = list(rows.values())
-            answer = yield Ask(tried, judged=self.width > 1)
+            answer = yield ScoreEdits(tried, judged=self.width > 1)
             over = answer.over
             best = yield from better(answer, tried.__getitem__, score, reached)
             if best is None:
                 break
-            chosen, score, reached = tried[best], answer.scores[best], answer.reached[best]
-            kept = [chosen, *(tried[row] for row in ranked(answer.scores) if row != best)][: self.width]
-        return Found(chosen, reached, score=score)
+            now, score, reached = tried[best], answer.scores[best], answer.reached[best]
+            kept = [now, *(tried[row] for row in ranked(answer.scores) if row != best)][: self.width]
+        return Found(now, reached, score=score)
 
 
 @dataclass(frozen=True)
@@ -192,10 +194,10 @@ class Cascade:
     """One search and, where it does not reach the goal, another: the quick one costs its own queries where it fails,
     and no success of the thorough one is lost."""
 
-    first: Strategy
-    then: Strategy
+    first: EditStrategy
+    then: EditStrategy
 
-    def search(self, example: Editable, rng: Rng) -> Search:
+    def search(self, example: Editable, rng: Rng) -> EditSearch:
         found = yield from self.first.search(example, rng)
         if found.reached or found.status != Status.DONE:
             return found

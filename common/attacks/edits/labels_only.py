@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from carom.common.attacks.edits.editable import Editable
 from carom.common.attacks.edits.population import Draws
-from carom.common.attacks.edits.requests import Ask, Found, Search, ended
+from carom.common.attacks.edits.requests import EditSearch, Found, ScoreEdits, ended
 from carom.common.base.errors import CaromError
 from carom.common.base.rng import Rng
 
@@ -26,8 +26,8 @@ class LabelsOnly:
         if self.samples < 1:
             raise CaromError("at least one random edit is needed: samples=1 or more.")
 
-    def search(self, example: Editable, rng: Rng) -> Search:
-        clean = yield Ask([{}])
+    def search(self, example: Editable, rng: Rng) -> EditSearch:
+        clean = yield ScoreEdits([{}])
         stop = ended(clean, example)
         if stop is not None:
             return stop
@@ -37,7 +37,7 @@ class LabelsOnly:
             if over or found is not None:
                 break
             rows = [_random(example, draws) for _ in range(min(4, self.samples - start))]
-            answer = yield Ask(rows)
+            answer = yield ScoreEdits(rows)
             over = answer.over
             hits = [row for row, hit in zip(rows, answer.reached, strict=False) if hit]
             found = dict(hits[0]) if hits else None
@@ -51,7 +51,7 @@ class LabelsOnly:
             fewer = {s: o for s, o in found.items() if s != site}
             if not fewer:
                 break
-            answer = yield Ask([fewer])
+            answer = yield ScoreEdits([fewer])
             over = answer.over
             if answer.reached and answer.reached[0]:
                 found = fewer
@@ -60,11 +60,11 @@ class LabelsOnly:
 
 def _random(example: Editable, draws: Draws) -> dict[int, int]:
     """Random options at as many random sites as the limit allows."""
-    sites, chosen, left = [s for s, size in enumerate(example.sizes) if size], {}, example.limit
+    sites, edit, left = [s for s, size in enumerate(example.sizes) if size], {}, example.limit
     while sites and left > 0:
         site = sites.pop(draws.below(len(sites)))
         option = draws.below(example.sizes[site])
         if example.price(site, option) <= left:
-            chosen[site] = option
+            edit[site] = option
             left -= example.price(site, option)
-    return chosen
+    return edit

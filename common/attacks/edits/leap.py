@@ -8,14 +8,14 @@ from itertools import accumulate, count
 
 from carom.common.attacks.edits.editable import Editable
 from carom.common.attacks.edits.requests import (
-    Ask,
+    EditSearch,
     Found,
-    Lean,
-    Search,
+    GradientAt,
+    ScoreEdits,
     ended,
     enough,
-    level,
     steepest,
+    wanted_odds,
 )
 from carom.common.base.rng import Rng
 from carom.common.core.problem import Status
@@ -34,14 +34,14 @@ class Leap:
 
     until: float | None = None
 
-    def search(self, example: Editable, rng: Rng) -> Search:
-        clean = yield Ask([{}])
+    def search(self, example: Editable, rng: Rng) -> EditSearch:
+        clean = yield ScoreEdits([{}])
         stop = ended(clean, example)
         if stop is not None:
             return stop
         start, over = clean.scores[0], clean.over
         best = Found({}, False, score=start)
-        gains = None if over else (yield Lean({}))
+        gains = None if over else (yield GradientAt({}))
         if gains is None:
             return best
         if isinstance(gains, Status):
@@ -52,7 +52,7 @@ class Leap:
         prices = accumulate(example.price(order[i], options[order[i]]) for i in ranks)
         order = [order[i] for i, price in zip(ranks, prices, strict=True) if price <= example.limit]
         rises = list(accumulate(max(0.0, gains[site][options[site]]) for site in order))
-        needed = level(self.until) - start
+        needed = wanted_odds(self.until) - start
         low, high, kept = 0, len(order) + 1, 1.0  # not enough; enough; what is kept of a promised rise
         seen: set[int] = set()
         for turn in count(1):
@@ -65,7 +65,7 @@ class Leap:
             tried = min(max(tried, low + 1), high - 1)
             seen.add(tried)
             edit = {site: options[site] for site in order[:tried]}
-            answer = yield Ask([edit])
+            answer = yield ScoreEdits([edit])
             over = answer.over
             if not answer.scores:
                 return best
@@ -83,7 +83,7 @@ class Leap:
         # All together are not enough; fewer may be.
         halves = [n for power in range(1, len(order).bit_length()) if (n := len(order) >> power) not in seen]
         edits = [{site: options[site] for site in order[:n]} for n in halves]
-        answer = yield Ask(edits)
+        answer = yield ScoreEdits(edits)
         for edit, score, reached in zip(edits, answer.scores, answer.reached, strict=False):
             if (reached, score) > (best.reached, best.score) or (best.reached and enough(score, reached, self.until)):
                 best = Found(edit, reached, score=score)

@@ -9,8 +9,17 @@ import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
-from carom.common.attacks.edits.editable import Chosen, Editable, affordable, spent
-from carom.common.attacks.edits.requests import Answer, Ask, Found, Search, Try, ended, enough, share
+from carom.common.attacks.edits.editable import Edit, Editable, affordable, spent
+from carom.common.attacks.edits.requests import (
+    EditScores,
+    EditSearch,
+    Found,
+    ScoreEdits,
+    ScoreMoves,
+    ended,
+    enough,
+    share,
+)
 from carom.common.base.errors import CaromError
 from carom.common.base.rng import Rng
 
@@ -45,7 +54,7 @@ class Draws:
 class Member:
     """One edit and what it scores."""
 
-    chosen: Chosen
+    edit: Edit
     score: float
     reached: bool
 
@@ -54,9 +63,9 @@ def best_of(members: Sequence[Member]) -> Member:
     return max(members, key=lambda m: (m.reached, m.score))
 
 
-def within_limit(example: Editable, chosen: Chosen, draws: Draws) -> dict[int, int]:
+def within_limit(example: Editable, edit: Edit, draws: Draws) -> dict[int, int]:
     """The edit without as many of its changes, at random, as the limit does not allow."""
-    kept = dict(chosen)
+    kept = dict(edit)
     while spent(example, kept) > example.limit:
         del kept[sorted(kept)[draws.below(len(kept))]]
     return kept
@@ -64,9 +73,9 @@ def within_limit(example: Editable, chosen: Chosen, draws: Draws) -> dict[int, i
 
 def _site(example: Editable, member: Member, draws: Draws, again: bool) -> int | None:
     """A site to change, the likelier the more options it has; `again`: also one that is changed already."""
-    full = spent(example, member.chosen) >= example.limit
+    full = spent(example, member.edit) >= example.limit
     weights = [
-        0 if (site in member.chosen and not again) or (full and site not in member.chosen) else size
+        0 if (site in member.edit and not again) or (full and site not in member.edit) else size
         for site, size in enumerate(example.sizes)
     ]
     return draws.weighted(weights) if any(weights) else None
@@ -74,7 +83,7 @@ def _site(example: Editable, member: Member, draws: Draws, again: bool) -> int |
 
 def perturbed(
     example: Editable, members: Sequence[Member], draws: Draws, again: bool
-) -> Generator[Ask, Answer, tuple[list[Member], bool]]:
+) -> Generator[ScoreEdits, EditScores, tuple[list[Member], bool]]:
     """Each member with one random site at its best option, if that is better than what it was; and whether the query
     budget is used up."""
     rows: list[dict[int, int]] = []
@@ -84,13 +93,13 @@ def perturbed(
         if site is None:
             continue
         for option in range(example.sizes[site]):
-            row = {**member.chosen, site: option}
+            row = {**member.edit, site: option}
             if spent(example, row) <= example.limit:
                 rows.append(row)
                 owners.append(at)
     if not rows:
         return list(members), False
-    answer = yield Ask(rows)
+    answer = yield ScoreEdits(rows)
     found = list(members)
     for row, owner, score, reached in zip(rows, owners, answer.scores, answer.reached, strict=False):
         if (reached, score) > (found[owner].reached, found[owner].score):
@@ -118,8 +127,8 @@ class Genetic:
         if self.samples < 2 or self.steps < 1 or self.temperature <= 0:
             raise CaromError("a genetic search needs samples=2 or more, steps=1 or more and a temperature above 0.")
 
-    def search(self, example: Editable, rng: Rng) -> Search:
-        clean = yield Ask([{}])
+    def search(self, example: Editable, rng: Rng) -> EditSearch:
+        clean = yield ScoreEdits([{}])
         stop = ended(clean, example)
         if stop is not None:
             return stop
@@ -137,23 +146,25 @@ class Genetic:
                 break
             top = max(share(m.score) for m in members)
             weights = [math.exp((share(m.score) - top) / self.temperature) for m in members]
-            children: list[Chosen] = []
+            children: list[Edit] = []
             for _ in range(self.samples - 1):
                 one, other = members[draws.weighted(weights)], members[draws.weighted(weights)]
-                children.append(within_limit(example, self._child(example, one.chosen, other.chosen, draws), draws))
-            answer = yield Ask(children)
+                children.append(within_limit(example, self._child(example, one.edit, other.edit, draws), draws))
+            answer = yield ScoreEdits(children)
             over = answer.over
             born = [Member(*facts) for facts in zip(children, answer.scores, answer.reached, strict=False)]
             if not over:
                 born, over = yield from perturbed(example, born, draws, self.improved)
             members = [best, *born]
         best = best_of([origin, *members])
-        return Found(best.chosen, best.reached, score=best.score)
+        return Found(best.edit, best.reached, score=best.score)
 
-    def _each_word(self, example: Editable, origin: Member) -> Generator[Try, Answer, tuple[list[Member], bool]]:
+    def _each_word(
+        self, example: Editable, origin: Member
+    ) -> Generator[ScoreMoves, EditScores, tuple[list[Member], bool]]:
         """The best option of each site by itself: as many as there is room for, the best first."""
         moves = affordable(example, {})
-        answer = yield Try({}, moves)
+        answer = yield ScoreMoves({}, moves)
         found: dict[int, Member] = {}
         for (site, option), score, reached in zip(moves, answer.scores, answer.reached, strict=False):
             if site not in found or (reached, score) > (found[site].reached, found[site].score):
@@ -161,7 +172,7 @@ class Genetic:
         members = sorted(found.values(), key=lambda m: (-m.reached, -m.score))[: self.samples]
         return members or [origin], answer.over
 
-    def _child(self, example: Editable, one: Chosen, other: Chosen, draws: Draws) -> Chosen:
+    def _child(self, example: Editable, one: Edit, other: Edit, draws: Draws) -> Edit:
         if self.improved:
             cut = draws.below(len(example.sizes) + 1)
             return {**{s: o for s, o in one.items() if s < cut}, **{s: o for s, o in other.items() if s >= cut}}
@@ -190,8 +201,8 @@ class Swarm:
         if self.samples < 1 or self.steps < 1:
             raise CaromError("a swarm needs samples=1 or more and steps=1 or more.")
 
-    def search(self, example: Editable, rng: Rng) -> Search:
-        clean = yield Ask([{}])
+    def search(self, example: Editable, rng: Rng) -> EditSearch:
+        clean = yield ScoreEdits([{}])
         stop = ended(clean, example)
         if stop is not None:
             return stop
@@ -208,21 +219,21 @@ class Swarm:
                 break
             late = step / self.steps
             inertia = 0.8 - 0.6 * late
-            moved: list[Chosen] = []
+            moved: list[Edit] = []
             for at, particle in enumerate(particles):
-                place = dict(particle.chosen)
+                place = dict(particle.edit)
                 for n, site in enumerate(sites):
-                    pull = sum(1 if place.get(site) == m.chosen.get(site) else -1 for m in (own[at], best))
+                    pull = sum(1 if place.get(site) == m.edit.get(site) else -1 for m in (own[at], best))
                     speed[at][n] = inertia * speed[at][n] + (1 - inertia) * pull
                 for goal, chance in ((own[at], 0.8 - 0.6 * late), (best, 0.2 + 0.6 * late)):
                     if draws.number() < chance:
                         for n, site in enumerate(sites):
                             if draws.number() < 1 / (1 + math.exp(-speed[at][n])):
                                 place.pop(site, None)
-                                if site in goal.chosen:
-                                    place[site] = goal.chosen[site]
+                                if site in goal.edit:
+                                    place[site] = goal.edit[site]
                 moved.append(within_limit(example, place, draws))
-            answer = yield Ask(moved)
+            answer = yield ScoreEdits(moved)
             over = answer.over
             arrived = [Member(*facts) for facts in zip(moved, answer.scores, answer.reached, strict=False)]
             if len(arrived) < len(particles):
@@ -230,7 +241,7 @@ class Swarm:
                 break
             particles = arrived
             changing = [
-                at for at, p in enumerate(particles) if draws.number() < 1 - 2 * len(p.chosen) / max(1, len(sites))
+                at for at, p in enumerate(particles) if draws.number() < 1 - 2 * len(p.edit) / max(1, len(sites))
             ]
             if changing and not over:
                 new, over = yield from perturbed(example, [particles[at] for at in changing], draws, True)
@@ -238,7 +249,7 @@ class Swarm:
                     particles[at] = member
             own = [best_of([a, b]) for a, b in zip(own, particles, strict=True)]
             best = best_of([best, *own])
-        return Found(best.chosen, best.reached, score=best.score)
+        return Found(best.edit, best.reached, score=best.score)
 
 
 @dataclass(frozen=True)
@@ -254,8 +265,8 @@ class HillClimb:
         if self.samples < 1 or self.steps < 1:
             raise CaromError("hill climbing needs samples=1 or more and steps=1 or more.")
 
-    def search(self, example: Editable, rng: Rng) -> Search:
-        clean = yield Ask([{}])
+    def search(self, example: Editable, rng: Rng) -> EditSearch:
+        clean = yield ScoreEdits([{}])
         stop = ended(clean, example)
         if stop is not None:
             return stop
@@ -264,12 +275,12 @@ class HillClimb:
         for _ in range(self.steps):
             if over or enough(now.score, now.reached, self.until):
                 break
-            rows: list[Chosen] = []
+            rows: list[Edit] = []
             for _ in range(self.samples):
                 site = _site(example, now, draws, True)
                 if site is None:
                     continue
-                row = dict(now.chosen)
+                row = dict(now.edit)
                 option = draws.below(example.sizes[site] + (site in row))
                 if option == example.sizes[site]:
                     del row[site]
@@ -279,9 +290,9 @@ class HillClimb:
                     rows.append(row)
             if not rows:
                 continue
-            answer = yield Ask(rows)
+            answer = yield ScoreEdits(rows)
             over = answer.over
             for tried, score, reached in zip(rows, answer.scores, answer.reached, strict=False):
                 if (reached, score) > (now.reached, now.score):
                     now = Member(tried, score, reached)
-        return Found(now.chosen, now.reached, score=now.score)
+        return Found(now.edit, now.reached, score=now.score)

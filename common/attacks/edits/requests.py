@@ -1,5 +1,5 @@
 """Inputs made of parts that are exchanged whole, such as the words of a text: what a search sees of them, what it may
-ask, and how the answers are compared. Inputs are described as edits of the clean one (`Chosen`); only the example
+ask, and how the answers are compared. Inputs are described as edits of the clean one (`Edit`); only the example
 itself knows what a part is.
 """
 
@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from carom.common.attacks.edits.editable import Chosen, Editable, Gains, Move
+from carom.common.attacks.edits.editable import Edit, Editable, Gains, Move
 from carom.common.base.rng import Rng
 from carom.common.core.batch import Goal
 from carom.common.core.problem import Status
@@ -21,47 +21,47 @@ from carom.common.core.ties import ROUNDING
 
 
 @dataclass(frozen=True)
-class Ask:
+class ScoreEdits:
     """A search wants the scores of these edits, of those that may not stand -inf. With `judged=False` it asks by
-    `Stand` itself about the few that it would take: without a query budget, the others are scored whether or not they
+    `CheckAllowed` itself about the few that it would take: without a query budget, the others are scored whether or not they
     may stand, since judging a text can take longer than asking about it."""
 
-    rows: Sequence[Chosen]
+    edits: Sequence[Edit]
     judged: bool = True
 
 
 @dataclass(frozen=True)
-class Try:
-    """A search wants the scores of one edit with one more change each: the same as `Ask`, for less."""
+class ScoreMoves:
+    """A search wants the scores of one edit with one more change each: the same as `ScoreEdits`, for less."""
 
-    at: Chosen
+    at: Edit
     moves: Sequence[Move]
     judged: bool = True
 
 
 @dataclass(frozen=True)
-class Stand:
+class CheckAllowed:
     """A search wants to know which of these edits the threat admits as a whole: list[bool]."""
 
-    rows: Sequence[Chosen]
+    edits: Sequence[Edit]
 
 
 @dataclass(frozen=True)
-class Lean:
+class GradientAt:
     """A search wants the gains of all options at this edit; or, with `mixture` [site][option], at the clean input in
     which the parts of each site are mixed with these shares of its options."""
 
-    at: Chosen
+    at: Edit
     mixture: Gains | None = None
 
 
 @dataclass(frozen=True)
-class Heed:
+class AttentionAt:
     """A search wants to know how much the model attends to each site of the clean input."""
 
 
 @dataclass(frozen=True)
-class Answer:
+class EditScores:
     """Scores of the rows that were asked for: fewer than asked if the query budget ran out, which `over` says.
 
     A score is the log-odds of any answer but the label, or of the target: it orders inputs as their probability does,
@@ -86,33 +86,34 @@ class Answer:
 class Found:
     """How a search ended. An unchanged example that nothing could be done about says so in its status."""
 
-    chosen: Chosen
+    edit: Edit
     reached: bool
     status: Status = Status.DONE
     score: float = -math.inf
 
 
-Request = Ask | Try | Stand | Lean | Heed
+Request = ScoreEdits | ScoreMoves | CheckAllowed | GradientAt | AttentionAt
 
 
-Search = Generator[Request, Any, Found]
+EditSearch = Generator[Request, Any, Found]
 
 
-def rows_of(ask: Ask | Try) -> Sequence[Chosen]:
-    return ask.rows if isinstance(ask, Ask) else [{**ask.at, site: option} for site, option in ask.moves]
+def edits_of(ask: ScoreEdits | ScoreMoves) -> Sequence[Edit]:
+    """The edits whose scores are asked for."""
+    return ask.edits if isinstance(ask, ScoreEdits) else [{**ask.at, site: option} for site, option in ask.moves]
 
 
-def some_of(ask: Ask | Try, places: Sequence[int]) -> Ask | Try:
+def some_of(ask: ScoreEdits | ScoreMoves, places: Sequence[int]) -> ScoreEdits | ScoreMoves:
     """The same question about some of the rows."""
-    if isinstance(ask, Ask):
-        return Ask([ask.rows[n] for n in places], ask.judged)
-    return Try(ask.at, [ask.moves[n] for n in places], ask.judged)
+    if isinstance(ask, ScoreEdits):
+        return ScoreEdits([ask.edits[n] for n in places], ask.judged)
+    return ScoreMoves(ask.at, [ask.moves[n] for n in places], ask.judged)
 
 
-class Strategy(Protocol):
+class EditStrategy(Protocol):
     """How one example is searched."""
 
-    def search(self, example: Editable, rng: Rng) -> Search: ...
+    def search(self, example: Editable, rng: Rng) -> EditSearch: ...
 
 
 def odds(logits: Tensor, goal: Goal) -> Tensor:
@@ -147,7 +148,7 @@ def steepest(gains: Sequence[float], count: int | None = None) -> list[int]:
     return ranked(gains, tie)[:count]
 
 
-def level(until: float | None) -> float:
+def wanted_odds(until: float | None) -> float:
     """The log-odds at which no more than `until` of the probability is left against the goal."""
     if until is None:
         return 0.0
@@ -156,12 +157,12 @@ def level(until: float | None) -> float:
 
 def enough(score: float, reached: bool, until: float | None) -> bool:
     """Whether a search may stop: at the goal, and with no more than `until` of the probability left against it."""
-    return reached and (until is None or score >= level(until) - ROUNDING)
+    return reached and (until is None or score >= wanted_odds(until) - ROUNDING)
 
 
 def better(
-    answer: Answer, edit: Callable[[int], Chosen], score: float, reached: bool
-) -> Generator[Stand, Sequence[bool], int | None]:
+    answer: EditScores, edit: Callable[[int], Edit], score: float, reached: bool
+) -> Generator[CheckAllowed, Sequence[bool], int | None]:
     """The row that a greedy search moves to, if any improves: the best edit that may stand. Once at the goal, it stays
     there. `edit` makes a row."""
     scores = list(answer.scores)
@@ -172,7 +173,7 @@ def better(
         level = [row for row, s in enumerate(scores) if s == top]
         if not level or not top > score:
             return None
-        verdicts = yield Stand([edit(row) for row in level])
+        verdicts = yield CheckAllowed([edit(row) for row in level])
         if all(verdicts):
             return level[0]
         for row, ok in zip(level, verdicts, strict=True):
@@ -184,7 +185,7 @@ def share(score: float) -> float:
     return 1 / (1 + math.exp(-score)) if score > 0 else math.exp(score) / (1 + math.exp(score))
 
 
-def ended(clean: Answer, example: Editable) -> Found | None:
+def ended(clean: EditScores, example: Editable) -> Found | None:
     """The result of a search that need not or cannot begin, judged by the answer to the clean input."""
     if not clean.scores or clean.scores[0] == -torch.inf:
         return Found({}, False, Status.BAD_GRADIENT if clean.scores else Status.INFEASIBLE)

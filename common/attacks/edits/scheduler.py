@@ -14,7 +14,7 @@ from torch import Tensor
 
 from carom.common.attacks.edits.editable import (
     Attends,
-    Chosen,
+    Edit,
     Editable,
     Gains,
     Guides,
@@ -25,17 +25,17 @@ from carom.common.attacks.edits.editable import (
     Slotted,
 )
 from carom.common.attacks.edits.requests import (
-    Answer,
-    Ask,
+    AttentionAt,
+    CheckAllowed,
+    EditScores,
+    EditSearch,
     Found,
-    Heed,
-    Lean,
+    GradientAt,
     Request,
-    Search,
-    Stand,
-    Try,
+    ScoreEdits,
+    ScoreMoves,
+    edits_of,
     odds,
-    rows_of,
     some_of,
 )
 from carom.common.base.errors import CaromError
@@ -70,7 +70,7 @@ class Lockstep:
         confidence: float | None = None,
     ) -> None:
         """`queries` is the budget of each example. `admits(owners, inputs)` says which edits are allowed as a whole:
-        others are not asked about, cost nothing, and score -inf (but see `Ask.judged`). At most `rows` rows, and about
+        others are not asked about, cost nothing, and score -inf (but see `ScoreEdits.judged`). At most `rows` rows, and about
         `cells` tokens, go through the model at once; a GPU takes `WIDE` times as many. With `confidence`, an input has
         reached the goal if the model is that sure of its answer, besides."""
         self.confidence = confidence
@@ -81,14 +81,14 @@ class Lockstep:
         wide = WIDE if model.device.type == "cuda" else 1
         self.rows, self.cells = rows * wide, cells * wide
         self.cost = {name: [0] * len(examples) for name in ("forward", "backward", "queries")}
-        self.readers: list[Reader] = [reader_of(model, example) for example in examples]
+        self.readers: list[Reader] = [row_reader(model, example) for example in examples]
         # (score, whether a search may take it for the goal, whether it is, how near another score is the same)
         self._known: list[dict[Hashable, tuple[float, bool, bool, float]]] = [{} for _ in examples]
         # In the order in which each search asked, which is that of no batch.
         self._settled = [Settled() for _ in examples]
         self._scores: list[dict[Hashable, float]] = [{} for _ in examples]
 
-    def run(self, searches: Sequence[Search]) -> list[Found]:
+    def run(self, searches: Sequence[EditSearch]) -> list[Found]:
         """Every search to its end."""
         found: dict[int, Found] = {}
         waiting: dict[int, Request] = {}
@@ -103,13 +103,15 @@ class Lockstep:
             send(i, None)
         while waiting:
             # Judged first, so that what is asked next is asked together.
-            asked = {i: a for i, a in waiting.items() if isinstance(a, Stand)} or waiting
+            asked = {i: a for i, a in waiting.items() if isinstance(a, CheckAllowed)} or waiting
             waiting = {i: a for i, a in waiting.items() if i not in asked}
             answers: dict[int, Any] = {}
-            answers |= self._stand({i: a for i, a in asked.items() if isinstance(a, Stand)})
-            answers |= self._lean({i: a for i, a in asked.items() if isinstance(a, Lean)})
-            answers |= self._heed([i for i, a in asked.items() if isinstance(a, Heed)])
-            answers |= self._ask_admitted({i: a for i, a in asked.items() if isinstance(a, Ask | Try)})
+            answers |= self._allowed({i: a for i, a in asked.items() if isinstance(a, CheckAllowed)})
+            answers |= self._gains({i: a for i, a in asked.items() if isinstance(a, GradientAt)})
+            answers |= self._attention([i for i, a in asked.items() if isinstance(a, AttentionAt)])
+            answers |= self._scores_of_allowed(
+                {i: a for i, a in asked.items() if isinstance(a, ScoreEdits | ScoreMoves)}
+            )
             for i, answer in answers.items():
                 send(i, answer)
         return [found[i] for i in range(len(searches))]
@@ -117,19 +119,19 @@ class Lockstep:
     def costs(self) -> Cost:
         return Cost(*(torch.tensor(self.cost[name]) for name in ("forward", "backward", "queries")))
 
-    def fooled(self, i: int, chosen: Chosen) -> bool:
+    def fooled(self, i: int, edit: Edit) -> bool:
         """Whether an edit that was asked about reached the goal, however sure the model was."""
-        known = self._known[i].get(self.readers[i].key(chosen))
+        known = self._known[i].get(self.readers[i].key(edit))
         return known is not None and known[2]
 
     def _left(self, i: int) -> int | None:
         return None if self.limit is None else self.limit - self.cost["queries"][i]
 
-    def _stand(self, asked: Mapping[int, Stand]) -> dict[int, list[bool]]:
+    def _allowed(self, asked: Mapping[int, CheckAllowed]) -> dict[int, list[bool]]:
         """Which edits are allowed as a whole. A token that no model knows is no edit: it only ranks."""
         if self.admits is None or not asked:
-            return {i: [True] * len(stand.rows) for i, stand in asked.items()}
-        rows = {i: [tuple(sorted(row.items())) for row in stand.rows] for i, stand in asked.items()}
+            return {i: [True] * len(ask.edits) for i, ask in asked.items()}
+        rows = {i: [tuple(sorted(row.items())) for row in ask.edits] for i, ask in asked.items()}
         judged = [
             (i, row)
             for i, own in rows.items()
@@ -141,13 +143,13 @@ class Lockstep:
             self._admitted[i][row] = ok
         return {i: [self._admitted[i].get(row, True) for row in own] for i, own in rows.items()}
 
-    def _ask_admitted(self, asked: dict[int, Ask | Try]) -> dict[int, Answer]:
+    def _scores_of_allowed(self, asked: dict[int, ScoreEdits | ScoreMoves]) -> dict[int, EditScores]:
         """Ask about the edits that are allowed as a whole, or about all where the search judges for itself."""
         first = {i: a for i, a in asked.items() if self.admits and (a.judged or self.limit is not None)}
-        rows = {i: rows_of(ask) for i, ask in first.items()}
-        verdicts = self._stand({i: Stand(own) for i, own in rows.items()})
+        rows = {i: edits_of(ask) for i, ask in first.items()}
+        verdicts = self._allowed({i: CheckAllowed(own) for i, own in rows.items()})
         kept = {i: [n for n, ok in enumerate(own) if ok] for i, own in verdicts.items()}
-        answers = self._ask({i: some_of(ask, kept[i]) if i in kept else ask for i, ask in asked.items()})
+        answers = self._scores_of({i: some_of(ask, kept[i]) if i in kept else ask for i, ask in asked.items()})
         for i in kept:
             answer = answers[i]
             if len(kept[i]) == len(rows[i]):
@@ -160,17 +162,17 @@ class Lockstep:
             answers[i] = replace(answer, scores=scores, reached=reached)
         return answers
 
-    def _ask(self, asked: Mapping[int, Ask | Try]) -> dict[int, Answer]:
+    def _scores_of(self, asked: Mapping[int, ScoreEdits | ScoreMoves]) -> dict[int, EditScores]:
         keys: dict[int, list[Hashable]] = {}
         whole: list[tuple[int, Hashable, Any]] = []  # with the change that `moves` gave
         near: dict[tuple[int, Hashable], list[tuple[Hashable, Any]]] = {}  # (example, row) -> rows worked out from it
         moves = self._moves and self.model.moves_rows  # type: ignore[attr-defined]
         for i, ask in asked.items():
             reader, known = self.readers[i], self._known[i]
-            if isinstance(ask, Try):
+            if isinstance(ask, ScoreMoves):
                 read = reader.moves(ask.at, ask.moves[: self._left(i)])
             else:
-                read = [(reader.key(chosen), None) for chosen in ask.rows[: self._left(i)]]
+                read = [(reader.key(edit), None) for edit in ask.edits[: self._left(i)]]
             keys[i] = [key for key, _ in read]
             self.cost["queries"][i] += len(read)
             new = {key: change for key, change in read if key not in known}
@@ -179,19 +181,19 @@ class Lockstep:
                 if change is not None:
                     near.setdefault((i, change[0]), []).append((key, change[1]))
         whole += self._work_out(near)
-        self._score(whole)
+        self._send(whole)
         for i, _, _ in whole:
             self.cost["forward"][i] += 1
-        return {i: self._answer(i, keys[i]) for i in asked}
+        return {i: self._edit_scores(i, keys[i]) for i in asked}
 
-    def _answer(self, i: int, keys: Sequence[Hashable]) -> Answer:
+    def _edit_scores(self, i: int, keys: Sequence[Hashable]) -> EditScores:
         known, scores, settled = self._known[i], self._scores[i], self._settled[i]
         for key in keys:
             if key not in scores:
                 scores[key] = settled(known[key][0], known[key][3])
-        return Answer([scores[key] for key in keys], [known[key][1] for key in keys], self._left(i) == 0)
+        return EditScores([scores[key] for key in keys], [known[key][1] for key in keys], self._left(i) == 0)
 
-    def _score(self, rows: list[tuple[int, Any, Any]]) -> None:
+    def _send(self, rows: list[tuple[int, Any, Any]]) -> None:
         """Send rows through the model, of like size together, and remember their scores."""
         rows = sorted(rows, key=lambda row: -self.readers[row[0]].size(row[1]))
         start, answers = 0, []
@@ -241,7 +243,7 @@ class Lockstep:
         for (i, key), known in zip(rows, facts, strict=True):
             self._known[i][key] = known
 
-    def _lean(self, asked: Mapping[int, Lean]) -> dict[int, Gains | Status | None]:
+    def _gains(self, asked: Mapping[int, GradientAt]) -> dict[int, Gains | Status | None]:
         """Gains; None if the query budget is used up; a status if the gradient is of no use."""
         answers: dict[int, Gains | Status | None] = {i: None for i in asked}
         able = [i for i in asked if self._left(i) != 0]
@@ -262,7 +264,7 @@ class Lockstep:
                 answers[i] = Status.NO_GRADIENT
         return answers
 
-    def _heed(self, asked: Sequence[int]) -> dict[int, list[float] | None]:
+    def _attention(self, asked: Sequence[int]) -> dict[int, list[float] | None]:
         """Attention; None if the query budget is used up."""
         answers: dict[int, list[float] | None] = dict.fromkeys(asked)
         able = [i for i in asked if self._left(i) != 0]
@@ -283,12 +285,12 @@ class WholeInputs:
     model: Model
     example: Editable
 
-    def key(self, chosen: Chosen) -> Hashable:
+    def key(self, edit: Edit) -> Hashable:
         if isinstance(self.model, Reads):
-            return self.model.codes([self.example.edit(chosen)])[0]
-        return tuple(sorted(chosen.items()))
+            return self.model.codes([self.example.edit(edit)])[0]
+        return tuple(sorted(edit.items()))
 
-    def moves(self, at: Chosen, moves: Sequence[Move]) -> list[tuple[Hashable, None]]:
+    def moves(self, at: Edit, moves: Sequence[Move]) -> list[tuple[Hashable, None]]:
         rows = [{**at, site: option} for site, option in moves]
         if not isinstance(self.model, Reads):
             return [(self.key(row), None) for row in rows]
@@ -306,6 +308,6 @@ class WholeInputs:
         return len(key) if isinstance(self.model, Reads) and hasattr(key, "__len__") else 1
 
 
-def reader_of(model: Model, example: Editable) -> Reader:
+def row_reader(model: Model, example: Editable) -> Reader:
     own = model.slots(example) if isinstance(model, Slotted) else None
     return own or WholeInputs(model, example)

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
+from carom.common.attacks.edits.editable import EditThreat
 from carom.common.attacks.edits.requests import (
-    Strategy,
+    EditStrategy,
 )
 from carom.common.attacks.edits.scheduler import Lockstep
 from carom.common.base.errors import CaromError
@@ -28,7 +29,7 @@ class Substitution:
     searches' goal is an answer that the model gives at least that probability; success is the answer by itself.
     """
 
-    strategy: Strategy
+    strategy: EditStrategy
     confidence: float | None = None
 
     def __post_init__(self) -> None:
@@ -36,12 +37,13 @@ class Substitution:
             raise CaromError(f"confidence={self.confidence} is no probability to go on to: give one between 0 and 1.")
 
     def __call__(self, problem: Problem, batch: Batch, rng: Rng) -> Result:
-        threat: Any = problem.threat
+        threat = problem.threat
+        assert isinstance(threat, EditThreat), "substitutions need a threat that edits inputs"
         examples = [threat.editable(x) for x in batch.inputs]
         goal = of_classes(problem.goal).to("cpu")
         streams = replace(rng, keys=rng.keys.cpu())
         admits = None
-        if threat.judges_texts:
+        if threat.judges_inputs:
 
             def admits(owners: Sequence[int], edited: Sequence[Any]) -> list[bool]:
                 return threat.admits([(x, batch.inputs[i]) for i, x in zip(owners, edited, strict=True)])
@@ -53,8 +55,8 @@ class Substitution:
         with problem.model.frozen():
             found = lockstep.run(searches)
         return Result(
-            [example.edit(f.chosen) for example, f in zip(examples, found, strict=True)],
-            torch.tensor([f.reached or lockstep.fooled(i, f.chosen) for i, f in enumerate(found)], dtype=torch.bool),
+            [example.edit(f.edit) for example, f in zip(examples, found, strict=True)],
+            torch.tensor([f.reached or lockstep.fooled(i, f.edit) for i, f in enumerate(found)], dtype=torch.bool),
             lockstep.costs(),
             torch.tensor([int(f.status) for f in found], dtype=torch.long),
         )

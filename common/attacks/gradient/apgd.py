@@ -75,7 +75,7 @@ class Track(NamedTuple):
             moved=self.moved | (largest > 0),
         )
 
-    def checked(self, grad: Tensor, least: float) -> tuple[Track, Tensor]:
+    def at_checkpoint(self, grad: Tensor, least: float) -> tuple[Track, Tensor]:
         """Half the step, from the best point, where fewer than `least` steps rose, or where neither the step nor the
         best loss has changed since the last checkpoint (Alg. 1, conditions 1 and 2)."""
         halve = (self.rises < least) | (~self.halved & (self.best_loss <= self.best_before))
@@ -149,7 +149,7 @@ class AutoPGD:
                     break
                 oracle, aim, x0 = oracle.take(keep), aim.take(keep), x0[keep]
             if index in marks:
-                track, grad = track.checked(grad, self.rho * marks[index])
+                track, grad = track.at_checkpoint(grad, self.rho * marks[index])
             if index < self.steps:
                 share = self.momentum if index else 1.0
                 step = track.x + column(track.length, x0) * ball.ascent(grad, track.x, space.low, space.high)

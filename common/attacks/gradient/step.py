@@ -25,7 +25,7 @@ class Transform(Protocol):
     @property
     def copies(self) -> int:
         """How many views of one input belong together: 5 for scales 1 to 1/16, 1 where any number will do. If an
-        objective compares them, `together = True` has them all go through the model in one pass."""
+        objective compares them, `in_one_pass = True` has them all go through the model in one pass."""
 
     def __call__(self, x: Tensor, rng: Rng, copy: Tensor) -> Tensor:
         """(x[R, ...], one stream a row, int64[R]: which of its copies each row is) -> views[R, ...]"""
@@ -56,7 +56,7 @@ def prepared(part: Any, oracle: Oracle, rng: Rng) -> Iterator[Any]:
             yield bound
 
 
-class Answer(NamedTuple):
+class GradientAnswer(NamedTuple):
     """Gradients like x, and the logits of each row's first view."""
 
     grad: Tensor
@@ -110,7 +110,7 @@ class Step:
         pace = self.length / self.ball.norm(torch.ones_like(self.clean)).view_as(self.length)
         return x + confine(pace * direction, self.oracle.batch.mask())
 
-    def gradient(self, x: Tensor, samples: int = 1, key: str = "view") -> Answer:
+    def gradient(self, x: Tensor, samples: int = 1, key: str = "view") -> GradientAnswer:
         """d objective / dx at x[samples * N, ...], `samples` versions of the N examples stacked one after another, each
         averaged over the copies of its view.
 
@@ -126,7 +126,7 @@ class Step:
         start = 0
         while start < passes:
             # Samples of one copy after another, so that the first `samples` passes are the first views.
-            most = passes if getattr(self.transform, "together", False) else self.oracle.copies_at_once()
+            most = passes if getattr(self.transform, "in_one_pass", False) else self.oracle.copies_at_once()
             chosen = range(start, min(start + most, passes))
             rng = Rng(torch.cat([self.rng.fold(key, view).keys for view in chosen]))
             number = torch.tensor(list(chosen), device=x.device)
@@ -135,12 +135,12 @@ class Step:
             grad.index_add_(0, sample, part.grad.view(len(chosen), *x.shape[1:]))
             logits.append(part.logits)
             start = chosen[-1] + 1
-        return Answer(grad.flatten(0, 1) / views, torch.cat(logits)[: samples * n])
+        return GradientAnswer(grad.flatten(0, 1) / views, torch.cat(logits)[: samples * n])
 
-    def _pass(self, x: Tensor, rng: Rng, copy: Tensor, copies: int) -> Answer:
+    def _pass(self, x: Tensor, rng: Rng, copy: Tensor, copies: int) -> GradientAnswer:
         transform = self.transform
         if self.announce is not None:
             self.announce(rng)
         through = None if transform is None else lambda x: transform(x, rng, copy)
         grad, _, logits = self.oracle.gradient(self.objective, x, copies, through)
-        return Answer(grad, logits)
+        return GradientAnswer(grad, logits)

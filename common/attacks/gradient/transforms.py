@@ -42,8 +42,8 @@ class Compose:
         return math.prod(part.copies for part in self.parts)
 
     @property
-    def together(self) -> bool:
-        return any(getattr(part, "together", False) for part in self.parts)
+    def in_one_pass(self) -> bool:
+        return any(getattr(part, "in_one_pass", False) for part in self.parts)
 
     def __call__(self, x: Tensor, rng: Rng, copy: Tensor) -> Tensor:
         for number, part in enumerate(self.parts):

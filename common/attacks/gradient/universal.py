@@ -20,7 +20,7 @@ from carom.common.core.oracle import Oracle
 from carom.common.core.problem import Problem, Result, Status
 from carom.common.core.tasks import of_classes
 from carom.common.core.threats import Ball, column, confine
-from carom.common.models.folding import state_of, watched
+from carom.common.models.evaluation.evaluator import state_of, watched
 
 T = TypeVar("T")
 

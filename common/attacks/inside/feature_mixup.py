@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from carom.common.base.errors import CaromError
 from carom.common.base.rng import Rng
 from carom.common.core.oracle import Oracle
+from carom.common.models.evaluation.row_blocks import ROWS_TOGETHER
 from carom.common.models.layers import layers, watching
-from carom.common.models.row_blocks import ROWS_TOGETHER
 
 
 @dataclass(frozen=True)

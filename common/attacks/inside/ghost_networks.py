@@ -17,9 +17,9 @@ from carom.common.base.errors import CaromError
 from carom.common.base.rng import Rng
 from carom.common.core.oracle import Oracle
 from carom.common.models.autograd_graph import Graph
+from carom.common.models.evaluation.row_blocks import ROWS_TOGETHER
 from carom.common.models.layers import networks
 from carom.common.models.networks import TorchModel
-from carom.common.models.row_blocks import ROWS_TOGETHER
 
 ADDITIONS = (torch.add, Tensor.add, Tensor.add_)  # + and += are the last two
 CONCATENATIONS = (torch.cat, torch.concat, torch.concatenate)

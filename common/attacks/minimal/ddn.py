@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from carom.common.attacks.minimal.linearised import annealed, unit
+from carom.common.attacks.minimal.linearised import annealed, unit_gradient
 from carom.common.attacks.minimal.search import Look, Scene, Undirected
 from carom.common.core.objectives import Objective, cross_entropy
 from carom.common.core.threats import column
@@ -28,7 +28,7 @@ class Decoupled(Undirected):
 
     def next(self, scene: Scene, look: Look, radius: Tensor) -> tuple[Tensor, Tensor]:
         length = annealed(self.size, self.size / 100, scene.number / scene.steps)
-        change = look.x - scene.x0 + length * unit(look.grads[:, 0])
+        change = look.x - scene.x0 + length * unit_gradient(look.grads[:, 0])
         radius = radius * torch.where(look.reached, 1 - self.gamma, 1 + self.gamma)
         radius = torch.minimum(radius, scene.radius)
         change = change * column(radius / scene.ball.norm(change).clamp_min(1e-12), change)

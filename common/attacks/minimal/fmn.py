@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from carom.common.attacks.minimal.linearised import annealed, slope, unit
+from carom.common.attacks.minimal.linearised import annealed, slope, unit_gradient
 from carom.common.attacks.minimal.search import Look, Scene, Undirected
 
 
@@ -33,7 +33,7 @@ class FastMinimumNorm(Undirected):
         gamma = annealed(self.gamma, 0.001, progress)
         radius = self._counted(scene, look, radius, gamma) if ball.counts else self._grown(scene, look, radius, gamma)
         radius = torch.minimum(radius, scene.radius)
-        x = look.x + annealed(self.size, self.size / 100, progress) * unit(grad)
+        x = look.x + annealed(self.size, self.size / 100, progress) * unit_gradient(grad)
         return ball.project(x, scene.x0, radius), radius
 
     @staticmethod

@@ -21,7 +21,7 @@ def annealed(start: float, end: float, progress: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
 
 
-def unit(grad: Tensor) -> Tensor:
+def unit_gradient(grad: Tensor) -> Tensor:
     """Each example's gradient at Euclidean length 1; zero stays zero."""
     grad = grad / column(grad.flatten(1).abs().amax(1).clamp_min(1e-30), grad)
     return grad / column(grad.flatten(1).norm(dim=1).clamp_min(1e-12), grad)

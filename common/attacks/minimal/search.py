@@ -28,7 +28,7 @@ class Look(NamedTuple):
     reached: Tensor  # bool[M]: whether its stored form reaches the goal
     gap: Tensor  # float[M]: the goal's margin there
     at: Tensor  # [M, ...]: where the gradients were taken
-    values: Tensor  # float[M, K]: what the move climbs, there
+    values: Tensor  # float[M, K]: what the iteration climbs, there
     grads: Tensor  # [M, K, ...]
 
 
@@ -66,7 +66,7 @@ class Near(NamedTuple):
         return Near(*(old.index_copy(0, rows, new) for old, new in zip(self, part, strict=True)))
 
 
-class Move(Protocol):
+class Iteration(Protocol):
     """How a minimal-norm attack goes from one point to the next. What it remembers are tensors with a row each."""
 
     def begin(self, scene: Scene) -> Any:
@@ -81,8 +81,8 @@ class Move(Protocol):
 
 @dataclass(frozen=True)
 class Closest:
-    """`steps` points along a move, of which each example keeps the nearest whose stored form reaches its goal, measured
-    by the threat's norm; then `refine` halvings of the segment between that and the clean input.
+    """`steps` points of an iteration (`move`), of which each example keeps the nearest whose stored form reaches its
+    goal, measured by the threat's norm; then `refine` halvings of the segment between that and the clean input.
 
     Points just beyond the boundary often lose their goal when they are stored. Where the nearest point that reached it
     was lost so, points farther out on the same ray are tried, up to the rim of the ball; with `stop` the one on the rim
@@ -97,7 +97,7 @@ class Closest:
     has reached the goal. Restarts begin at random points, half as far as the best one.
     """
 
-    move: Move
+    move: Iteration
     steps: int = 100
     restarts: int = 1
     targets: int | None = None

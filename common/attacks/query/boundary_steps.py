@@ -39,7 +39,7 @@ def boundary(hunt: Hunt, rows: Tensor, x: Tensor, halvings: int) -> Tensor:
     return hunt.within(rows, hunt.ball.project(x, clean, high) - clean)
 
 
-def settle(hunt: Hunt, rows: Tensor, x: Tensor) -> None:
+def offer_beyond(hunt: Hunt, rows: Tensor, x: Tensor) -> None:
     """Offer what points on the boundary stand for: a little beyond it, so that rounding leaves them on the goal's side.
     That is the edge of the budget, where they are inside; where nothing bounds the change, one stored step."""
     clean = hunt.clean[rows]
@@ -61,9 +61,9 @@ def normal(hunt: Hunt, rows: Tensor, x: Tensor, probes: int, reach: Tensor, nois
     shape = x.shape
     pulled, drawn = torch.zeros_like(x), torch.zeros_like(x)
     total, asked = torch.zeros_like(reach), torch.zeros_like(reach)
-    together = max(1, min(probes, NUMBERS // max(1, x.numel())))
-    for start in range(0, probes, together):
-        copies = min(together, probes - start)
+    at_once = max(1, min(probes, NUMBERS // max(1, x.numel())))
+    for start in range(0, probes, at_once):
+        copies = min(at_once, probes - start)
         streams = Rng(torch.cat([rng.fold("probe", start + k).keys for k in range(copies)]))
         ways = noise(torch.Size((copies * len(x), *shape[1:])), streams)
         ways = ways / column(ways.flatten(1).norm(dim=1).clamp_min(1e-12), ways)

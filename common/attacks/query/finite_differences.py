@@ -24,7 +24,7 @@ from carom.common.core.threats import Linf, column, confine
 from carom.common.core.ties import coarse, tie
 
 
-def checked(step: Step, x: Tensor) -> tuple[Tensor, Tensor]:
+def ask_stored(step: Step, x: Tensor) -> tuple[Tensor, Tensor]:
     """(logits of the stored form of x, int64[M]: the examples that go on)"""
     logits = step.oracle.logits(step.oracle.store(x))
     return logits, (~step.oracle.goal().achieved(logits)).nonzero().squeeze(1)
@@ -79,7 +79,7 @@ class FiniteDifferences:
         return 1 + 2 * self.pairs
 
     def __call__(self, step: Step, x: Tensor, memory: None) -> Estimate:
-        logits, rows = checked(step, x)
+        logits, rows = ask_stored(step, x)
         rng, at = step.rng[rows], x[rows]
         streams = Rng(torch.cat([rng.fold("neighbour", pair).keys for pair in range(self.pairs)]))
         drawn = (streams.signs if self.signs else streams.normal)(*x.shape[1:]).view(self.pairs, *at.shape)
@@ -137,7 +137,7 @@ class Bandits:
     queries = 3
 
     def __call__(self, step: Step, x: Tensor, memory: Tensor | None) -> Estimate:
-        logits, rows = checked(step, x)
+        logits, rows = ask_stored(step, x)
         at, shape, linf = x[rows], x.shape, isinstance(step.ball, Linf)
         coarse = self.prior.shape(shape)
         dual = torch.zeros(len(x), *coarse, dtype=x.dtype, device=x.device) if memory is None else memory

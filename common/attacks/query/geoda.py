@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from itertools import count
 
-from carom.common.attacks.query.boundary_steps import begin, boundary, normal, settle
+from carom.common.attacks.query.boundary_steps import begin, boundary, normal, offer_beyond
 from carom.common.attacks.query.label_search import Hunt, Noise, White
 from carom.common.core.threats import column
 
@@ -33,7 +33,7 @@ class GeoDA:
         halvings = math.ceil(math.log2(8 / self.reach * math.sqrt(max(1, x[:1].numel()))))
         for _ in range(2):  # the first time from far away
             x[rows] = boundary(hunt, rows, x[rows], halvings)
-        settle(hunt, rows, x[rows])
+        offer_beyond(hunt, rows, x[rows])
         for turn in count():
             rows = hunt.rows()
             if not len(rows):
@@ -48,4 +48,4 @@ class GeoDA:
             hit = hunt.ask(hunt.within(rows, point - clean), rows) > 0
             some = hit.nonzero().squeeze(1)
             x[rows[some]] = boundary(hunt, rows[some], point[some], halvings)
-            settle(hunt, rows[some], x[rows[some]])
+            offer_beyond(hunt, rows[some], x[rows[some]])

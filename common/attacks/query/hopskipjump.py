@@ -9,7 +9,7 @@ from itertools import count
 import torch
 from torch import Tensor
 
-from carom.common.attacks.query.boundary_steps import begin, boundary, normal, settle
+from carom.common.attacks.query.boundary_steps import begin, boundary, normal, offer_beyond
 from carom.common.attacks.query.label_search import Hunt, Noise, White
 from carom.common.base.rng import Rng
 from carom.common.core.threats import Linf, column
@@ -48,7 +48,7 @@ class HopSkipJump:
             if not len(rows):
                 return
             at, clean = boundary(hunt, rows, x[rows], halvings), hunt.clean[rows]
-            settle(hunt, rows, at)
+            offer_beyond(hunt, rows, at)
             distance = hunt.ball.norm(at - clean)
             reach = distance / size if turn > 1 else torch.full_like(distance, 0.1 * hunt.width)
             probes = int(self.probes * math.sqrt(turn))

@@ -19,7 +19,7 @@ from carom.common.core.threats import Ball, column, confine
 from carom.common.core.ties import above, finite
 
 
-class Strategy(Protocol):
+class HuntStrategy(Protocol):
     """How to look for near inputs that reach the goal."""
 
     def __call__(self, hunt: Hunt) -> None:
@@ -138,7 +138,7 @@ class DecisionSearch:
     may be a target, but strategies begin at random inputs, which seldom reach one.
     """
 
-    strategy: Strategy
+    strategy: HuntStrategy
     queries: int = 1000
 
     def __call__(self, problem: Problem, batch: Batch, rng: Rng) -> Result:

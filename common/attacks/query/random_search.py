@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 import torch
@@ -13,6 +13,7 @@ from carom.common.core.batch import Batch
 from carom.common.core.objectives import Objective, margin
 from carom.common.core.oracle import Oracle
 from carom.common.core.problem import Problem, Result, Status
+from carom.common.core.tasks import AttackGoal
 from carom.common.core.threats import Ball, column, confine
 from carom.common.core.ties import finite, tie
 
@@ -69,6 +70,60 @@ def shrinking(initial: float, progress: float) -> float:
     return initial / 2 ** sum(progress > mark for mark in SQUARE_SCHEDULE)
 
 
+@dataclass
+class SearchState:
+    """Where the search of each of N examples stands. A pattern may be worth following though its input is not the best:
+    the input that is handed over must not lose the goal."""
+
+    pattern: Tensor  # [N, ...]: what the next proposal changes
+    value: Tensor  # float[N]: the objective at the pattern
+    place: Tensor  # int64[N]: how far each is in the proposal's own order
+    x: Tensor  # [N, ...]: the best input
+    best: Tensor  # float[N]: its objective
+    held: Tensor  # bool[N]: whether it reached the goal
+
+    def take(self, rows: Tensor) -> SearchState:
+        """The state of some examples."""
+        return SearchState(*(getattr(self, part.name)[rows] for part in fields(self)))
+
+    def put(self, rows: Tensor, state: SearchState) -> None:
+        """Set the state of some examples."""
+        for part in fields(self):
+            whole = getattr(self, part.name)
+            setattr(self, part.name, whole.index_copy(0, rows, getattr(state, part.name)))
+
+    def follow(self, pattern: Tensor, scores: Scores) -> Tensor:
+        """Go on from the patterns that raised the objective; bool[N]: which did."""
+        rose = (scores.least > self.value) & scores.finite
+        self.pattern = torch.where(column(rose, pattern), pattern, self.pattern)
+        self.value = torch.where(rose, scores.objective, self.value)
+        return rose
+
+    def keep(self, x: Tensor, scores: Scores) -> None:
+        """Keep the inputs that are better. The first to reach the goal is kept by however little it does; none that
+        misses it replaces one."""
+        hit, held = scores.hit, self.held
+        better = ((scores.least > self.best) & (hit | ~held) | hit & ~held) & scores.finite
+        self.x = torch.where(column(better, x), x, self.x)
+        self.best = torch.where(better, scores.objective, self.best)
+        self.held = torch.where(better, hit, held)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the answers to N inputs say."""
+
+    objective: Tensor  # float[N]
+    least: Tensor  # float[N]: the objective without what may be rounding (`tie`)
+    hit: Tensor  # bool[N]: whether they reach the goal
+    finite: Tensor  # bool[N]: whether every logit is
+
+    @classmethod
+    def of(cls, logits: Tensor, goal: AttackGoal, objective: Objective) -> Scores:
+        reached = goal.loss(objective, logits)
+        return cls(reached, reached - tie(logits), goal.achieved(logits), finite(logits))
+
+
 @dataclass(frozen=True)
 class RandomSearch:
     """Ask `queries` times at most per example; an example that reached its goal asks no more, unless `keep_going`.
@@ -94,48 +149,41 @@ class RandomSearch:
             if limit < 1:
                 return oracle.finish(batch.inputs, torch.full_like(batch.labels, Status.INFEASIBLE.value))
             clean = oracle.logits(batch.inputs)
-            best = problem.goal.loss(self.objective, clean)
-            done = problem.goal.achieved(clean)
-            leave = done & (not self.keep_going)
-            status = torch.where(leave, Status.SKIPPED.value, Status.DONE.value)
+            best, done = problem.goal.loss(self.objective, clean), problem.goal.achieved(clean)
+            status = torch.where(done & (not self.keep_going), Status.SKIPPED.value, Status.DONE.value)
             status = torch.where(best.isfinite(), status, Status.BAD_GRADIENT.value)
-            x, pattern = batch.inputs, propose.first(batch.inputs.shape, rng.fold("first"))
-            # A first pattern is where the search starts, however it compares with the clean input.
-            value, begun = torch.full_like(best, -torch.inf), pattern is None
-            if pattern is None:
-                pattern, value = torch.zeros_like(x), best
-            place = torch.zeros_like(batch.labels)
-            live, held = status == Status.DONE, done
+            first = propose.first(batch.inputs.shape, rng.fold("first"))
+            state = SearchState(
+                pattern=torch.zeros_like(batch.inputs) if first is None else first,
+                # A first pattern is where the search starts, however it compares with the clean input.
+                value=best if first is None else torch.full_like(best, -torch.inf),
+                place=torch.zeros_like(batch.labels),
+                x=batch.inputs,
+                best=best,
+                held=done,
+            )
+            live = status == Status.DONE
             for query in range(1, limit):
                 rows = live.nonzero().squeeze(1)
                 if not len(rows):
                     break
-                mine = pattern[rows]
-                if begun:
+                part = state.take(rows)
+                starts = query == 1 and first is not None  # asks about the first pattern as it is
+                pattern = part.pattern
+                if not starts:
                     lengths = None if batch.lengths is None else batch.lengths[rows]
-                    streams = rng[rows]
-                    turn = Turn(query / limit, place[rows], streams.fold("query", query), streams, lengths)
-                    mine = propose.next(mine, turn)
-                tried = _realise(oracle, threat, mine, rows, propose.fills)
-                logits = oracle.logits(tried, rows)
-                goal = oracle.goal(rows)
-                reached = goal.loss(self.objective, logits)
-                sound, least = finite(logits), reached - tie(logits)
-                hit, had = goal.achieved(logits), held[rows]
-                rises = (least > value[rows]) & sound
-                # The first to reach the goal is kept by however little it does; none that misses it replaces one.
-                better = ((least > best[rows]) & (hit | ~had) | hit & ~had) & sound
-                pattern = pattern.index_copy(0, rows[rises], mine[rises])
-                value = value.index_copy(0, rows[rises], reached[rises])
-                x = x.index_copy(0, rows[better], tried[better])
-                best = best.index_copy(0, rows[better], reached[better])
-                held = held.index_copy(0, rows[better], hit[better])
-                if begun:
-                    place = place.index_copy(0, rows, propose.follow(place[rows], rises))
-                begun = True
+                    turn = Turn(query / limit, part.place, rng[rows].fold("query", query), rng[rows], lengths)
+                    pattern = propose.next(pattern, turn)
+                x = _realise(oracle, threat, pattern, rows, propose.fills)
+                scores = Scores.of(oracle.logits(x, rows), oracle.goal(rows), self.objective)
+                rose = part.follow(pattern, scores)
+                part.keep(x, scores)
+                if not starts:
+                    part.place = propose.follow(part.place, rose)
+                state.put(rows, part)
                 if not self.keep_going:
-                    live = live.index_copy(0, rows, ~held[rows])
-            return oracle.finish(x, status)
+                    live = live.index_copy(0, rows, ~part.held)
+            return oracle.finish(state.x, status)
 
 
 def _realise(oracle: Oracle, threat: Ball, pattern: Tensor, rows: Tensor, fills: bool) -> Tensor:

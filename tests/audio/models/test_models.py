@@ -240,4 +240,12 @@ def test_a_study_refuses_data_at_another_rate():
     stored = WAVEFORM.encode(sounds(1))
     data = Dataset("clips", "audio", WAVEFORM, stored, torch.tensor([0]), ["x"], ("a", "b"))
     with pytest.raises(CaromError, match=r"sample_rate 8000.*sample_rate 16000.*Convert the data"):
-        Plan("audio", (model,), (model,), (), data, Linf(0.01), "linf 0.01")
+        Plan(
+            modality="audio",
+            sources=(model,),
+            targets=(model,),
+            attacks=(),
+            data=data,
+            threat=Linf(0.01),
+            threat_label="linf 0.01",
+        )

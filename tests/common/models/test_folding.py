@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from carom.common.core.spaces import Box
-from carom.common.models.folding import Fast, folded, state_of
+from carom.common.models.evaluation.evaluator import Evaluation, evaluation_of, state_of
+from carom.common.models.evaluation.folding import folded
 from carom.common.models.networks import TorchModel
 
 PIXELS = Box("pixels", 0.0, 1.0, 1 / 255, torch.uint8)
@@ -47,7 +48,7 @@ def model(module):
 
 def test_norms_are_gone_and_answers_and_gradients_stay():
     module = net()
-    fast = folded(module, (X,)).network
+    fast, _ = folded(module, (X,))
     assert not any(isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d) for part in fast.modules())
     one, other = X.clone().requires_grad_(), X.clone().requires_grad_()
     (module(one).square().sum()).backward()
@@ -58,7 +59,9 @@ def test_norms_are_gone_and_answers_and_gradients_stay():
 
 def test_a_layer_that_somebody_else_reads_is_not_folded():
     module = net(twice=True)
-    assert folded(module, (X,)) == Fast(module)
+    left = evaluation_of(module, (X,))
+    assert left.network is module
+    assert left.reason.startswith("answers otherwise when folded")
 
 
 def test_networks_with_nothing_to_fold_and_networks_that_cannot_be_copied_are_left():
@@ -66,21 +69,34 @@ def test_networks_with_nothing_to_fold_and_networks_that_cannot_be_copied_are_le
         def __deepcopy__(self, memo):
             raise RuntimeError("one of a kind")
 
-    for module in (nn.Sequential(nn.Flatten(), nn.Tanh()), Stubborn().eval()):
-        assert folded(module, (X,)) == Fast(module)
+    class Speechless(Net):
+        def forward(self, x):
+            return (super().forward(x),)
+
+    for module, reason in (
+        (nn.Sequential(nn.Flatten(), nn.Tanh()), "has no batch norm, 2-d convolution or dense layer to gain from"),
+        (Stubborn().eval(), "cannot be copied (RuntimeError: one of a kind)"),
+        (Speechless().eval(), "fails on its first inputs (TypeError: answers with tuple, not with a tensor of logits)"),
+    ):
+        assert evaluation_of(module, (X,)) == Evaluation(module, 16, reason)
+        assert str(evaluation_of(module, (X,))) == f"as it is: {reason}; rows in multiples of 16"
 
 
 def test_only_a_frozen_model_that_nobody_watches_is_computed_folded():
     target = model(net())
     target(X)
-    assert target._folded is None
+    assert target.evaluation((X,)) == Evaluation(target.module, 16, "is not frozen")
     with target.frozen():
         handle = target.module.conv.register_forward_hook(lambda *_: None)
         target(X)
-        assert target._folded is None
+        assert target.evaluation((X,)) == Evaluation(target.module, 16, "has forward hooks on conv")
+        handle.remove()
+        handle = target.module.register_full_backward_hook(lambda *_: None)
+        assert target.evaluation((X,)).reason == "has backward hooks on the whole network"
         handle.remove()
         assert torch.allclose(target(X).logits, target.module(X), atol=1e-5)
-        assert target._folded[1].network is not target.module
+        assert target.evaluation((X,)).network is not target.module
+        assert str(target.evaluation((X,))).startswith("folded; rows in multiples of ")
 
 
 def test_a_network_folded_in_inference_mode_serves_backward_passes():
@@ -89,7 +105,7 @@ def test_a_network_folded_in_inference_mode_serves_backward_passes():
         with torch.inference_mode():
             target(X)
         target(x).logits.sum().backward()
-    assert target._folded[1].network is not target.module
+        assert target.evaluation((x,)).reason is None
     assert x.grad.abs().sum() > 0
 
 
@@ -97,13 +113,13 @@ def test_other_weights_are_folded_anew():
     target = model(net())
     with target.frozen():
         target(X)
-        first = target._folded[1]
+        first = target.evaluation((X,))
         target(X)
-        assert target._folded[1] is first
+        assert target.evaluation((X,)) is first
         with torch.no_grad():
             target.module.conv.weight.mul_(2)
         assert torch.allclose(target(X).logits, target.module(X), atol=1e-5)
-        assert target._folded[1] is not first
+        assert target.evaluation((X,)) is not first
 
 
 def test_parts_exchanged_and_hooks_added_between_two_answers_are_seen():
@@ -192,7 +208,7 @@ def test_batches_are_in_pairs_where_dense_layers_hold_all_weight_matrices(other,
     x = torch.rand(48, 3, 8, 8, generator=torch.Generator().manual_seed(2))
     with target.frozen():
         whole = answers(target, x)
-        assert rows in (None, target._folded[1].rows)
+        assert rows in (None, target.evaluation((x,)).rows)
         for count in (*range(1, 20), 31, 37):
             for mine, among in zip(answers(target, x[:count]), whole, strict=True):
                 assert torch.equal(mine, among[:count]), count

@@ -23,8 +23,9 @@ from carom.common.modality.budgets import ScalePoint, scale_of
 from carom.common.modality.installed import get_modality
 from carom.common.models.functions import FunctionModel
 from carom.common.study import plan as module
+from carom.common.study.budget_search import Bisection, Refinement
 from carom.common.study.evaluate import evaluate
-from carom.common.study.matching import Matching, bisect, settle
+from carom.common.study.matching import Matching
 from carom.common.study.outcome import Transfer
 from carom.common.study.plan import Plan
 from carom.common.work.store import Store
@@ -34,14 +35,11 @@ from carom.common.work.store import Store
 
 def searched(levels, size, falls: Callable[[int, np.ndarray], np.ndarray], count):
     """(places, the questions that were asked)"""
-    asked, search = [], bisect(levels, size, count)
-    try:
-        question = next(search)
-        while True:
-            asked.append(question)
-            question = search.send(falls(*question))
-    except StopIteration as stop:
-        return stop.value[0], asked
+    asked, bisection = [], Bisection(levels, size, count)
+    while (tried := bisection.next_try()) is not None:
+        asked.append(tried)
+        bisection.learn(*tried, falls(*tried))
+    return bisection.places, asked
 
 
 THRESHOLDS = np.repeat(np.arange(20), 5)  # of 100 examples, five more fall at each of twenty budgets
@@ -95,15 +93,11 @@ def test_success_that_is_not_monotone_ends_the_search_all_the_same():
     [(10, [10], 10), (6, [6, 7, 8], 8), (15, [15, 14, 13], 13), (19, [19, 18, 17], 17), (0, [0, 1, 2], 2)],
 )
 def test_settling_goes_towards_the_level_and_stops_at_it(start, tried, place):
-    asked, walk = [], settle(0.5, start, 20)
-    found, at = None, next(walk)
-    while found is None:
+    asked, refining = [], Refinement(0.5, start, 20)
+    while (at := refining.next_place()) is not None:
         asked.append(at)
-        try:
-            at = walk.send((5 * at, 100))
-        except StopIteration as stop:
-            found = stop.value
-    assert found == place
+        refining.learn(at, 5 * at, 100)
+    assert refining.place == place
     assert asked == tried
 
 

@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 
 from carom.common.base.errors import CaromError, UnknownName
 from carom.common.core.batch import Access, Family
+from carom.common.models.evaluation.row_blocks import ROWS_TOGETHER
 from carom.common.models.functions import FunctionModel
 from carom.common.models.networks import TorchModel
-from carom.common.models.row_blocks import ROWS_TOGETHER
 from carom.common.models.trees import TreeModel
 from carom.vision.models.load import Rescale, load_model
 from carom.vision.space import PIXELS

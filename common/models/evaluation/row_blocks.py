@@ -45,11 +45,11 @@ def steady(module: nn.Module) -> bool:
     return True
 
 
-def filled(given: Sequence[Tensor | None], together: int) -> list[Tensor | None]:
-    """Inputs beside copies of the first, up to whole blocks of `together` rows; lengths or None likewise."""
-    return [None if part is None else _filled(part, together) for part in given]
+def filled(given: Sequence[Tensor | None], multiple: int) -> list[Tensor | None]:
+    """Inputs beside copies of the first, up to whole blocks of `multiple` rows; lengths or None likewise."""
+    return [None if part is None else _filled(part, multiple) for part in given]
 
 
-def _filled(part: Tensor, together: int) -> Tensor:
-    missing = -len(part) % together
+def _filled(part: Tensor, multiple: int) -> Tensor:
+    missing = -len(part) % multiple
     return torch.cat([part, part[:1].expand(missing, *part.shape[1:])]) if missing else part
