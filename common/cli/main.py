@@ -36,6 +36,7 @@ from carom.common.cli.options import (
     run_folder,
     say,
     training,
+    warn,
     workers_option,
 )
 from carom.common.cli.surrogate import surrogate
@@ -145,7 +146,7 @@ def demo(
         "out": str(out),
     }
     with progress(quiet) as advance:
-        run = execute(make_study(values), advance, out, command_line())
+        run = execute(make_study(values), advance, out, command_line(), warn)
     finish(run, as_json, ())
 
 
@@ -258,7 +259,7 @@ def run_command(
         return
     folder = run_folder(wanted.out, wanted.store)
     with progress(quiet) as advance:
-        run = execute(wanted, advance, folder, command_line())
+        run = execute(wanted, advance, folder, command_line(), warn)
     finish(run, as_json, fail_above)
 
 
@@ -335,7 +336,7 @@ def report(folder: Path, output: Path | None, quiet: bool, as_json: bool) -> Non
     study, manifest = load_run(folder)
     path = file_for("the report", output or folder / "report.html", "--output")
     with progress(quiet) as advance:
-        run = execute(study, advance)
+        run = execute(study, advance, warn=warn)
     write_run_report(run.outcomes, path, {**run.summary(), "manifest": manifest}, study)
     print_json({"report": str(path.resolve())}) if as_json else click.echo(path.resolve())
 

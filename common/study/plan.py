@@ -178,13 +178,16 @@ class Plan:
         """Everything to compute, in an order in which each unit finds what it needs; each key once."""
         return self.units_of(craft for shard in self.shards() for craft in self.crafts(shard))
 
+    def clean_units(self) -> list[Judge]:
+        """The answers of all models to the clean data."""
+        known = [m for m in self.models if not m.silent]
+        return [Judge(m, Clean(s), s, f"{m.name} on clean inputs") for s in self.shards() for m in known]
+
     def units_of(self, crafts: Iterable[Craft]) -> list[Unit]:
         """The clean answers, these crafts and what is asked about them."""
         units: dict[str, Unit] = {}
-        for shard in self.shards():
-            for model in (m for m in self.models if not m.silent):
-                clean = Judge(model, Clean(shard), shard, f"{model.name} on clean inputs")
-                units.setdefault(clean.key, clean)
+        for clean in self.clean_units():
+            units.setdefault(clean.key, clean)
         for craft in crafts:
             units.setdefault(craft.key, craft)
             if self.metrics:

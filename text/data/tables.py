@@ -152,7 +152,7 @@ def _is_quoted(path: Path) -> bool:
 
 def _fields(path: Path) -> Iterator[tuple[int, list[str]]]:
     """(line, fields) of every row of a CSV or TSV file, the header first; empty lines are left out."""
-    separator, quoting = SEPARATED[path.suffix.lower()], csv.QUOTE_MINIMAL if _is_quoted(path) else csv.QUOTE_NONE
+    separator, quoted = SEPARATED[path.suffix.lower()], _is_quoted(path)
     taken: list[str] = []  # lines of the row at hand
 
     def lines() -> Iterator[str]:
@@ -160,7 +160,9 @@ def _fields(path: Path) -> Iterator[tuple[int, list[str]]]:
             taken.append(part)
             yield part
 
-    reader = csv.reader(lines(), delimiter=separator, strict=True, quoting=quoting)  # type: ignore[arg-type]
+    reader = csv.reader(
+        lines(), delimiter=separator, strict=True, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    )
     # A field too long for us is refused by its row, not by the reader.
     before = csv.field_size_limit(path.stat().st_size + 1 if path.exists() else 1)
     try:
