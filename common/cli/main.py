@@ -18,6 +18,7 @@ from carom.common.base.errors import CaromError
 from carom.common.base.files import file_for, folder_for, unwritable
 from carom.common.base.memory import keep_few_kernels, keep_freed_memory
 from carom.common.cli.augment import augment
+from carom.common.cli.export import export
 from carom.common.cli.options import (
     BAD_INPUT,
     BUG,
@@ -405,3 +406,4 @@ def doctor(as_json: bool) -> None:
 cli.add_command(surrogate)
 cli.add_command(augment)
 cli.add_command(transfer)
+cli.add_command(export)

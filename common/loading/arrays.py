@@ -148,8 +148,11 @@ def _of_folder(
     facts = {name: data.facts[name] for name in ("channels", "sample_rate") if name in data.facts}
     crafted = read(f"folder:{where}", split=str(data.facts.get("split", "test")), on_error=on_error, **facts)
     at = {_stem(name): row for row, name in enumerate(data.ids)}
+    if not any("/" in name for name in data.ids):  # clean ones that come from no folder: by the name of the file alone
+        crafted = replace(crafted, ids=[name.rpartition("/")[2] for name in crafted.ids])
+        at = {**at, **{name: row for row, name in enumerate(data.ids)}}
     lacking = [name for name in crafted.ids if _stem(name) not in at]
-    if lacking or len(at) != len(data):
+    if lacking or len(set(at.values())) != len(data):
         raise CaromError(
             f"{where}: {len(lacking)} of {len(crafted)} files have no clean one of the same name in {data.name}, among "
             f"them {lacking[0] if lacking else data.ids[0]}. Lay both folders out alike. {BRING}."

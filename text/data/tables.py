@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from carom.common.base.errors import BadInput, CaromError
+from carom.text.pairs import is_pair
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -148,6 +149,15 @@ def _is_quoted(path: Path) -> bool:
             return True
         strange = strange or any('"' in field and not _QUOTED.fullmatch(field) for field in fields)
     return not strange
+
+
+def write_text(text: str, space: Any, path: Path) -> Path:
+    """Write one text as PATH.txt, as it is. Raises CaromError for a pair of texts, which is no single one."""
+    if is_pair(text):
+        raise CaromError(f"{path}: a pair of texts is no file of one text.")
+    file = path.with_name(f"{path.name}.txt")
+    file.write_bytes(text.encode("utf-8", "surrogatepass"))
+    return file
 
 
 def _fields(path: Path) -> Iterator[tuple[int, list[str]]]:
