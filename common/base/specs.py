@@ -52,7 +52,8 @@ def parse(text: str, kinds: tuple[str, ...] = ()) -> Spec:
 def split_parameters(text: str) -> tuple[str, dict[str, Any]]:
     """("pgd?steps=20&size=1/4") -> ("pgd", {"steps": 20, "size": 0.25}); a ? within parentheses is a member's own"""
     outside = [at for at, c in enumerate(text) if c == "?" and text.count("(", 0, at) <= text.count(")", 0, at)]
-    at = outside[0] if outside else text.find("?")
+    closed = text.count("(") == text.count(")")
+    at = outside[0] if outside else -1 if closed else text.find("?")
     head, mark, tail = (text, "", "") if at < 0 else (text[:at], "?", text[at + 1 :])
     parameters: dict[str, Any] = {}
     for part in tail.split("&") if mark else []:

@@ -74,7 +74,10 @@ def test_the_same_pairs_in_another_form_are_the_same(changed):
         ({"clean": CLEAN // 128, "adversarial": MADE // 128}, "whole numbers 0 and 1 alone"),
         ({key: 2 * value - 1 for key, value in REAL.items()}, "Undo its normalisation"),
         ({"adversarial": np.full(MADE.shape, np.nan)}, "not finite"),
-        ({"clean": CLEAN.reshape(6, 2, 4, 8), "adversarial": MADE.reshape(6, 2, 4, 8)}, r"shape \[6, 2, 4, 8\]: images"),
+        (
+            {"clean": CLEAN.reshape(6, 2, 4, 8), "adversarial": MADE.reshape(6, 2, 4, 8)},
+            r"shape \[6, 2, 4, 8\]: images",
+        ),
         ({"adversarial": MADE[:, :, :4]}, "adversarial .6, 1, 4, 8."),
         ({"clean": None}, "no array clean or original.*it holds adversarial, labels"),
         ({"ids": np.array(["a"] * 6)}, "ids must be 6 names, each once"),
@@ -122,7 +125,9 @@ def test_what_a_file_lacks_comes_from_the_data(tmp_path):
     data = carom.load_data("folder:clean", modality="image")
     order = [int(name[2:-4]) for name in data.ids]  # the data's order is that of their paths
     np.save("made.npy", MADE[order])
-    torch.save({"adv_inputs": torch.from_numpy(MADE[order] / 255), "labels": torch.from_numpy(LABELS[order])}, "made.pt")
+    torch.save(
+        {"adv_inputs": torch.from_numpy(MADE[order] / 255), "labels": torch.from_numpy(LABELS[order])}, "made.pt"
+    )
     torch.save((torch.from_numpy(MADE[order]), torch.from_numpy(LABELS[order])), "pair.pt")
     clean_folder(tmp_path / "made", MADE)
     for name in ("made.npy", "made.pt", "pair.pt", "made"):
