@@ -168,7 +168,8 @@ def _of_folder(
     if made.shape != clean.stored.shape or crafted.space != clean.space:
         raise CaromError(
             f"{where}: its files have shape {list(crafted.stored.shape[1:])}, the clean ones "
-            f"{list(clean.stored.shape[1:])}. Read the clean ones as they were perturbed: ?size= or ?sample_rate= behind --data."
+            f"{list(clean.stored.shape[1:])}. Read the clean ones as they were perturbed: ?size= (sounds: ?sample_rate=) "
+            "behind --data."
         )
     return _as_set(path, clean, made)
 

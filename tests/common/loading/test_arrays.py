@@ -136,13 +136,13 @@ def test_what_a_file_lacks_comes_from_the_data(tmp_path):
         assert torch.equal(found.clean.stored, data.stored)
         assert found.labels.tolist() == data.labels.tolist()
     for name in ("made.npy", "made.pt", "made"):
-        with pytest.raises(CaromError, match="--data.*npz|npz.*--data"):
+        with pytest.raises(CaromError, match=r"--data.*npz|npz.*--data"):
             load_set(name, "image")
     np.save("few.npy", MADE[:5])
-    with pytest.raises(CaromError, match="few.npy: 5 adversarial inputs, and folder:clean has 6"):
+    with pytest.raises(CaromError, match=r"few.npy: 5 adversarial inputs, and folder:clean has 6"):
         load_set("few.npy", "image", data=data)
     Image.fromarray(MADE[0, 0]).save(tmp_path / "made" / "0" / "other.png")
-    with pytest.raises(CaromError, match="1 of 7 files have no clean one of the same name.*other.png"):
+    with pytest.raises(CaromError, match=r"1 of 7 files have no clean one of the same name.*other.png"):
         load_set("made", "image", data=data)
 
 
@@ -155,11 +155,11 @@ def header_of(shape):
 def test_what_a_header_claims_is_compared_before_it_is_allocated():
     with zipfile.ZipFile("pairs.npz", "w") as held:
         held.writestr("clean.npy", header_of((10**12, 10)) + b"1234")
-    with pytest.raises(CaromError, match="pairs.npz: clean.npy claims 1000000000000 x 10 values"):
+    with pytest.raises(CaromError, match=r"pairs.npz: clean.npy claims 1000000000000 x 10 values"):
         load_set("pairs.npz", "image")
     with open("one.npy", "wb") as file:
         file.write(header_of((10**12,)))
-    with pytest.raises(CaromError, match="one.npy: one.npy claims"):
+    with pytest.raises(CaromError, match=r"one.npy: one.npy claims"):
         load_set("one.npy", "image")
 
 

@@ -68,12 +68,12 @@ def test_a_table_with_names_of_its_own_is_not_renamed():
 def test_a_row_whose_label_is_none_is_left_to_its_reader(label):
     found = labels_of([0, 1, label], ["a", "b"], "x")
     assert found.rows == [0, 1, None]
-    with pytest.raises(BadInput, match="x, line 3: label .* is no class of a, b"):
+    with pytest.raises(BadInput, match=r"x, line 3: label .* is no class of a, b"):
         found.refuse("x, line 3", label)
 
 
 def test_what_would_be_no_classes_is_refused():
-    with pytest.raises(CaromError, match="scores.csv: label 4.5 is a number that is no whole number"):
+    with pytest.raises(CaromError, match=r"scores.csv: label 4.5 is a number that is no whole number"):
         labels_of(["4.5", "3.0"], None, "scores.csv")
     with pytest.raises(CaromError, match="more than 10000 classes"):
         labels_of([0, 2**33], None, "x")
