@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from carom.common.base.errors import CaromError, UnknownName
+from carom.common.base.files import in_utf8
 from carom.common.base.parameters import checked
 
 
@@ -39,7 +40,7 @@ class Spec:
 
 def parse(text: str, kinds: tuple[str, ...] = ()) -> Spec:
     """Split a spec. With `kinds`, refuse any other, naming the nearest."""
-    kind, _, rest = text.partition(":")
+    kind, _, rest = in_utf8(text).partition(":")
     if not kind or not rest:
         example = f"{kinds[0]}:NAME" if kinds else "zoo:NAME"
         raise CaromError(f"{text!r} is not a spec: write KIND:NAME, for example {example}.")

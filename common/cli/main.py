@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from carom.common.base.errors import CaromError
-from carom.common.base.files import file_for, folder_for, unwritable
+from carom.common.base.files import file_for, folder_for, in_utf8, unwritable
 from carom.common.base.memory import keep_few_kernels, keep_freed_memory
 from carom.common.cli.augment import augment
 from carom.common.cli.export import export
@@ -55,7 +55,12 @@ def main() -> NoReturn:
     keep_few_kernels()
     # Not by SIGINT: a shell starts what is put behind (`carom run &`) with SIGINT ignored, and Python leaves it so.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for stream in (sys.stdout, sys.stderr):  # the working directory may have a name that is not UTF-8
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
+        for argument in sys.argv[1:]:
+            in_utf8(argument)
         # Outside its standalone mode click hands back the code of an `Exit` instead of ending with it.
         code = cli.main(standalone_mode=False) or DONE
     except click.ClickException as error:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from carom.common.base.errors import CaromError
+from carom.common.base.files import readable
 from carom.common.base.specs import existing
 from carom.common.core.adversarial_set import AdversarialSet
 from carom.common.core.class_names import places
@@ -19,7 +20,6 @@ from carom.common.core.data import Dataset
 from carom.common.core.problem import Cost, Status
 from carom.common.core.spaces import Box
 from carom.common.loading.array_files import ALONE, read_arrays
-from carom.common.loading.class_folders import readable
 from carom.common.loading.facts import class_names
 from carom.common.loading.labels import Labels, labels_of
 

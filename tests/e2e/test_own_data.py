@@ -208,3 +208,14 @@ def test_texts_and_sounds_are_exported_too(carom, tmp_path):
     made = json.loads((tmp_path / "audio" / "result.json").read_text())["modalities"]["audio"]["cells"][0]
     assert back.json["modalities"]["audio"]["cells"][0]["transfer"] == made["transfer"]
     assert len(list((tmp_path / "text-files").rglob("*.txt"))) == 4
+
+
+def test_a_name_that_is_not_utf8_is_shown_before_anything_is_computed(carom, tmp_path):
+    try:
+        os.makedirs(os.fsencode(tmp_path) + b"/caf\xe9/a")
+    except OSError:
+        pytest.skip("a file system of UTF-8 alone")
+    answer = carom("run", "-s", "zoo:image-mlp", "-d", "folder:caf\udce9", *RUN)
+    assert answer.code == 2
+    assert "caf\\xe9: this name is not UTF-8" in answer.err
+    assert not (tmp_path / ".carom").exists()

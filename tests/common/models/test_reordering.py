@@ -32,7 +32,7 @@ def test_outputs_are_those_of_the_model_in_another_order(spec):
     assert other.digest != model.digest
     assert type(other) is type(model)
     assert torch.allclose(other.predict(data.batch()), model.predict(data.batch()).flip(1), atol=1e-5)
-    assert torch.equal(turned(other).predict(data.batch()), model.predict(data.batch()))
+    assert torch.allclose(turned(other).predict(data.batch()), model.predict(data.batch()), atol=1e-5)
     same = answering_in(model, range(len(model.classes)), [name.upper() for name in model.classes])
     assert same.digest == model.digest
     assert same.classes[0].isupper()
@@ -60,5 +60,5 @@ def test_an_attack_finds_the_same_in_any_order(kind, spec, attack, eps):
 def test_kinds_that_cannot_be_reordered_say_so():
     model = carom.load_model("zoo:image-mlp")
     bare = Model("bare", "image", "cnn", model.space, ("a", "b"), "digest")
-    with pytest.raises(CaromError, match="model bare .*another order"):
+    with pytest.raises(CaromError, match=r"model bare .*another order"):
         answering_in(bare, [1, 0], ("b", "a"))
