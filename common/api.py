@@ -203,6 +203,7 @@ def attack(
     threat: Threat | str | None = None,
     eps: float | str | None = None,
     targeted: bool = False,
+    target_class: str | None = None,
     transforms: str | Sequence[str] = (),
     others: Dataset | None = None,
     seed: int = 0,
@@ -211,7 +212,8 @@ def attack(
 ) -> AdversarialSet:
     """Adversarial examples for a model, rounded to what can be saved and checked against the budget.
 
-    `transforms="di,ti"` gives a gradient attack these transforms of its modality besides. `others` are labelled
+    `targeted` aims at a random other class for each example, `target_class` at one class or at the "least-likely" to the
+    model. `transforms="di,ti"` gives a gradient attack these transforms of its modality besides. `others` are labelled
     examples that are not under attack, for attacks that mix them in (admix).
 
     Examples:
@@ -228,7 +230,8 @@ def attack(
     model.to(pick_device(device))
     plan = Plan(
         *(model.modality, (model,), (model,), (chosen,), data, budget, label, (seed,)),
-        targeted=targeted,
+        targeted=targeted or target_class is not None,
+        aim=None if target_class in (None, "random") else str(target_class),
         others=others,
     )
     results, stored = [], []
@@ -286,6 +289,7 @@ def transfer(
     threat: Threat | str | None = None,
     eps: float | str | None = None,
     targeted: bool = False,
+    target_class: str | None = None,
     transforms: str | Sequence[str] = (),
     others: Dataset | None = None,
     match: Sequence[float] = (),
@@ -333,7 +337,9 @@ def transfer(
     if match and kind is None:
         raise CaromError("match searches a scale of budgets: name the kind of threat, for example threat='linf'.")
     plan = Plan(
-        *(modality.name, source_models, target_models, chosen, data, budget, label, tuple(seeds), controls, targeted),
+        *(modality.name, source_models, target_models, chosen, data, budget, label, tuple(seeds), controls),
+        targeted=targeted or target_class is not None,
+        aim=None if target_class in (None, "random") else str(target_class),
         eps=None if kind is None else number(label.split()[1]),
         matching=Matching(tuple(match), scale_of(modality, kind)) if match and kind is not None else None,
         curve=None if curve is None else parse_curve(curve),

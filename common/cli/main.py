@@ -175,6 +175,7 @@ def demo(
 @click.option("--eps", help="Budget: 8/255 (linf), 30 (snr, dB), 0.3 (share of words).")
 @click.option("--limit", type=click.IntRange(min=1), help="Use at most so many examples.")
 @click.option("--targeted", is_flag=True, default=None, help="Aim at a random other class for each example.")
+@click.option("--target-class", metavar="CLASS", help="Aim at CLASS, or: least-likely (to the source), random.")
 @click.option(
     "--on-error", type=click.Choice(["raise", "skip"]), help="Bad files: stop (default), or name and skip them."
 )
@@ -242,7 +243,10 @@ def run_command(
         "sources": list(source) or None,
         "targets": list(target) or None,
         "attacks": list(attack) or None,
-        **{k: flags[k] for k in ("transform", "data", "split", "threat", "eps", "limit", "targeted", "on_error")},
+        **{
+            k: flags[k]
+            for k in ("transform", "data", "split", "threat", "eps", "limit", "targeted", "target_class", "on_error")
+        },
     }
     given = {k: v for k, v in of_modality.items() if v is not None}
     if modality is None and given and len(parts) == 1:

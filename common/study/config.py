@@ -44,6 +44,7 @@ class ModalityStudy(BaseModel):
     eps: float | str | None = None
     limit: int | None = Field(default=None, ge=1)
     targeted: bool = False
+    target_class: str | int | None = None  # what targeted attacks aim at: a class, "least-likely" or "random"
     log: Named | None = None  # measured is what was crafted before: a saved set or another tool's log
     on_error: str = Field(default="raise", pattern="^(raise|skip)$")
 

@@ -168,6 +168,7 @@ class Transfer:
             "classes": list(self.plan.data.classes),
             "threat": self.plan.threat_label,
             "targeted": self.plan.targeted,
+            "target_class": self.plan.aimed_at,
             "models": self.models(),
             "metrics": [
                 {

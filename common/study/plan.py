@@ -11,12 +11,13 @@ from torch import Tensor
 
 from carom.common.attacks.cost import affording, why_not
 from carom.common.attacks.info import MODELS, AttackChoice
-from carom.common.base.errors import CaromError
+from carom.common.base.errors import CaromError, UnknownName
 from carom.common.core.batch import Access
-from carom.common.core.class_names import places
+from carom.common.core.class_names import likely, places
 from carom.common.core.data import Dataset
 from carom.common.core.metrics import Metric
 from carom.common.core.model import Model, check_shape
+from carom.common.core.tasks import CLASSES
 from carom.common.core.threats import Threat
 from carom.common.modality.budgets import ScalePoint, check_reach
 from carom.common.models.class_matching import matched
@@ -25,7 +26,7 @@ from carom.common.models.mismatch import fitting
 from carom.common.study.cost_curve import Curve
 from carom.common.study.matching import Match, Matching, Search, search
 from carom.common.work.store import Store
-from carom.common.work.units import Clean, Control, Craft, Judge, Size, Swapped, Unit
+from carom.common.work.units import LEAST_LIKELY, Aim, Clean, Control, Craft, Judge, Size, Swapped, Unit
 
 SHARD = 256
 """Examples in one unit of work: what an interruption can cost. Part of every key, never of a result."""
@@ -50,6 +51,7 @@ class Plan:
     curve: Curve | None = None
     metrics: tuple[Metric, ...] = ()  # of the size of perturbations
     others: Dataset | None = None  # clean examples that the attacker has besides
+    aim: Aim = None  # of targeted attacks: the name of a class, `LEAST_LIKELY`, or None, a random other class each
 
     def __post_init__(self) -> None:
         if self.controls < 1:
@@ -68,6 +70,7 @@ class Plan:
             if getattr(model, "shape", None) is not None and isinstance(self.data.stored, Tensor):
                 check_shape(model, self.data.stored[:1])
         self._match_classes()
+        self._take_aim()
         if not hasattr(self.threat, "control_follows"):
             raise CaromError(
                 f"the threat {self.threat!r} does not say what its control follows: derive its class from "
@@ -90,6 +93,35 @@ class Plan:
                     f"no chosen attack can run on {source.name}, which grants {_words(source.access)}: {why}. "
                     f"{_deaf(source)}See `carom list attacks --modality {self.modality}`."
                 )
+
+    @property
+    def aimed_at(self) -> str | None:
+        """What targeted attacks aim at, in words; None when untargeted."""
+        if not self.targeted:
+            return None
+        return self.data.classes[self.aim] if isinstance(self.aim, int) else self.aim or "random"
+
+    def _take_aim(self) -> None:
+        """The class that all examples are to be given, as its place; its own examples are left out."""
+        if self.aim is None or isinstance(self.aim, int):
+            return
+        if not self.targeted or self.data.task != CLASSES:
+            raise CaromError(f"a target class ({self.aim}) is for targeted attacks on classes.")
+        if self.aim == LEAST_LIKELY:
+            if deaf := [source.name for source in self.sources if Access.SCORE not in source.access]:
+                raise CaromError(
+                    f"{', '.join(deaf)} answers labels alone, of which none is least likely. Name a class."
+                )
+            return
+        at = places([self.aim], self.data.classes) or likely([self.aim], self.data.classes)
+        if at is None:
+            raise UnknownName("class", self.aim, [*self.data.classes, LEAST_LIKELY, "random"])
+        own = self.data.labels == at[0]
+        object.__setattr__(self, "aim", at[0])
+        if own.any():
+            data = self.data.take((~own).nonzero().squeeze(1))
+            said = f"left out {int(own.sum())} examples of {data.classes[at[0]]}, the class that is aimed at"
+            object.__setattr__(self, "data", replace(data, remarks=(*data.remarks, said)))
 
     def _match_classes(self) -> None:
         """From here on, labels are counted in the classes of the models, and all models answer in the same."""
@@ -150,7 +182,7 @@ class Plan:
 
     def craft(self, source: Model, chosen: AttackChoice, threat: Threat, shard: Dataset, seed: int) -> Craft:
         others = self.others if chosen.needs_others else None
-        return Craft(source, chosen, chosen.threat(threat), shard, seed, self.targeted, others)
+        return Craft(source, chosen, chosen.threat(threat), shard, seed, self.targeted, others, self.aim)
 
     def judged(self, craft: Craft) -> list[Model]:
         """The targets and, for its white-box success, the source itself."""

@@ -219,3 +219,14 @@ def test_a_name_that_is_not_utf8_is_shown_before_anything_is_computed(carom, tmp
     assert answer.code == 2
     assert "caf\\xe9: this name is not UTF-8" in answer.err
     assert not (tmp_path / ".carom").exists()
+
+
+def test_one_class_is_aimed_at(carom):
+    aimed = ("run", "-m", "image", "-s", "zoo:image-mlp", "-a", "pgd?steps=5", "--eps", "60/255", "--limit", "20", "-q")
+    answer = carom(*aimed, "--target-class", "bag", "--controls", "1", "--json")
+    assert answer.code == 0, answer.err
+    part = answer.json["modalities"]["image"]
+    assert part["target_class"] == "bag"
+    assert part["cells"][0]["targeted"] is not None
+    answer = carom(*aimed, "--target-class", "bagg")
+    assert (answer.code, "Did you mean bag" in answer.err) == (2, True)
