@@ -6,7 +6,7 @@ from functools import partial
 from importlib.resources import files
 
 from carom.audio.attacks import ATTACKS, THREATS
-from carom.audio.data.layout import one_channel
+from carom.audio.data.layout import one_channel, write_wav
 from carom.audio.data.load import BUILTIN, load_data
 from carom.audio.models.load import load_model
 from carom.audio.models.zoo import RECIPES
@@ -41,6 +41,7 @@ MODALITY = Modality(
     load_log=partial(load_arrays, modality="audio", space=WAVEFORM, layout=one_channel, read=load_data),
     logs=ENDINGS,
     log_folders=True,
+    write_example=write_wav,
     metrics=(
         distance("snr_db", "SNR", "energy of the sound over that of the change, dB"),
         distance("linf", "Linf", "largest change of a sample, of 1"),

@@ -201,6 +201,7 @@ def attack(
     threat: Threat | str | None = None,
     eps: float | str | None = None,
     targeted: bool = False,
+    target_class: str | None = None,
     transforms: str | Sequence[str] = (),
     others: Dataset | None = None,
     seed: int = 0,
@@ -209,7 +210,8 @@ def attack(
 ) -> AdversarialSet:
     """Adversarial examples for a model, rounded to what can be saved and checked against the budget.
 
-    `transforms="di,ti"` gives a gradient attack these transforms of its modality besides. `others` are labelled
+    `targeted` aims at a random other class for each example, `target_class` at one class or at the "least-likely" to the
+    model. `transforms="di,ti"` gives a gradient attack these transforms of its modality besides. `others` are labelled
     examples that are not under attack, for attacks that mix them in (admix).
 
     Examples:
@@ -233,7 +235,8 @@ def attack(
         threat=budget,
         threat_label=label,
         seeds=(seed,),
-        targeted=targeted,
+        targeted=targeted or target_class is not None,
+        aim=None if target_class in (None, "random") else str(target_class),
         others=others,
     )
     results, stored = [], []
@@ -291,6 +294,7 @@ def transfer(
     threat: Threat | str | None = None,
     eps: float | str | None = None,
     targeted: bool = False,
+    target_class: str | None = None,
     transforms: str | Sequence[str] = (),
     others: Dataset | None = None,
     match: Sequence[float] = (),
@@ -352,7 +356,8 @@ def transfer(
         curve=curve,
         seeds=seeds,
         controls=controls,
-        targeted=targeted,
+        targeted=targeted or target_class is not None,
+        aim=None if target_class in (None, "random") else str(target_class),
     )
     return evaluate(plan, _ledger(store), batch, inline if isinstance(executor, str) else executor, progress)
 

@@ -9,6 +9,7 @@ from carom.text.attacks import ATTACKS, THREATS
 from carom.text.augment import augment_file
 from carom.text.data.load import BUILTIN, load_data
 from carom.text.data.logs import LOGS, load_log
+from carom.text.data.tables import write_text
 from carom.text.models.load import load_model
 from carom.text.models.zoo import RECIPES
 from carom.text.panels import panels
@@ -41,6 +42,7 @@ MODALITY = Modality(
     attack_kinds=KINDS,
     load_log=load_log,
     logs=LOGS,
+    write_example=write_text,
     scales={"words": [f"{k / 50:g}" for k in range(1, 26)]},  # to half of the words: beyond, it is another sentence
     order=3,
     study=(files(__name__) / "templates" / "study.toml").read_text(encoding="utf-8"),

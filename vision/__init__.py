@@ -9,7 +9,7 @@ from carom.common.loading.array_files import ENDINGS
 from carom.common.loading.arrays import load_arrays
 from carom.common.modality.contract import Defaults, Modality
 from carom.vision.attacks import ATTACKS, THREATS, TRANSFORMS
-from carom.vision.data.layout import channels_first
+from carom.vision.data.layout import channels_first, write_png
 from carom.vision.data.load import BUILTIN, load_data
 from carom.vision.models.load import load_model
 from carom.vision.models.zoo import RECIPES
@@ -43,6 +43,7 @@ MODALITY = Modality(
     load_log=partial(load_arrays, modality="image", space=PIXELS, layout=channels_first, read=load_data),
     logs=ENDINGS,
     log_folders=True,
+    write_example=write_png,
     model_kinds=("torchvision",),
     order=1,
     study=(files(__name__) / "templates" / "study.toml").read_text(encoding="utf-8"),

@@ -1,9 +1,14 @@
-"""Sounds of other tools as arrays: one row a sound."""
+"""Sounds for and of other tools: arrays of one row a sound, and WAV files."""
 
 from __future__ import annotations
 
-import numpy as np
+from pathlib import Path
+from typing import Any
 
+import numpy as np
+from torch import Tensor
+
+from carom.audio.space import WAVEFORM
 from carom.common.base.errors import CaromError
 
 
@@ -21,3 +26,12 @@ def one_channel(array: np.ndarray, count: int, where: str) -> np.ndarray:
             f"{where} has shape {list(array.shape)}: sounds are [N, L], of one channel. Average their channels first."
         )
     return array
+
+
+def write_wav(sound: Tensor, space: Any, path: Path) -> Path:
+    """Write int16[L] as PATH.wav, sample for sample, at the rate of its space."""
+    import soundfile
+
+    file = path.with_name(f"{path.name}.wav")
+    soundfile.write(file, sound.cpu().numpy(), (space or WAVEFORM).sample_rate, subtype="PCM_16")
+    return file

@@ -18,6 +18,20 @@ STOPPED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 """What a disk says of itself, often without naming a file."""
 
 
+def readable(name: str) -> str:
+    """The name of a file with its bytes that are not UTF-8 as escapes: what can be saved and printed."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def in_utf8(name: str) -> str:
+    """The name, which has to be UTF-8: it goes into results and reports."""
+    if (shown := readable(name)) != name:
+        raise CaromError(
+            f"{shown}: this name is not UTF-8. Rename the file or folder, or link to it under another name."
+        )
+    return name
+
+
 def folder_for(what: str, path: Path | str, option: str) -> Path:
     """The folder that `option` names for `what`, if files can be written into it. Nothing is left there: a folder that
     does not exist yet is made, tried and taken away again."""

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from carom.common.base.errors import CaromError, UnknownName
+from carom.common.base.files import in_utf8
 from carom.common.base.parameters import checked
 
 
@@ -39,7 +40,7 @@ class Spec:
 
 def parse(text: str, kinds: tuple[str, ...] = ()) -> Spec:
     """Split a spec. With `kinds`, refuse any other, naming the nearest."""
-    kind, _, rest = text.partition(":")
+    kind, _, rest = in_utf8(text).partition(":")
     if not kind or not rest:
         example = f"{kinds[0]}:NAME" if kinds else "zoo:NAME"
         raise CaromError(f"{text!r} is not a spec: write KIND:NAME, for example {example}.")
@@ -52,7 +53,8 @@ def parse(text: str, kinds: tuple[str, ...] = ()) -> Spec:
 def split_parameters(text: str) -> tuple[str, dict[str, Any]]:
     """("pgd?steps=20&size=1/4") -> ("pgd", {"steps": 20, "size": 0.25}); a ? within parentheses is a member's own"""
     outside = [at for at, c in enumerate(text) if c == "?" and text.count("(", 0, at) <= text.count(")", 0, at)]
-    at = outside[0] if outside else text.find("?")
+    closed = text.count("(") == text.count(")")
+    at = outside[0] if outside else -1 if closed else text.find("?")
     head, mark, tail = (text, "", "") if at < 0 else (text[:at], "?", text[at + 1 :])
     parameters: dict[str, Any] = {}
     for part in re.split(r"&(?![^(]*\))", tail) if mark else []:

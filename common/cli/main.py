@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from carom.common.base.errors import CaromError
-from carom.common.base.files import file_for, folder_for, unwritable
+from carom.common.base.files import file_for, folder_for, in_utf8, unwritable
 from carom.common.base.memory import keep_few_kernels, keep_freed_memory
 from carom.common.base.notices import print_notices
 from carom.common.cli.augment import augment
+from carom.common.cli.export import export
 from carom.common.cli.options import (
     BAD_INPUT,
     BUG,
@@ -37,6 +38,7 @@ from carom.common.cli.options import (
     run_folder,
     say,
     training,
+    warn,
     workers_option,
 )
 from carom.common.cli.surrogate import surrogate
@@ -56,7 +58,12 @@ def main() -> NoReturn:
     keep_few_kernels()
     # Not by SIGINT: a shell starts what is put behind (`carom run &`) with SIGINT ignored, and Python leaves it so.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for stream in (sys.stdout, sys.stderr):  # the working directory may have a name that is not UTF-8
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
+        for argument in sys.argv[1:]:
+            in_utf8(argument)
         # Outside its standalone mode click hands back the code of an `Exit` instead of ending with it.
         code = cli.main(standalone_mode=False) or DONE
     except click.ClickException as error:
@@ -148,7 +155,7 @@ def demo(
         "out": str(out),
     }
     with progress(quiet) as advance:
-        run = execute(make_study(values), advance, out, command_line())
+        run = execute(make_study(values), advance, out, command_line(), warn)
     finish(run, as_json, ())
 
 
@@ -171,6 +178,7 @@ def demo(
 @click.option("--eps", help="Budget: 8/255 (linf), 30 (snr, dB), 0.3 (share of words).")
 @click.option("--limit", type=click.IntRange(min=1), help="Use at most so many examples.")
 @click.option("--targeted", is_flag=True, default=None, help="Aim at a random other class for each example.")
+@click.option("--target-class", metavar="CLASS", help="Aim at CLASS, or: least-likely (to the source), random.")
 @click.option(
     "--on-error", type=click.Choice(["raise", "skip"]), help="Bad files: stop (default), or name and skip them."
 )
@@ -238,7 +246,10 @@ def run_command(
         "sources": list(source) or None,
         "targets": list(target) or None,
         "attacks": list(attack) or None,
-        **{k: flags[k] for k in ("transform", "data", "split", "threat", "eps", "limit", "targeted", "on_error")},
+        **{
+            k: flags[k]
+            for k in ("transform", "data", "split", "threat", "eps", "limit", "targeted", "target_class", "on_error")
+        },
     }
     given = {k: v for k, v in of_modality.items() if v is not None}
     if modality is None and given and len(parts) == 1:
@@ -261,7 +272,7 @@ def run_command(
         return
     folder = run_folder(wanted.out, wanted.store)
     with progress(quiet) as advance:
-        run = execute(wanted, advance, folder, command_line())
+        run = execute(wanted, advance, folder, command_line(), warn=warn)
     finish(run, as_json, fail_above)
 
 
@@ -353,7 +364,7 @@ def report(folder: Path, output: Path | None, store: str | None, trust: bool, qu
     path = file_for("the report", output or folder / "report.html", "--output")
     study = study.model_copy(update={"workers": 1, "device": "auto"})
     with progress(quiet) as advance:
-        run = execute(study, advance, store=_store_of(folder, study.store, store))
+        run = execute(study, advance, store=_store_of(folder, study.store, store), warn=warn)
     write_run_report(run.outcomes, path, {**run.summary(), "manifest": manifest}, study)
     print_json({"report": str(path.resolve())}) if as_json else click.echo(path.resolve())
 
@@ -434,3 +445,4 @@ def doctor(as_json: bool) -> None:
 cli.add_command(surrogate)
 cli.add_command(augment)
 cli.add_command(transfer)
+cli.add_command(export)

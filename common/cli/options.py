@@ -24,6 +24,11 @@ def say(text: str) -> None:
     click.echo(shown.replace("\n", " "), err=True)
 
 
+def warn(text: str) -> None:
+    """Something that the user should look at, on stderr, whoever asked for no progress."""
+    say(f"carom: warning: {text}")
+
+
 def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, allow_nan=False))
 

@@ -83,6 +83,8 @@ def print_run(run: Any) -> None:
             print_curve(console, summary["curve"], outcome.at_cost)
         for line in summary["skipped"]:
             console.print(Text("  skipped: ") + shown(line))
+        for line in summary["warnings"]:
+            console.print(Text("  ! ") + shown(line))
         for one in summary["left_out"]:
             console.print(Text("  left out: ") + shown(f"{one['attack']} on {one['source']}, as it {one['why']}"))
     console.print(

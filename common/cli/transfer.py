@@ -17,6 +17,7 @@ from carom.common.cli.options import (
     progress,
     quiet,
     run_folder,
+    warn,
 )
 
 LOG_FACTS = ("original", "perturbed", "label", "classes", "noise")
@@ -113,5 +114,5 @@ def transfer(
     study = make_study({**settings, "modalities": {modality: {k: v for k, v in part.items() if v is not None}}})
     folder = run_folder(out, study.store)
     with progress(quiet) as advance:
-        run = execute(study, advance, folder, command_line())
+        run = execute(study, advance, folder, command_line(), warn=warn)
     finish(run, as_json, fail_above)

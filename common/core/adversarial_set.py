@@ -83,6 +83,14 @@ class AdversarialSet:
             columns["input"] = list(self.stored)
         write_table(Path(path), pa.table(columns).replace_schema_metadata(facts))
 
+    def export(self, to: str) -> Path:
+        """Write the set for other tools, and say where: `folder:PATH` (one picture, sound or text a file), `npz:PATH`
+        or `csv:PATH`. Raises CaromError where that is not possible, and where PATH is taken.
+
+        Modalities know the files, so a higher layer does it (`carom.common.study.export`).
+        """
+        return _EXPORTERS[-1](self, to)
+
     @classmethod
     def load(cls, path: Path | str, modality: str | None = None, **facts: Any) -> AdversarialSet:
         """A set that `save` wrote, or the log of another tool: for texts, what TextAttack and OpenAttack write
@@ -206,6 +214,15 @@ def read_sets_by(load: Callable[..., AdversarialSet]) -> Callable[..., Adversari
     """Make a function the one behind `AdversarialSet.load`."""
     _LOADERS.append(load)
     return load
+
+
+def exports_by(export: Callable[[AdversarialSet, str], Path]) -> Callable[[AdversarialSet, str], Path]:
+    """Make a function the one behind `AdversarialSet.export`."""
+    _EXPORTERS.append(export)
+    return export
+
+
+_EXPORTERS: list[Callable[[AdversarialSet, str], Path]] = []
 
 
 def _only_saved(path: Path | str, modality: str | None = None, **facts: Any) -> AdversarialSet:

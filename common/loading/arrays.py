@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from carom.common.base.errors import CaromError
+from carom.common.base.files import readable
 from carom.common.base.specs import existing
 from carom.common.core.adversarial_set import AdversarialSet
 from carom.common.core.class_names import places
@@ -19,7 +20,6 @@ from carom.common.core.data import Dataset
 from carom.common.core.problem import Cost, Status
 from carom.common.core.spaces import Box
 from carom.common.loading.array_files import ALONE, read_arrays
-from carom.common.loading.class_folders import readable
 from carom.common.loading.facts import class_names
 from carom.common.loading.labels import Labels, labels_of
 
@@ -146,10 +146,15 @@ def _of_folder(
             f"names: --data folder:CLEAN. {BRING}."
         )
     facts = {name: data.facts[name] for name in ("channels", "sample_rate") if name in data.facts}
-    crafted = read(f"folder:{where}", split=str(data.facts.get("split", "test")), on_error=on_error, **facts)
+    # What the folders are called is of no matter: the labels are the clean ones'.
+    folders = [readable(one.name) for one in sorted(path.iterdir()) if one.is_dir()]
+    crafted = read(f"folder:{path}", split="", on_error=on_error, **({"classes": folders} if folders else {}), **facts)
     at = {_stem(name): row for row, name in enumerate(data.ids)}
+    if not any("/" in name for name in data.ids):  # clean ones that come from no folder: by the name of the file alone
+        crafted = replace(crafted, ids=[name.rpartition("/")[2] for name in crafted.ids])
+        at = {**at, **{name: row for row, name in enumerate(data.ids)}}
     lacking = [name for name in crafted.ids if _stem(name) not in at]
-    if lacking or len(at) != len(data):
+    if lacking or len(set(at.values())) != len(data):
         raise CaromError(
             f"{where}: {len(lacking)} of {len(crafted)} files have no clean one of the same name in {data.name}, among "
             f"them {lacking[0] if lacking else data.ids[0]}. Lay both folders out alike. {BRING}."
@@ -157,12 +162,16 @@ def _of_folder(
     clean = data.take(torch.tensor([at[_stem(name)] for name in crafted.ids]))
     assert isinstance(crafted.stored, Tensor)
     assert isinstance(clean.stored, Tensor)
-    if crafted.stored.shape != clean.stored.shape or crafted.space != clean.space:
+    made = crafted.stored
+    if crafted.lengths is not None and clean.lengths is not None and torch.equal(crafted.lengths, clean.lengths):
+        made = torch.nn.functional.pad(made, (0, clean.stored.shape[-1] - made.shape[-1]))
+    if made.shape != clean.stored.shape or crafted.space != clean.space:
         raise CaromError(
             f"{where}: its files have shape {list(crafted.stored.shape[1:])}, the clean ones "
-            f"{list(clean.stored.shape[1:])}. Read the clean ones as they were perturbed: ?size= behind --data."
+            f"{list(clean.stored.shape[1:])}. Read the clean ones as they were perturbed: ?size= (sounds: ?sample_rate=) "
+            "behind --data."
         )
-    return _as_set(path, clean, crafted.stored)
+    return _as_set(path, clean, made)
 
 
 def _stem(name: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from carom.common.base.errors import BadInput, CaromError, UnknownName
+from carom.common.base.files import readable
 from carom.common.core.class_names import in_order, stated_places
 from carom.common.core.data import sampling_order
 
@@ -75,11 +76,6 @@ def class_folders(root: Path, split: str, endings: Sequence[str], stated: Sequen
         for path in paths
     ]
     return Labelled(classes, found, guessed, tuple(_remarks(top, files, usable, endings)))
-
-
-def readable(name: str) -> str:
-    """The name of a file with its bytes that are not UTF-8 as escapes: what can be saved and printed."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _folders(top: Path) -> list[Path]:

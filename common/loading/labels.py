@@ -113,7 +113,7 @@ def _places(
         found = dict(zip(names, stated_places(names, stated, where), strict=True))
     except CaromError:
         found = {name: one[0] for name in names if name in index and (one := places([name], stated))}
-        if not found:
+        if not found and not any(isinstance(label, int) for label in written):
             raise
     rows = []
     for label in written:

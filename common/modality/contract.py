@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from carom.common.core.data import Dataset
@@ -71,6 +72,8 @@ class Modality:
     """From the path of another tool's log, and facts of the modality's own, to a set with its clean examples."""
     logs: tuple[str, ...] = ()
     """How the names of such files end."""
+    write_example: Callable[[Any, Space | None, Path], Path] | None = None
+    """(one stored input without padding, its space, a path without ending) -> the file that was written."""
     log_folders: bool = False
     """Whether it reads folders of adversarial files as well."""
     attack_kinds: Mapping[str, Callable[[str], AttackInfo]] = field(default_factory=dict)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import singledispatch
 from typing import Any
@@ -44,18 +44,20 @@ def reordered(model: Model, order: Tensor) -> Model:
 
 
 class Outputs(nn.Module):
-    """A module with its outputs in another order."""
+    """A module that answers logits, in another order. `read` finds them in what it answers to so many rows."""
 
     order: Tensor
 
-    def __init__(self, module: nn.Module, order: Tensor) -> None:
+    def __init__(self, module: nn.Module, order: Tensor, read: Callable[[Any, int], Tensor] | None = None) -> None:
         super().__init__()
         self.module = module
+        self.read = read
         self.register_buffer("order", order)
 
-    def forward(self, *given: Any, **named: Any) -> Tensor:
-        answer = self.module(*given, **named)
-        return getattr(answer, "logits", answer).index_select(-1, self.order)
+    def forward(self, *given: Tensor) -> Tensor:
+        answer = self.module(*given)
+        logits: Tensor = answer if self.read is None else self.read(answer, len(given[0]))
+        return logits.index_select(-1, self.order)
 
 
 def reordered_trees(trees: TreeEnsemble, order: Tensor) -> TreeEnsemble:
@@ -67,7 +69,8 @@ def reordered_trees(trees: TreeEnsemble, order: Tensor) -> TreeEnsemble:
 @reordered.register
 def _network(model: TorchModel, order: Tensor) -> Model:
     other = copy.copy(model)
-    other.module = Outputs(model.module, order.to(model.device))
+    other.module = Outputs(model.module, order.to(model.device), model._read)
+    other.threshold, other.facts = None, dict(model.facts)
     other._freeze, other._frozen, other._evaluator = FrozenModule(other.module), 0, Evaluator()
     return other
 
@@ -81,8 +84,12 @@ def _trees(model: TreeModel, order: Tensor) -> Model:
 
 @reordered.register
 def _function(model: FunctionModel, order: Tensor) -> Model:
-    other, function = copy.copy(model), model.function
-    other.function = lambda given: torch.as_tensor(function(given), dtype=torch.float32)[:, order]
+    other = copy.copy(model)
+
+    def answer(given: Any) -> Tensor:
+        return model(given if isinstance(given, list) else torch.as_tensor(given)).logits[:, order]
+
+    other.function, other.probabilities, other.threshold = answer, False, None
     return other
 
 

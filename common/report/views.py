@@ -81,6 +81,7 @@ def modality_view(name: str, part: Row, number: Numbers) -> dict[str, Any]:
         "failures": part.get("failures") or [],
         "skipped": part.get("skipped") or [],
         "left_out": part.get("left_out") or [],
+        "warnings": part.get("warnings") or [],
         "targeted": any(c.rates.targeted.value is not None for c in cells),
     }
 

@@ -22,7 +22,7 @@ def help_with(study: Study, place: int) -> None:
     names = list(study.modalities)
     first = place * len(names) // study.workers
     for name in names[first:] + names[:first]:
-        evaluate(plan_of(study, name), Store(study.store), study.batch)
+        evaluate(plan_of(study, name), Store(study.store), study.batch, warn=lambda line: None)
 
 
 def main() -> None:

@@ -62,7 +62,8 @@ def plan_of(study: Study, name: str) -> Plan:
         curve_limit=study.curve_limit,
         seeds=study.seeds,
         controls=study.controls,
-        targeted=part.targeted,
+        targeted=part.targeted or part.target_class is not None,
+        aim=None if part.target_class in (None, "random") else str(part.target_class),
     )
 
 

@@ -21,6 +21,7 @@ from carom.common.runs.devices import pick_device
 from carom.common.runs.load import plan_of
 from carom.common.runs.resolve import resolve
 from carom.common.study.config import Study, make_study
+from carom.common.study.doubts import Warn, by_warnings
 from carom.common.study.evaluate import evaluate
 from carom.common.study.outcome import Transfer
 from carom.common.study.summary import summary_of, write_run_report
@@ -96,14 +97,18 @@ def execute(
     folder: Path | None = None,
     command: Sequence[str] = (),
     store: Store | None = None,
+    warn: Warn = by_warnings,
 ) -> Run:
-    """Run a study. What its store already holds is not computed again. `store` in place of the one that it names."""
+    """Run a study. What its store already holds is not computed again. `store` in place of the one that it names; `warn`
+    as in `evaluate`."""
     started = time.perf_counter()
     study = resolve(study)
     plans = [plan_of(study, name) for name in study.modalities]
     store = store or Store(study.store)
     with helped(study.model_dump_json(), study.workers):
-        outcomes = [evaluate(plan, store, study.batch, progress=_prefixed(progress, plan.modality)) for plan in plans]
+        outcomes = [
+            evaluate(plan, store, study.batch, progress=_prefixed(progress, plan.modality), warn=warn) for plan in plans
+        ]
     run = Run(study, outcomes, time.perf_counter() - started, folder)
     if folder is not None:
         run.save(command)

@@ -10,10 +10,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from carom.common.core.tasks import CLASSES
 from carom.common.measure.cells import Cell, row_of
 from carom.common.measure.query_curve import success_within
 from carom.common.measure.stats import Array, wilson
 from carom.common.study.cells import StoredCells, warned_of_masking
+from carom.common.study.doubts import doubt_of
 from carom.common.study.matching import Match
 from carom.common.study.plan import Plan
 from carom.common.study.summary import write_run_report
@@ -77,6 +79,15 @@ class Transfer:
                 }
             )
         return rows
+
+    def doubts(self) -> list[str]:
+        """Models whose clean accuracy is near chance, or whose answers look like another order of the classes."""
+        data = self.plan.data
+        if data.task != CLASSES:
+            return []
+        known = [(m, self.stored.clean(m)) for m in self.plan.models if not (m.silent or m.recorded)]
+        found = [doubt_of(m, clean.kind, data.labels.numpy(), data.classes) for m, clean in known if clean is not None]
+        return [line for line in found if line is not None]
 
     def rows(self) -> list[dict[str, Any]]:
         """One row a cell: source x attack x seed x target. Rates that are not defined are None."""
@@ -152,10 +163,12 @@ class Transfer:
             "data_digest": self.plan.data.digest,
             "examples": len(self.plan.data),
             "skipped": list(self.plan.data.skipped),
+            "warnings": [*self.plan.data.remarks, *self.doubts()],
             "left_out": self.plan.left_out(),
             "classes": list(self.plan.data.classes),
             "threat": self.plan.threat_label,
             "targeted": self.plan.targeted,
+            "target_class": self.plan.aimed_at,
             "models": self.models(),
             "metrics": [
                 {

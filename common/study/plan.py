@@ -10,10 +10,13 @@ import torch
 
 from carom.common.attacks.cost import affording, why_not
 from carom.common.attacks.info import AttackChoice
-from carom.common.core.class_names import places
+from carom.common.base.errors import CaromError, UnknownName
+from carom.common.core.batch import Access
+from carom.common.core.class_names import likely, places
 from carom.common.core.data import Dataset
 from carom.common.core.metrics import Metric
 from carom.common.core.model import Model
+from carom.common.core.tasks import CLASSES
 from carom.common.core.threats import Threat
 from carom.common.modality.budgets import ScalePoint, check_reach
 from carom.common.models.class_matching import matched
@@ -33,7 +36,7 @@ from carom.common.study.checks import (
 from carom.common.study.cost_curve import Curve
 from carom.common.study.matching import Match, Matching
 from carom.common.work.store import Store
-from carom.common.work.units import Clean, Control, Craft, Judge, Size, Swapped, Unit
+from carom.common.work.units import LEAST_LIKELY, Aim, Clean, Control, Craft, Judge, Size, Swapped, Unit
 
 SHARD = 256
 """Examples in one unit of work: what an interruption can cost. Part of every key, never of a result."""
@@ -58,6 +61,7 @@ class Plan:
     curve: Curve | None = None
     metrics: tuple[Metric, ...] = ()  # of the size of perturbations
     others: Dataset | None = None  # clean examples that the attacker has besides
+    aim: Aim = None  # of targeted attacks: the name of a class, `LEAST_LIKELY`, or None, a random other class each
 
     def __post_init__(self) -> None:
         check_controls(self.controls)
@@ -66,12 +70,42 @@ class Plan:
         for model in self.models:
             check_model(model, self.modality, self.data)
         self._match_classes()
+        self._take_aim()
         check_threat(self.threat)
         check_reach(self.threat, self.data)
         check_names(self.models)
         check_others(self.attacks, self.others)
         for source in self.sources:
             check_source(source, self.modality, [(c.info.name, self._unsuited(c, source)) for c in self.attacks])
+
+    @property
+    def aimed_at(self) -> str | None:
+        """What targeted attacks aim at, in words; None when untargeted."""
+        if not self.targeted:
+            return None
+        return self.data.classes[self.aim] if isinstance(self.aim, int) else self.aim or "random"
+
+    def _take_aim(self) -> None:
+        """The class that all examples are to be given, as its place; its own examples are left out."""
+        if self.aim is None or isinstance(self.aim, int):
+            return
+        if not self.targeted or self.data.task != CLASSES:
+            raise CaromError(f"a target class ({self.aim}) is for targeted attacks on classes.")
+        if self.aim == LEAST_LIKELY:
+            if deaf := [source.name for source in self.sources if Access.SCORE not in source.access]:
+                raise CaromError(
+                    f"{', '.join(deaf)} answers labels alone, of which none is least likely. Name a class."
+                )
+            return
+        at = places([self.aim], self.data.classes) or likely([self.aim], self.data.classes)
+        if at is None:
+            raise UnknownName("class", self.aim, [*self.data.classes, LEAST_LIKELY, "random"])
+        own = self.data.labels == at[0]
+        object.__setattr__(self, "aim", at[0])
+        if own.any():
+            data = self.data.take((~own).nonzero().squeeze(1))
+            said = f"left out {int(own.sum())} examples of {data.classes[at[0]]}, the class that is aimed at"
+            object.__setattr__(self, "data", replace(data, remarks=(*data.remarks, said)))
 
     def _match_classes(self) -> None:
         """From here on, labels are counted in the classes of the models, and all models answer in the same."""
@@ -127,7 +161,7 @@ class Plan:
 
     def craft(self, source: Model, chosen: AttackChoice, threat: Threat, shard: Dataset, seed: int) -> Craft:
         others = self.others if chosen.needs_others else None
-        return Craft(source, chosen, chosen.threat(threat), shard, seed, self.targeted, others)
+        return Craft(source, chosen, chosen.threat(threat), shard, seed, self.targeted, others, self.aim)
 
     def judged(self, craft: Craft) -> list[Model]:
         """The targets and, for its white-box success, the source itself."""
@@ -155,13 +189,16 @@ class Plan:
         """Everything to compute, in an order in which each unit finds what it needs; each key once."""
         return self.units_of(craft for shard in self.shards() for craft in self.crafts(shard))
 
+    def clean_units(self) -> list[Judge]:
+        """The answers of all models to the clean data."""
+        known = [m for m in self.models if not m.silent]
+        return [Judge(m, Clean(s), s, f"{m.name} on clean inputs") for s in self.shards() for m in known]
+
     def units_of(self, crafts: Iterable[Craft]) -> list[Unit]:
         """The clean answers, these crafts and what is asked about them."""
         units: dict[str, Unit] = {}
-        for shard in self.shards():
-            for model in (m for m in self.models if not m.silent):
-                clean = Judge(model, Clean(shard), shard, f"{model.name} on clean inputs")
-                units.setdefault(clean.key, clean)
+        for clean in self.clean_units():
+            units.setdefault(clean.key, clean)
         for craft in crafts:
             units.setdefault(craft.key, craft)
             if self.metrics:

@@ -16,6 +16,7 @@ from carom.common.study.attacker_data import others_for
 from carom.common.study.cost_curve import parse_curve
 from carom.common.study.matching import Matching
 from carom.common.study.plan import Plan
+from carom.common.work.units import Aim
 
 
 def make_plan(
@@ -38,6 +39,7 @@ def make_plan(
     seeds: Sequence[int] = (0,),
     controls: int = 5,
     targeted: bool = False,
+    aim: Aim = None,
 ) -> Plan:
     """The plan of a study as a user asks for it.
 
@@ -63,6 +65,7 @@ def make_plan(
         seeds=tuple(seeds),
         controls=controls,
         targeted=targeted,
+        aim=aim,
         eps=None if kind is None else number(threat_label.split()[1]),
         matching=matching,
         curve=cost_curve,

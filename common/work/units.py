@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
@@ -34,6 +35,12 @@ from carom.common.work.store import Store, key_of
 
 NOTE = "note: "
 """Begins the names of the columns that hold what an attack notes of its examples."""
+
+
+LEAST_LIKELY = "least-likely"
+
+Aim = int | str | None
+"""What a targeted attack aims at: one class for all examples, LEAST_LIKELY, or None, a random other class each."""
 
 
 class Artefact(Protocol):
@@ -75,10 +82,13 @@ class Craft:
     seed: int
     targeted: bool = False
     others: Dataset | None = None  # what the attacker has besides; only for attacks that use it
+    aim: Aim = None  # of a targeted craft
 
     @cached_property
     def key(self) -> str:
-        besides = {} if self.others is None else {"others": self.others.digest}
+        besides: dict[str, Any] = {} if self.others is None else {"others": self.others.digest}
+        if self.aim is not None:
+            besides["aim"] = self.aim
         return key_of(
             {
                 "kind": "craft",
@@ -102,11 +112,22 @@ class Craft:
         return f"{self.chosen.info.name} on {self.source.name}"
 
     def targets(self) -> Values | None:
-        """What is aimed at for each example, drawn by its id; None when untargeted."""
+        """What is aimed at for each example: as `aim` says, or drawn by its id; None when untargeted."""
         if not self.targeted:
             return None
         data = self.data
+        if isinstance(self.aim, int):
+            return np.full(len(data), self.aim)
+        if self.aim == LEAST_LIKELY:
+            return self._least_likely
         return data.task.wanted(data.reference, data.classes, Rng.of(self.seed, data.ids).fold("target"))
+
+    @cached_property
+    def _least_likely(self) -> Values:
+        """int64[N]: the class that the source holds least likely of each clean example, the first of several; never its
+        label (Kurakin et al. 2017, section 2)."""
+        scores = self.source.predict(self.data.batch())
+        return scores.scatter(1, self.data.labels[:, None], torch.inf).argmin(1).numpy()
 
     def run(self, store: Store, batch: int) -> None:
         started = time.perf_counter()

@@ -14,9 +14,10 @@ from typing import Any
 import torch
 
 from carom.common.base.errors import BadInput, CaromError, UnknownName
+from carom.common.base.files import readable
 from carom.common.base.specs import existing, parse
 from carom.common.core.data import Dataset
-from carom.common.loading.class_folders import Labelled, Source, class_folders, read_all, readable
+from carom.common.loading.class_folders import Labelled, Source, class_folders, read_all
 from carom.common.loading.facts import known_facts, stated_classes
 from carom.common.loading.hub_tables import hub_dataset, own_names
 from carom.common.loading.labels import labels_of

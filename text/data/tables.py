@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from carom.common.base.errors import BadInput, CaromError
+from carom.text.pairs import is_pair
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -150,9 +151,18 @@ def _is_quoted(path: Path) -> bool:
     return not strange
 
 
+def write_text(text: str, space: Any, path: Path) -> Path:
+    """Write one text as PATH.txt, as it is. Raises CaromError for a pair of texts, which is no single one."""
+    if is_pair(text):
+        raise CaromError(f"{path}: a pair of texts is no file of one text.")
+    file = path.with_name(f"{path.name}.txt")
+    file.write_bytes(text.encode("utf-8", "surrogatepass"))
+    return file
+
+
 def _fields(path: Path) -> Iterator[tuple[int, list[str]]]:
     """(line, fields) of every row of a CSV or TSV file, the header first; empty lines are left out."""
-    separator, quoting = SEPARATED[path.suffix.lower()], csv.QUOTE_MINIMAL if _is_quoted(path) else csv.QUOTE_NONE
+    separator, quoted = SEPARATED[path.suffix.lower()], _is_quoted(path)
     taken: list[str] = []  # lines of the row at hand
 
     def lines() -> Iterator[str]:
@@ -160,7 +170,9 @@ def _fields(path: Path) -> Iterator[tuple[int, list[str]]]:
             taken.append(part)
             yield part
 
-    reader = csv.reader(lines(), delimiter=separator, strict=True, quoting=quoting)  # type: ignore[arg-type]
+    reader = csv.reader(
+        lines(), delimiter=separator, strict=True, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    )
     # A field too long for us is refused by its row, not by the reader.
     before = csv.field_size_limit(path.stat().st_size + 1 if path.exists() else 1)
     try:

@@ -1,8 +1,12 @@
-"""Images of other tools as arrays: their axes brought into the order batch, channels, height, width."""
+"""Images for and of other tools: arrays with their axes in the order batch, channels, height, width, and PNG files."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+from torch import Tensor
 
 from carom.common.base.errors import CaromError
 
@@ -25,3 +29,13 @@ def channels_first(array: np.ndarray, count: int, where: str) -> np.ndarray:
             "axis (x[:, None]), one image a batch axis (x[None])."
         )
     return array
+
+
+def write_png(image: Tensor, space: Any, path: Path) -> Path:
+    """Write uint8[C, H, W] of 1 or 3 channels as PATH.png, pixel for pixel."""
+    from PIL import Image
+
+    pixels = image.cpu().numpy()
+    file = path.with_name(f"{path.name}.png")
+    Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))).save(file)
+    return file

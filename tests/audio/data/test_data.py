@@ -136,3 +136,45 @@ def test_hub_table_on_disk(folder):
     assert data.labels.tolist() == [1, 0]
     assert data.lengths.tolist() == [300, 350]
     assert np.array_equal(data.stored[0, :300].numpy(), samples(300, 0))
+
+
+SQUARE = (0.99 * np.sign(np.sin(2 * np.pi * 333 * np.arange(16000) / 16000))).astype("float32")
+
+
+@pytest.mark.parametrize(
+    ("ending", "form", "subtype"), [("mp3", "MP3", "MPEG_LAYER_III"), ("ogg", "OGG", "VORBIS"), ("opus", "OGG", "OPUS")]
+)
+def test_loud_lossy_sounds_are_clipped_as_players_do(ending, form, subtype, tmp_path):
+    if subtype not in soundfile.available_subtypes(form):
+        pytest.skip(f"libsndfile has no {subtype}")
+    (tmp_path / "a").mkdir()
+    file = tmp_path / "a" / f"x.{ending}"
+    soundfile.write(file, SQUARE, 16000, format=form, subtype=subtype)
+    decoded = soundfile.read(file, dtype="float32")[0]
+    assert np.abs(decoded).max() > 1
+    data = load_data(f"folder:{tmp_path}")
+    wanted = torch.from_numpy(decoded.clip(-1, 1))
+    assert (data.stored[0].int() - data.space.encode(wanted).int()).abs().max() <= 1
+    assert "clipped 1 sounds louder than full scale" in data.remarks[0]
+    half = load_data(f"folder:{tmp_path}?sample_rate=8000&resample=true")
+    assert half.stored.shape[1] == (len(decoded) + 1) // 2
+
+
+def test_other_loud_sounds_are_refused_unless_clipping_is_asked_for(tmp_path):
+    (tmp_path / "a").mkdir()
+    soundfile.write(tmp_path / "a" / "x.wav", 2 * SQUARE, 16000, subtype="FLOAT")
+    with pytest.raises(BadInput, match=r"x.wav: peaks at 1.98, .*clip=true"):
+        load_data(f"folder:{tmp_path}")
+    data = load_data(f"folder:{tmp_path}?clip=true")
+    assert data.stored.abs().max() >= 32767
+    assert data.remarks
+
+
+def test_a_rate_that_no_sound_has_is_refused(tmp_path):
+    (tmp_path / "a").mkdir()
+    soundfile.write(tmp_path / "a" / "x.wav", SQUARE, 16000)
+    damaged = bytearray((tmp_path / "a" / "x.wav").read_bytes())
+    damaged[24:28] = (2_000_000_000).to_bytes(4, "little")
+    (tmp_path / "a" / "x.wav").write_bytes(damaged)
+    with pytest.raises(BadInput, match="2000000000 Hz"):
+        load_data(f"folder:{tmp_path}")

@@ -51,7 +51,7 @@ def test_folder_in_the_order_of_the_models_classes(folder):
     data = load_data(f"folder:{folder}?classes=dog,cat,ant")
     assert data.classes == ("dog", "cat", "ant")
     assert data.labels.tolist() == [2, 2, 2, 1, 1, 1]
-    with pytest.raises(CaromError, match="'cat', 'dog' are none of the stated classes ant, cta"):
+    with pytest.raises(CaromError, match="'cat' is none of the stated classes ant, cta"):
         load_data(f"folder:{folder}", classes=["ant", "cta"])
 
 
@@ -226,3 +226,65 @@ def test_torchvision_set(tmp_path):
     assert data.stored.shape == (4, 3, 32, 32)
     assert data.classes[9] == "class9"
     assert all(name.startswith("cifar10-test-") for name in data.ids)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_pictures_are_brought_to_their_size_as_they_are_read(mode, tmp_path):
+    """What is kept is what is used: as if all had been read first."""
+    for k in range(3):
+        (tmp_path / "a").mkdir(exist_ok=True)
+        Image.fromarray(picture((60 + 10 * k, 90, 3), seed=k)).convert(mode).save(tmp_path / "a" / f"{k}.png")
+    data = load_data(f"folder:{tmp_path}?size=32&resize=40")
+    first = Image.open(tmp_path / "a" / "0.png").resize((60, 40), Image.Resampling.BILINEAR).crop((14, 4, 46, 36))
+    assert torch.equal(data.stored[0].permute(1, 2, 0).squeeze(), torch.from_numpy(np.array(first)))
+    kept = []
+    real = Image.Image.resize
+
+    def watched(self, size, *rest, **named):
+        kept.append(self.size)
+        return real(self, size, *rest, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Image.Image, "resize", watched)
+        (tmp_path / "a" / "bad.png").write_bytes(b"no picture")
+        with pytest.raises(BadInput, match=r"bad.png"):
+            load_data(f"folder:{tmp_path}?size=32")
+    assert len(kept) == 3  # though the last file cannot be read
+
+
+def test_grey_and_coloured_pictures_are_brought_to_one_form(tmp_path):
+    (tmp_path / "a").mkdir()
+    Image.new("L", (8, 8), 100).save(tmp_path / "a" / "0.png")
+    Image.new("RGB", (8, 8), (1, 2, 3)).save(tmp_path / "a" / "1.png")
+    Image.new("CMYK", (8, 8), (0, 0, 0, 0)).save(tmp_path / "a" / "2.jpg")
+    Image.new("P", (8, 8), 0).save(tmp_path / "a" / "3.gif")
+    data = load_data(f"folder:{tmp_path}")
+    assert data.stored.shape == (4, 3, 8, 8)
+    assert data.stored[0].unique().tolist() == [100]
+    assert data.stored[1, :, 0, 0].tolist() == [1, 2, 3]
+    assert load_data(f"folder:{tmp_path}?channels=1").stored.shape == (4, 1, 8, 8)
+
+
+def test_classes_of_a_hub_table_are_matched_by_name(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    cells = []
+    for value in (5, 5, 250):
+        file = io.BytesIO()
+        Image.new("RGB", (8, 8), (value,) * 3).save(file, format="PNG")
+        cells.append({"bytes": file.getvalue(), "path": None})
+    names = datasets.ClassLabel(names=["black", "white"])
+    kinds = (names, ["black", "black", "white"]), (datasets.Value("string"), ["black", "black", "white"])
+    for place, (kind, labels) in enumerate((*kinds, (datasets.Value("int64"), [0, 0, 1]))):
+        features = datasets.Features({"image": datasets.Image(), "label": kind})
+        datasets.Dataset.from_dict({"image": cells, "label": labels}, features).save_to_disk(str(tmp_path / str(place)))
+        spec = f"hf:{tmp_path / str(place)}?label=label"
+        data = load_data(f"{spec}&classes=grey,white,black" if place < 2 else f"{spec}&classes=black,white")
+        assert [data.classes[label] for label in data.labels] == ["black", "black", "white"]
+    with pytest.raises(CaromError, match=r"'black', 'white' are none of the stated classes dark, light"):
+        load_data(f"hf:{tmp_path / '0'}?classes=dark,light")
+    features = datasets.Features({"image": datasets.Image(), "label": names})
+    datasets.Dataset.from_dict({"image": cells, "label": [0, -1, 1]}, features).save_to_disk(str(tmp_path / "hidden"))
+    with pytest.raises(BadInput, match=r"row 1: label -1 is no class of black, white"):
+        load_data(f"hf:{tmp_path / 'hidden'}")
+    skipped = load_data(f"hf:{tmp_path / 'hidden'}", on_error="skip")
+    assert (len(skipped), len(skipped.skipped)) == (2, 1)
