@@ -101,10 +101,10 @@ def _of_file(path: Path, modality: str | None, data: str | None, split: str) -> 
     from dataclasses import replace
 
     from carom.common.api import load_data
-    from carom.common.study.replay import load_set, reader_of
+    from carom.common.study.replay import load_set, log_modality
 
     facts = {}
-    if data is not None and reader_of(path, modality) is not None:
+    if data is not None and log_modality(path, modality) is not None:
         facts["data"] = load_data(data, split, None, modality)
     found = load_set(path, modality, **facts)
     if data is not None and found.clean is None:

@@ -155,7 +155,7 @@ def demo(
         "out": str(out),
     }
     with progress(quiet) as advance:
-        run = execute(make_study(values), advance, out, command_line(), warn)
+        run = execute(make_study(values), advance, out, command_line(), warn=warn)
     finish(run, as_json, ())
 
 
