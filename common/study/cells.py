@@ -16,7 +16,7 @@ from carom.common.core.tasks import Values
 from carom.common.measure.cells import Cell, Spent, Terms
 from carom.common.measure.rates import LEAST_EXAMPLES, LEAST_WHITE_BOX, Judged, Measure, Verdict
 from carom.common.measure.stats import Array, Bootstrap
-from carom.common.study.matching import Match
+from carom.common.study.comparisons.matching import Match
 from carom.common.study.plan import Plan
 from carom.common.work.answers import verdict_of
 from carom.common.work.store import Store

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 
 from carom.common.models.mismatch import settle
-from carom.common.study.budget_search import search_together
+from carom.common.study.comparisons.budget_search import search_together
 from carom.common.study.doubts import Warn, by_warnings
 from carom.common.study.outcome import Transfer
 from carom.common.study.plan import Plan

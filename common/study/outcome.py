@@ -15,8 +15,8 @@ from carom.common.measure.cells import Cell, row_of
 from carom.common.measure.query_curve import success_within
 from carom.common.measure.stats import Array, wilson
 from carom.common.study.cells import StoredCells, warned_of_masking
+from carom.common.study.comparisons.matching import Match
 from carom.common.study.doubts import doubt_of
-from carom.common.study.matching import Match
 from carom.common.study.plan import Plan
 from carom.common.study.summary import write_run_report
 from carom.common.study.tables import table_of

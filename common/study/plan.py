@@ -22,7 +22,6 @@ from carom.common.modality.budgets import ScalePoint, check_reach
 from carom.common.models.class_matching import matched
 from carom.common.models.kinds import builds_of
 from carom.common.models.mismatch import fitting
-from carom.common.study.budget_search import BudgetSearch
 from carom.common.study.checks import (
     check_controls,
     check_model,
@@ -33,8 +32,9 @@ from carom.common.study.checks import (
     check_threat,
     why_unsuited,
 )
-from carom.common.study.cost_curve import Curve
-from carom.common.study.matching import Match, Matching
+from carom.common.study.comparisons.budget_search import BudgetSearch
+from carom.common.study.comparisons.cost_curve import Curve
+from carom.common.study.comparisons.matching import Match, Matching
 from carom.common.work.store import Store
 from carom.common.work.units import LEAST_LIKELY, Aim, Clean, Control, Craft, Judge, Size, Swapped, Unit
 

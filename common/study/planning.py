@@ -13,8 +13,8 @@ from carom.common.core.threats import Threat
 from carom.common.modality.budgets import scale_of
 from carom.common.modality.contract import Modality
 from carom.common.study.attacker_data import others_for
-from carom.common.study.cost_curve import parse_curve
-from carom.common.study.matching import Matching
+from carom.common.study.comparisons.cost_curve import parse_curve
+from carom.common.study.comparisons.matching import Matching
 from carom.common.study.plan import Plan
 from carom.common.work.units import Aim
 

@@ -25,8 +25,8 @@ from carom.common.report.page import render
 from carom.common.runs.load import plan_of
 from carom.common.runs.resolve import resolve
 from carom.common.runs.run import execute
+from carom.common.study.comparisons.cost_curve import AMOUNTS, parse_curve
 from carom.common.study.config import make_study
-from carom.common.study.cost_curve import AMOUNTS, parse_curve
 from carom.vision.space import PIXELS
 
 IMAGE = get_modality("image")

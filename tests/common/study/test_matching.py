@@ -23,9 +23,9 @@ from carom.common.modality.budgets import ScalePoint, scale_of
 from carom.common.modality.installed import get_modality
 from carom.common.models.functions import FunctionModel
 from carom.common.study import plan as module
-from carom.common.study.budget_search import Bisection, Refinement
+from carom.common.study.comparisons.budget_search import Bisection, Refinement
+from carom.common.study.comparisons.matching import Matching
 from carom.common.study.evaluate import evaluate
-from carom.common.study.matching import Matching
 from carom.common.study.outcome import Transfer
 from carom.common.study.plan import Plan
 from carom.common.work.store import Store

@@ -18,7 +18,7 @@ from carom.common.core.data import Dataset
 from carom.common.core.model import Model
 from carom.common.measure.stats import wilson
 from carom.common.modality.budgets import ScalePoint
-from carom.common.study.matching import Match, Matching
+from carom.common.study.comparisons.matching import Match, Matching
 from carom.common.work.answers import verdict_of
 from carom.common.work.store import Store
 from carom.common.work.units import Clean, Craft, Judge, Unit
