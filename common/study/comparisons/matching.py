@@ -1,7 +1,7 @@
 """The budget at which an attack fools its own source to a wanted share: what makes attacks and modalities comparable.
 
-A modality says how its budgets run, weakest first (`Modality.scales`); a search (`carom.common.study.comparisons.budget_search`)
-finds the place on that scale. What is reported is measured afterwards, on all examples.
+A modality says how its budgets run, weakest first (`Modality.scales`); a search (`comparisons.budget_search`) finds
+the place on that scale. What is reported is measured afterwards, on all examples.
 """
 
 from __future__ import annotations
