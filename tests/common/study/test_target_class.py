@@ -70,5 +70,9 @@ def test_what_cannot_be_aimed_at(model, data):
 
     deaf = carom.load_model(labels, "image", classes=model.classes, answers="probabilities", name="deaf")
     deaf.access = carom.Access.LABEL
+
+    class Own:
+        name, needs = "own", carom.Access.LABEL
+
     with pytest.raises(CaromError, match="deaf answers labels alone"):
-        carom.transfer([deaf], [model], ["hopskipjump?queries=20"], data, eps="8/255", target_class="least-likely")
+        carom.transfer([deaf], [model], [Own()], data, eps="8/255", target_class="least-likely")
