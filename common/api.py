@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -359,7 +360,7 @@ def transfer(
         targeted=targeted or target_class is not None,
         aim=None if target_class in (None, "random") else str(target_class),
     )
-    return evaluate(plan, _ledger(store), batch, inline if isinstance(executor, str) else executor, progress)
+    return _told(evaluate(plan, _ledger(store), batch, inline if isinstance(executor, str) else executor, progress))
 
 
 def replay(
@@ -405,7 +406,17 @@ def replay(
         model.to(where)
     bound = threat_of(get_modality(found.modality), threat, eps) if threat is not None or eps is not None else None
     plan = replay_plan(found, held, origin, data, bound, limit, controls, seeds)
-    return evaluate(plan, _ledger(store), batch, progress=progress)
+    return _told(evaluate(plan, _ledger(store), batch, progress=progress))
+
+
+def _told(outcome: Transfer) -> Transfer:
+    """The outcome, with a word of warning where units of it failed: their cells are missing."""
+    if outcome.failures:
+        first, more = outcome.failures[0], len(outcome.failures) - 1
+        tail = f", and {more} more units failed" if more else ""
+        said = f"{first.what}: {first.error}{tail}: cells that need them are missing (see `Transfer.failures`)."
+        warnings.warn(said, stacklevel=3)
+    return outcome
 
 
 def _ledger(store: Store | Path | str | None) -> Store:

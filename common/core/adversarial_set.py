@@ -181,7 +181,9 @@ def _column(table: Any, name: str, kind: Any) -> list[Any]:
     return column.to_pylist()
 
 
-_TYPES = {"uint8": torch.uint8, "int16": torch.int16, "float32": torch.float32}
+_TYPES = {
+    name: getattr(torch, name) for name in ("uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64")
+}
 
 
 def _classes(facts: Mapping[str, str]) -> tuple[str, ...] | None:

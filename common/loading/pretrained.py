@@ -24,13 +24,32 @@ def load_pretrained(auto: str, spec: Spec) -> nn.Module:
     where, revision, options = _pretrained(spec)
     safe = not flag(spec.parameters, "allow_pickle", f"hf:{spec.rest}")
     try:
-        loaded = getattr(transformers, auto).from_pretrained(where, use_safetensors=safe, **revision, **options)
+        with quiet("transformers"):  # its advice to train what is missing: that is refused below
+            loaded, told = getattr(transformers, auto).from_pretrained(
+                where, use_safetensors=safe, output_loading_info=True, **revision, **options
+            )
     except Exception as error:  # of many types: what a damaged folder makes of each model's own code
         raise CaromError(
             f"hf:{spec.rest}: cannot be loaded with {auto}: {_first_line(error)} Check the name, the revision and the "
             "network; a folder on disk works as well (hf:./folder). Weights that are pickles need ?allow_pickle=true."
         ) from error
+    _check_whole(loaded, told, auto, spec)
     return loaded.float().eval()
+
+
+def _check_whole(loaded: Any, told: dict[str, Any], auto: str, spec: Spec) -> None:
+    """Refuse a checkpoint whose weights cover the model only in part: transformers draws the rest at random."""
+    missing = sorted(told.get("missing_keys", ()))
+    if not missing:
+        return
+    listed = ", ".join(missing[:4]) + (", ..." if len(missing) > 4 else "")
+    made = ", ".join(getattr(loaded.config, "architectures", None) or ()) or "another model"
+    what = "a classification head, which would be made up at random" if "Classification" in auto else "random weights"
+    kind = ". It is a recogniser of speech" if "CTC" in made else ""
+    raise CaromError(
+        f"hf:{spec.rest}: its weights hold no {listed}: loaded with {auto}, it gets {what}. The checkpoint is of "
+        f"{made}{kind}. Name one that was trained to classify, or train the head and save the whole model."
+    )
 
 
 def load_processor(auto: str, spec: Spec) -> Any:

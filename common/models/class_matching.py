@@ -96,8 +96,8 @@ def remedy(data: Dataset, classes: Sequence[str]) -> str:
         named = [classes[at] for at in alike]
         return f"If {_some(pairs)}, state so: {data.name}?classes={stated_as(named)}"
     if numbers and not data.name.startswith("builtin:"):
-        named = f"{data.name}?classes={stated_as(classes)}"
-        return f"If the numbers are those of its outputs, state those of the data as the model has them: {named}"
+        own = f"{data.name}?classes={stated_as(classes)}"
+        return f"If the numbers are those of its outputs, state those of the data as the model has them: {own}"
     missing = [name for name in data.classes if name not in classes]
     return (
         f"No class of the model is called {_some(missing)}. Choose data and models of the same classes, or state those of "

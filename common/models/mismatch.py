@@ -24,7 +24,10 @@ def settle(model: Model, data: Dataset) -> None:
         return
     try:
         with fitting(model, data):
-            model.settle(data.batch(0, min(LOOKED_AT, len(data))).to(model.device), data.task.width(data.classes))
+            rows = torch.arange(min(LOOKED_AT, len(data)))
+            if data.lengths is not None:  # what is padded most of all shows whether padding can be cut off
+                rows = torch.cat([data.lengths.argmin()[None].to(rows), rows]).unique()
+            model.settle(data.take(rows).batch().to(model.device), data.task.width(data.classes))
     except CaromError:
         raise
     except Exception:

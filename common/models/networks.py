@@ -113,7 +113,8 @@ class TorchModel(Model):
     def _cut(self, inputs: Tensor, lengths: Tensor) -> bool:
         """Whether padding is cut off, so that each input is asked as its owner asks it. A module that cannot take the
         shortest of them has to be given them padded."""
-        if bool((lengths == inputs.shape[-1]).all()):
+        one_length = self.shape is not None and self.shape[-1] is not None
+        if one_length or bool((lengths == inputs.shape[-1]).all()):
             return False
         if self.cuts is None:
             self.cuts = True

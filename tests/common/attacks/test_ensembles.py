@@ -290,7 +290,7 @@ def test_members_of_your_own_keep_their_parameters_and_take_the_classes_of_the_d
     spec = "ensemble:(py:toys:Tiny?width=8&normalise=none)+(py:toys:Tiny?normalise=none&name=small)?name=both"
     data = carom.load_data("builtin:fashion-mnist", limit=4)
     three = replace(data, classes=("x", "y", "z"), labels=data.labels % 3)
-    model = load_named(get_modality("image"), Named(spec=spec), three.classes)
+    model = load_named(get_modality("image"), Named(spec=spec), three)
     assert [m.module.features.out_channels for m in model.members] == [8, 4]
     assert (model.name, model.members[1].name, model.classes) == ("both", "small", ("x", "y", "z"))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 
@@ -71,8 +73,10 @@ def test_what_cannot_be_aimed_at(model, data):
     deaf = carom.load_model(labels, "image", classes=model.classes, answers="probabilities", name="deaf")
     deaf.access = carom.Access.LABEL
 
+    @dataclass(frozen=True)
     class Own:
-        name, needs = "own", carom.Access.LABEL
+        name = "own"
+        needs = carom.Access.LABEL
 
     with pytest.raises(CaromError, match="deaf answers labels alone"):
         carom.transfer([deaf], [model], [Own()], data, eps="8/255", target_class="least-likely")
