@@ -13,7 +13,7 @@ from torch import Tensor
 from carom.common.base.errors import CaromError
 from carom.common.base.rng import Rng
 from carom.common.core.batch import Batch
-from carom.common.core.spaces import Box, Inputs
+from carom.common.core.spaces import Box, Inputs, Space
 from carom.common.core.ties import closeness, first_largest
 from carom.common.measure.rates import MOST_CONTROL
 
@@ -21,6 +21,8 @@ from carom.common.measure.rates import MOST_CONTROL
 class Threat(Protocol):
     """The attacker's budget."""
 
+    blind_changes: ClassVar[int] = 0
+    """How many changes there are that know neither model nor input."""
     control_follows: ClassVar[bool] = True
     """Whether its control changes as much as what was crafted did, and so is another one for each craft. Otherwise it
     spends the whole budget, whatever was crafted, and all sources share it."""
@@ -39,6 +41,14 @@ class Threat(Protocol):
     def swap(self, batch: Batch, rng: Rng, other: Inputs, other0: Inputs) -> Inputs:
         """The perturbations that took `other0` to `other`, put on this batch: what is universal in them."""
 
+    def blind(self, batch: Batch, number: int) -> Inputs:
+        """One of the `blind_changes` that know neither model nor input, such as the same change everywhere."""
+        return batch.inputs
+
+    def spend(self, x: Inputs, x0: Inputs, space: Space) -> Inputs:
+        """A control between the bounds of the space, which have not taken part of its budget."""
+        return space.clamp(x)
+
 
 def confine(change: Tensor, mask: Tensor | None) -> Tensor:
     """A perturbation without what falls on padding."""
@@ -50,12 +60,28 @@ def column(value: Tensor, like: Tensor) -> Tensor:
     return value.view(-1, *[1] * (like.dim() - 1))
 
 
+STRETCH = 1000.0
+"""By how much a control is stretched at most, to spend what bounds cut off."""
+
+
+def low_frequency(shape: Sequence[int], number: int) -> Tensor:
+    """float[*shape]: signs of few changes along the last axes: one of two patterns of 4 x 4 cells, or of square waves of
+    160 and 32 samples."""
+    if len(shape) < 3:
+        period = (160, 32)[number]
+        return 1.0 - 2.0 * (torch.arange(shape[-1]) % period >= period // 2).float().expand(shape)
+    cells = Rng.of(number, ["low frequency"]).signs(4, 4)
+    rows, columns = (torch.arange(side) * 4 // side for side in shape[-2:])
+    return cells[0][rows][:, columns].expand(tuple(shape))
+
+
 @dataclass(frozen=True)
 class Ball(Threat):
     """Perturbations of bounded size. Subclasses fix the norm."""
 
     eps: float
     control_follows: ClassVar[bool] = False
+    blind_changes: ClassVar[int] = 4
     counts: ClassVar[bool] = False  # whether the norm is a whole number: of what has changed
     asks: ClassVar[str] = "0 or more, say 8/255"  # what a budget is, in its own unit
     fractions: ClassVar[bool] = True  # whether it may be written as one
@@ -127,6 +153,26 @@ class Ball(Threat):
         # Masked before it is scaled: padding must not swallow part of the budget.
         self.bounded(batch.inputs)
         return self.extend(confine(self.noise(batch.inputs, rng), batch.mask()), batch.inputs)
+
+    def blind(self, batch: Batch, number: int) -> Tensor:
+        """The whole budget up everywhere, down everywhere, or along two patterns of low frequency."""
+        x0 = batch.inputs
+        pattern = low_frequency(x0.shape[1:], number - 2).to(x0) if number > 1 else x0.new_tensor(1.0 - 2 * number)
+        return self.extend(confine(pattern.expand_as(x0), batch.mask()), x0)
+
+    def spend(self, x: Tensor, x0: Tensor, space: Box) -> Tensor:  # type: ignore[override]
+        """What bounds cut off a control is made up for elsewhere: its change is stretched, by halving, until what lies
+        between the bounds has the radius."""
+        radius = self.radius(x0)
+        least, most = torch.ones_like(radius), torch.full_like(radius, STRETCH)
+        inside = space.clamp(x)
+        if self.counts or not bool(((self.norm(inside - x0) < radius * (1 - 1e-3)) & radius.isfinite()).any()):
+            return inside
+        for _ in range(30):
+            middle = (least + most) / 2
+            fits = self.norm(space.clamp(x0 + column(middle, x) * (x - x0)) - x0) <= radius
+            least, most = torch.where(fits, middle, least), torch.where(fits, most, middle)
+        return space.clamp(x0 + column(least, x) * (x - x0))
 
     def swap(self, batch: Batch, rng: Rng, other: Tensor, other0: Tensor) -> Tensor:
         x0 = batch.inputs

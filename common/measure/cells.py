@@ -69,7 +69,7 @@ class Cell:
         return getattr(self.rates, measure)
 
 
-BOUNDED = ("transfer", "control", "excess", "relative", "white_box")
+BOUNDED = ("transfer", "control", "excess", "relative", "blind", "white_box")
 """The rates whose interval is written beside them."""
 
 
@@ -101,6 +101,7 @@ def row_of(cell: Cell) -> dict[str, Any]:
         "conditional_n": rates.conditional.n,
         "same_mistake": rates.same_mistake.value,
         "swapped": rates.swapped.value,
+        **bounded("blind"),
         "margin_drop": rates.margin_drop,
         **bounded("white_box"),
         "white_box_n": rates.white_box.n,

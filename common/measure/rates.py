@@ -28,7 +28,7 @@ MOST_CONTROL = 0.1  # above this the budget alone breaks the source
 
 
 MEASURES = (
-    *("transfer", "control", "excess", "relative", "conditional", "same_mistake", "swapped", "white_box"),
+    *("transfer", "control", "excess", "relative", "conditional", "same_mistake", "swapped", "blind", "white_box"),
     *("white_box_control", "targeted", "targeted_control"),
 )
 """The rates of a cell."""
@@ -55,6 +55,7 @@ class Judged:
     attacked: Verdict
     controls: Sequence[Verdict]
     swapped: Verdict
+    blind: Sequence[Verdict] = ()  # of changes that know neither model nor input
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ class Rates:
     conditional: Rate  # T among those of J that fool the source
     same_mistake: Rate  # share of the fooled on which source and target make the same mistake
     swapped: Rate  # share of J fooled by the perturbation of another example
+    blind: Rate  # share of J fooled by the best of a few changes that know neither model nor input
     margin_drop: float | None  # mean loss of gap over J
     white_box: Rate
     white_box_control: Rate
@@ -142,6 +144,7 @@ class Measure:
             conditional=_wilson(fooled, among * source_fooled) if source is not None else Rate(None, n=0),
             same_mistake=_wilson(same, among * fooled) if source is not None else Rate(None, n=0),
             swapped=_wilson(judged.swapped.fooled.astype(np.float64), among),
+            blind=_best([_wilson(one.fooled.astype(np.float64), among) for one in judged.blind]),
             margin_drop=_share(target_clean.gap - attacked.gap, among).value,
             white_box=_wilson(source_fooled, right) if source is not None else Rate(None, n=0),
             white_box_control=_joined(_wilson(source_null, right), self.bootstrap.shares(source_null, right)),
@@ -171,6 +174,11 @@ def _wilson(hits: Array, given: Array) -> Rate:
         return share
     low, high = wilson(share.value * share.n, share.n)
     return Rate(share.value, low, high, share.n)
+
+
+def _best(rates: Sequence[Rate]) -> Rate:
+    """The largest of some rates; of none, one that is not known."""
+    return max(rates, key=lambda rate: rate.value or 0.0, default=Rate(None))
 
 
 def _shifted(transfer: Rate, control: float | None, gain: float | None) -> Rate:

@@ -94,12 +94,12 @@ class TorchModel(Model):
     def __call__(self, inputs: Tensor, lengths: Tensor | None = None) -> Output:
         check_shape(self, inputs)
         if self.alone and len(inputs) > 1:
-            return Output(in_groups(self._logits, inputs, lengths, one_by_one(len(inputs))))
+            return Output(in_groups(self._together, inputs, lengths, one_by_one(len(inputs))))
         if lengths is not None and not self.takes_lengths and self._cut(inputs, lengths):
-            return Output(in_groups(self._logits, inputs, lengths, of_equal_length(lengths)))
-        return Output(self._logits(inputs, lengths))
+            return Output(in_groups(self._together, inputs, lengths, of_equal_length(lengths)))
+        return Output(self._together(inputs, lengths))
 
-    def _logits(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
+    def _together(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
         """float[N, C]: of inputs that go through the module together."""
         given: Sequence[Tensor | None] = (inputs, lengths) if self.takes_lengths else (inputs,)
         by = self.evaluation(given)
@@ -121,7 +121,7 @@ class TorchModel(Model):
             try:
                 with self.frozen(), torch.inference_mode():
                     row = lengths.argmin()
-                    self._logits(inputs[row : row + 1, ..., : int(lengths[row])], lengths[row : row + 1])
+                    self._together(inputs[row : row + 1, ..., : int(lengths[row])], lengths[row : row + 1])
             except MISFITS:
                 self.cuts = False
                 self.facts["padding"] = "inputs are padded to one length, which the module asks for"
@@ -133,7 +133,7 @@ class TorchModel(Model):
         if lengths is not None and not self.takes_lengths:
             inputs, lengths = inputs[..., : int(lengths.min())] if self._cut(inputs, lengths) else inputs, None
         with self.frozen(), torch.inference_mode():
-            together = self._logits(inputs, lengths)[:1]
+            together = self._together(inputs, lengths)[:1]
             given = (inputs[:1], None if lengths is None else lengths[:1]) if self.takes_lengths else (inputs[:1],)
             alone = self._read(self.module(*given), 1)
         if differ(together, alone):

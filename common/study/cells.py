@@ -113,7 +113,10 @@ class StoredCells:
         attacked, controls, swapped = zip(*(self.plan.judges(c, model) for c in crafts), strict=True)
         found = [self.verdict(judges, wanted) for judges in (attacked, *zip(*controls, strict=True), swapped)]
         verdicts = [verdict for verdict in found if verdict is not None]
-        return Judged(verdicts[0], verdicts[1:-1], verdicts[-1]) if len(verdicts) == len(found) else None
+        if len(verdicts) < len(found):
+            return None
+        blind = [self.verdict(judges) for judges in zip(*(self.plan.blind(c, model) for c in crafts), strict=True)]
+        return Judged(verdicts[0], verdicts[1:-1], verdicts[-1], [one for one in blind if one is not None])
 
     def _spent(self, crafts: Sequence[Craft], table: pa.Table) -> Spent:
         seconds = sum(self.store.seconds(c.key) for c in crafts) / len(self.plan.data)
@@ -143,6 +146,9 @@ def _of_rates(cell: Cell) -> Iterator[str]:
         yield f"white-box success is only {white:.2f}: low transfer may be the attack's failure"
     if cell.high_control:
         yield f"random perturbations of this budget already fool the source at {null:.2f}"
+    blind, transfer = cell.rates.blind.value, cell.rates.transfer.value
+    if blind is not None and transfer is not None and blind > transfer:
+        yield f"a change that knows neither model nor input fools {blind:.2f} of the examples, more than this attack"
     if cell.rates.n < LEAST_EXAMPLES:
         yield f"only {cell.rates.n} examples are right on both models"
 

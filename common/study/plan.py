@@ -36,7 +36,7 @@ from carom.common.study.comparisons.budget_search import BudgetSearch
 from carom.common.study.comparisons.cost_curve import Curve
 from carom.common.study.comparisons.matching import Match, Matching
 from carom.common.work.store import Store
-from carom.common.work.units import LEAST_LIKELY, Aim, Clean, Control, Craft, Judge, Size, Swapped, Unit
+from carom.common.work.units import LEAST_LIKELY, Aim, Blind, Clean, Control, Craft, Judge, Size, Swapped, Unit
 
 SHARD = 256
 """Examples in one unit of work: what an interruption can cost. Part of every key, never of a result."""
@@ -61,6 +61,7 @@ class Plan:
     curve: Curve | None = None
     metrics: tuple[Metric, ...] = ()  # of the size of perturbations
     others: Dataset | None = None  # clean examples that the attacker has besides
+    second_null: bool = True  # whether changes that know neither model nor input are measured beside the control
     aim: Aim = None  # of targeted attacks: the name of a class, `LEAST_LIKELY`, or None, a random other class each
 
     def __post_init__(self) -> None:
@@ -182,6 +183,15 @@ class Plan:
         ]
         return attacked, controls, Judge(model, Swapped(craft), craft.data, f"{name} on swapped {craft.what}")
 
+    def blind(self, craft: Craft, model: Model) -> list[Judge]:
+        """On changes that know neither model nor input. They belong to no craft: all sources share them."""
+        if model.recorded or not self.second_null:
+            return []
+        return [
+            Judge(model, Blind(craft, k), craft.data, f"{model.name} on changes that know no model")
+            for k in range(craft.threat.blind_changes)
+        ]
+
     def size(self, craft: Craft) -> Size:
         return Size(craft, tuple(m for m in self.metrics if m.missing() is None))
 
@@ -206,7 +216,7 @@ class Plan:
                 units.setdefault(size.key, size)
             for model in self.judged(craft):
                 attacked, controls, swapped = self.judges(craft, model)
-                for judge in (attacked, *controls, swapped):
+                for judge in (attacked, *controls, swapped, *self.blind(craft, model)):
                     units.setdefault(judge.key, judge)
         return list(units.values())
 
@@ -216,7 +226,7 @@ class Plan:
         """This plan on the examples and control draws of its matched comparison."""
         assert self.matching is not None
         controls = self.controls if self.matching.controls is None else self.matching.controls
-        return replace(self, data=self.data.sample(self.matching.limit), controls=controls)
+        return replace(self, data=self.data.sample(self.matching.limit), controls=controls, second_null=False)
 
     def searches(self, store: Store) -> list[BudgetSearch]:
         """One search for each attack on each source. Those whose crafts failed at the study's budget are left out."""
@@ -243,7 +253,7 @@ class Plan:
     def for_curve(self) -> Plan:
         """This plan on the examples of its curve."""
         assert self.curve is not None
-        return replace(self, data=self.data.sample(self.curve.limit))
+        return replace(self, data=self.data.sample(self.curve.limit), second_null=False)
 
     def curve_crafts(self) -> list[tuple[int, list[Craft]]]:
         """(allowance, the crafts on every shard) for each source, attack and seed. To be asked of the plan for it."""

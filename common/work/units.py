@@ -220,7 +220,7 @@ class Control:
         batch = data.batch()
         rng = Rng.of(self.craft.seed, batch.ids).fold("control", self.draw)
         like = batch.inputs if self.needs is None else space.decode(self.craft.inputs(store))
-        return _stored(self.craft, threat.control(batch, rng, like))
+        return _stored(self.craft, threat.control(batch, rng, like), whole=True)
 
 
 @dataclass(frozen=True)
@@ -251,12 +251,32 @@ class Swapped:
         return _stored(self.craft, self.craft.threat.swap(batch, rng, adversarial, clean.inputs))
 
 
-def _stored(craft: Craft, x: Inputs) -> Inputs:
-    """Inputs of a control as they are saved: in the space, on its lattice, within the budget."""
-    space = craft.data.space
-    x = space.clamp(x)
+@dataclass(frozen=True)
+class Blind:
+    """A change that knows neither model nor input, of the whole budget: the second null."""
+
+    craft: Craft  # one of those that it stands beside; any does
+    number: int
+    needs = None
+
+    @cached_property
+    def key(self) -> str:
+        craft = self.craft
+        return key_of(
+            {"kind": "blind", "data": craft.data.digest, "threat": describe(craft.threat), "number": self.number}
+        )
+
+    def inputs(self, store: Store) -> Inputs:
+        return _stored(self.craft, self.craft.threat.blind(self.craft.data.batch(), self.number), whole=True)
+
+
+def _stored(craft: Craft, x: Inputs, whole: bool = False) -> Inputs:
+    """Inputs of a control as they are saved: in the space, on its lattice, within the budget; `whole` spends all of
+    it."""
+    space, x0 = craft.data.space, craft.data.batch().inputs
+    x = craft.threat.spend(x, x0, space) if whole else space.clamp(x)
     if isinstance(x, Tensor):
-        x = within(craft.threat, space, x, craft.data.batch().inputs)
+        x = within(craft.threat, space, x, x0)
     return space.encode(x)
 
 

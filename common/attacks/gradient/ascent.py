@@ -84,16 +84,19 @@ class Ascent:
         """The same attack with as many steps as fit into a number of gradients per example, beside those that its
         objective takes before the first step; None if not one does.
 
-        Steps that add up to a multiple of the radius still do: an attack of ten steps of a tenth becomes one of five
-        steps of a fifth. But more steps get no shorter than a tenth of the radius (or than they are, if that is less)
-        and pay for the way back and forth at the rim of the ball: shorter ones just about reach it, and transfer less.
+        Fewer steps get longer only as far as it takes to reach the rim: an attack of ten steps of a tenth of the radius
+        becomes one of five steps of a fifth, and one of 300 steps of an eighth keeps its eighth. More steps get shorter,
+        but no shorter than a tenth of the radius (or than they are, if that is less), and pay for the way back and forth
+        at the rim of the ball: shorter ones just about reach it, and transfer less.
         """
         if not self.passes:
             return None
         steps = (gradients - getattr(self.objective, "passes", 0)) // (self.passes * self.restarts)
         if steps < 1:
             return None
-        return replace(self, steps=steps, size=min(1.0, max(self.size * self.steps / steps, min(self.size, 0.1))))
+        same_way = self.size * self.steps / steps
+        size = max(min(same_way, max(self.size, 1 / steps)), min(self.size, 0.1))
+        return replace(self, steps=steps, size=min(1.0, size))
 
     def asking(self, queries: int) -> Ascent:
         """The same climb with as many steps as a query budget pays for, each as long as before."""
