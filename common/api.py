@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from torch import Tensor
 from carom.common.attacks.info import AttackChoice, AttackInfo
 from carom.common.base.errors import CaromError, UnknownName
 from carom.common.base.identity import describe
+from carom.common.base.notices import notice
 from carom.common.base.specs import parse, split_members, split_parameters
 from carom.common.core.adversarial_set import AdversarialSet
 from carom.common.core.batch import Access
@@ -415,7 +415,7 @@ def _told(outcome: Transfer) -> Transfer:
         first, more = outcome.failures[0], len(outcome.failures) - 1
         tail = f", and {more} more units failed" if more else ""
         said = f"{first.what}: {first.error}{tail}: cells that need them are missing (see `Transfer.failures`)."
-        warnings.warn(said, stacklevel=3)
+        notice(said)
     return outcome
 
 

@@ -7,7 +7,6 @@ user asks for them by name, and then read with `weights_only=True`.
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -16,6 +15,7 @@ from torch import nn
 
 from carom.common.base.errors import CaromError
 from carom.common.base.identity import Digest, digest_of
+from carom.common.base.notices import notice
 from carom.common.base.specs import Spec, call_with, import_object, parse
 from carom.common.core.model import Model
 from carom.common.loading.estimator_files import load_skops
@@ -112,10 +112,9 @@ def identified(model: Model, facts: Mapping[str, Any]) -> Model:
         model.facts["identity"] = f"{facts['identity']}, as given"
     elif isinstance(model.digest, Digest) and model.digest.why:
         model.facts["identity"] = "computed afresh each run"
-        warnings.warn(
+        notice(
             f"model {model.name}: {model.digest.why}. Its answers are not kept, but computed afresh each run. To keep "
-            "them, give it an identity that you change whenever it answers otherwise: identity=NAME.",
-            stacklevel=4,
+            "them, give it an identity that you change whenever it answers otherwise: identity=NAME."
         )
     return model
 

@@ -7,7 +7,6 @@ texts) and attacks see nothing else.
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from carom.common.base.identity import digest_of
+from carom.common.base.notices import notice
 from carom.common.core.batch import Access, Batch, Family, Output
 from carom.common.core.model import MISFITS, Model, check_shape
 from carom.common.core.spaces import Space
@@ -139,10 +139,9 @@ class TorchModel(Model):
         if differ(together, alone):
             self.alone = True
             self.facts["company"] = "statistics of the batch change its answers: each input is asked alone"
-            warnings.warn(
+            notice(
                 f"model {self.name} answers an input otherwise when others stand beside it: it uses statistics of the "
-                "batch. Each input is asked alone, which is slow; give it running statistics to have its own answers.",
-                stacklevel=2,
+                "batch. Each input is asked alone, which is slow; give it running statistics to have its own answers."
             )
 
     def evaluation(self, given: Sequence[Tensor | None]) -> Evaluation:

@@ -114,8 +114,8 @@ class Store:
         self._sound.pop(key, None)
         seal, bad = self._examined(key)
         for damaged in bad:
-            kept = f"It is set aside as {key}.damaged, and" if damaged.path.exists() else "So"
-            self._tell(f"{damaged}. {kept} its unit is computed again.")
+            kept = f" What is there is set aside as {key}.damaged." if damaged.path.exists() else ""
+            self._tell(f"{damaged}. Its unit is computed again.{kept}")
         if seal is None or bad:
             return False
         self._sound[key] = seal

@@ -74,10 +74,13 @@ def test_a_report_writes_no_store_elsewhere(theirs: Path, carom: Any) -> None:
 
 
 def test_a_report_of_own_models_is_made_where_the_user_says_so(carom: Any) -> None:
-    Path("mine.py").write_text(
+    Path("net_of_mine.py").write_text(
         "from torch import nn\ndef net(): return nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(16, 10))\n"
     )
-    own = [("py:mine:net?normalise=none" if a == "zoo:image-tree" else "fgsm" if a == "leaf-path" else a) for a in TREE]
+    own = [
+        ("py:net_of_mine:net?normalise=none" if a == "zoo:image-tree" else "fgsm" if a == "leaf-path" else a)
+        for a in TREE
+    ]
     assert carom(*own, "--out", "o").code == 0
     Path("o/report.html").unlink()
     assert carom("report", "o", "-q").code == 2

@@ -134,7 +134,7 @@ def test_a_helping_process_does_the_work_and_ends(tmp_path: Path) -> None:
         Store(tmp_path),
         time.monotonic() + 120,
     )
-    with helped(study):  # this process only looks on
+    with helped(study.model_dump_json(), study.workers):  # this process only looks on
         while not all(map(store.has, keys)) and time.monotonic() < deadline:
             time.sleep(0.05)
     assert all(map(store.has, keys))
@@ -143,7 +143,7 @@ def test_a_helping_process_does_the_work_and_ends(tmp_path: Path) -> None:
 def test_a_helping_process_that_fails_is_said_and_costs_nothing_else(tmp_path: Path) -> None:
     part = {"sources": ["zoo:image-resnet"], "threat": "linf", "eps": 0.1, "data": "builtin:no-such-data"}
     study = make_study({"modalities": {"image": part}, "workers": 2, "store": str(tmp_path)})
-    failed, errors = _start_helper(study, 1, 1)
+    failed, errors = _start_helper(study.model_dump_json(), 1, 1)
     failed.wait(120)
     with pytest.warns(Notice, match="a helper process ended early .*no-such-data.*; the others did its work"):
         _end(failed, errors)

@@ -1,6 +1,6 @@
 """Writes tests/fuzz/corpus: one small sound file for each thing that Carom reads.
 
-PYTHONPATH=tests/helpers python tests/fuzz/make_corpus.py
+python tests/fuzz/make_corpus.py
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from fuzz_readers import NETWORK, network
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -48,7 +47,7 @@ def main() -> None:
     _run_folder(CORPUS / "run")
     _set(carom)
     _store(CORPUS / "store")
-    _surrogate()
+    _weights()
     _estimators()
     _tables()
     _media()
@@ -83,13 +82,7 @@ def _store(folder: Path) -> None:
     )
 
 
-def _surrogate() -> None:
-    from carom.common.surrogates.files import save_surrogate
-
-    model = network()
-    model.card = {"kind": "substitute", "network": NETWORK, "queries": 3}
-    save_surrogate(model, CORPUS / "surrogate.safetensors")
-    (CORPUS / "surrogate.json").unlink()
+def _weights() -> None:
     save_file({"w": torch.arange(6.0).view(2, 3), "b": torch.zeros(2)}, CORPUS / "weights.safetensors")
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from fuzz_isolated import outcome
 from fuzz_mutations import mutated
-from fuzz_readers import READERS
+from fuzz_readers import READERS, write_surrogate
 
 CORPUS = Path(__file__).parent / "corpus"
 TIMES = int(os.environ.get("CAROM_FUZZ", "100"))  # 21 things: 2100 inputs
@@ -39,22 +39,34 @@ def _imported():
     assert modalities()
 
 
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory, _imported):
+    """The sound files, the surrogate among them."""
+    folder = shutil.copytree(CORPUS, tmp_path_factory.mktemp("corpus") / "corpus")
+    write_surrogate(folder / "surrogate.safetensors")
+    return folder
+
+
 @pytest.mark.parametrize("what", READERS)
-def test_sound_files_are_read(what, tmp_path):
+def test_sound_files_are_read(what, tmp_path, corpus):
     file, read = READERS[what]
-    (shutil.copytree if (CORPUS / file).is_dir() else shutil.copy)(CORPUS / file, tmp_path / file)
+    (shutil.copytree if (corpus / file).is_dir() else shutil.copy)(corpus / file, tmp_path / file)
     assert outcome(lambda: read(tmp_path / file), tmp_path) == "sound"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", READERS)
-def test_changed_files_are_read_or_refused(what, tmp_path):
+def test_changed_files_are_read_or_refused(what, tmp_path, corpus):
     file, read = READERS[what]
     ends, wrong = Counter(), {}
+    sound = tmp_path / "sound"
+    sound.mkdir()
+    (shutil.copytree if (corpus / file).is_dir() else shutil.copy)(corpus / file, sound / file)
+    read(sound / file)  # once here: what it imports and opens need not be anew in each process
     for seed in range(AT_FIRST, AT_FIRST + TIMES):
         folder = tmp_path / str(seed)
         folder.mkdir()
-        mutated(CORPUS / file, folder / file, seed)
+        mutated(corpus / file, folder / file, seed)
         end = outcome(lambda target=folder / file: read(target), folder)
         ends[end if end in ("sound", "refused") else "wrong"] += 1
         if end not in ("sound", "refused"):

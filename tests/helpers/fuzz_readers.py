@@ -26,6 +26,16 @@ def network() -> Any:
     return carom.load_model(module, "image", normalise=None, classes=["a", "b"], shape=(1, 2, 2), name="tiny")
 
 
+def write_surrogate(path: Path) -> None:
+    """A sound file of a surrogate. It is not in the corpus: its digest names the code of its network too."""
+    from carom.common.surrogates.files import save_surrogate
+
+    model = network()
+    model.card = {"kind": "substitute", "network": NETWORK, "queries": 3}
+    save_surrogate(model, path)
+    path.with_suffix(".json").unlink()
+
+
 def study(file: Path) -> Any:
     from carom.common.modality.budgets import threat_from
     from carom.common.modality.installed import get_modality, modality_names
