@@ -101,7 +101,6 @@ def row_of(cell: Cell) -> dict[str, Any]:
         "conditional_n": rates.conditional.n,
         "same_mistake": rates.same_mistake.value,
         "swapped": rates.swapped.value,
-        **bounded("blind"),
         "margin_drop": rates.margin_drop,
         **bounded("white_box"),
         "white_box_n": rates.white_box.n,
@@ -116,6 +115,7 @@ def row_of(cell: Cell) -> dict[str, Any]:
         "warnings": list(cell.warnings),
         **({} if cell.at_level is None else {"at_level": cell.at_level, "why": cell.why}),
         "control_limit": cell.control_limit,
+        **bounded("blind"),
     }
 
 

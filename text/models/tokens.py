@@ -123,9 +123,14 @@ class TokenModel(TextModel):
             short, long = codes[int(lengths.argmin())], codes[int(lengths.argmax())]
             with self.frozen(), torch.inference_mode():
                 moves = differ(self._read_padded([short]), self._read_padded([short, long])[:1])
-            self.padded = not moves
-            if moves:
-                self.facts["padding"] = "changes its answers: texts of equal length are read together, without padding"
+                self.padded = not moves
+                if moves:
+                    answers = self._read_padded(codes).argmax(1), self.read(codes).argmax(1)
+                    other = int((answers[0] != answers[1]).sum())
+                    self.facts["padding"] = (
+                        f"padding would change {other} of the first {len(codes)} answers: texts of equal length are read "
+                        "together, without any"
+                    )
         return self.padded is False
 
     def _count_together(self, codes: Sequence[tuple[int, ...]], order: Sequence[int]) -> int:
