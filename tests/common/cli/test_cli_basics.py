@@ -202,7 +202,7 @@ def test_a_dry_run_computes_nothing(carom, tmp_path):
     flags = ["run", "-m", "image", "-s", "zoo:image-resnet", "-a", "fgsm", "--limit", "3", "--controls", "2"]
     code, out, _ = carom(*flags, "--dry-run", "--json")
     assert code == 0
-    assert json.loads(out) == {"image": {"units": 1 + 1 + 1 + 1 + 2 + 1, "stored": 0}}
+    assert json.loads(out) == {"image": {"units": 1 + 1 + 1 + 1 + 2 + 1 + 4, "stored": 0}}
     assert list(tmp_path.iterdir()) == []
 
 
