@@ -88,7 +88,7 @@ class Ball(Threat):
 
     def __post_init__(self) -> None:
         if not self.eps >= 0:
-            raise CaromError(f"a budget of {self.eps} is no size: give {self.asks}.")
+            raise CaromError(f"eps must be a size, got {self.eps:g}: give {self.asks}.")
 
     def most(self, space: Box, shape: Sequence[int]) -> float:
         """The norm that no change of an input of that shape can exceed."""
@@ -102,8 +102,8 @@ class Ball(Threat):
         """The radius, for those who mean to use it up."""
         if math.isinf(self.eps) and self.radius(x0).isinf().any():
             raise CaromError(
-                f"{type(self).__name__.lower()} {self.eps} bounds nothing, and this spends a budget: give it one, or "
-                "choose an attack that looks for the smallest change (deepfool, ddn, fmn, fab, cw)."
+                f"this attack needs a finite eps, got {type(self).__name__.lower()} {self.eps:g}: give one, or choose an "
+                "attack that looks for the smallest change (deepfool, ddn, fmn, fab, cw)."
             )
         return self.radius(x0)
 

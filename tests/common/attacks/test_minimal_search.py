@@ -192,5 +192,5 @@ def test_stopping_at_the_first_change_within_the_budget_costs_less(build):
 
 def test_attacks_that_spend_a_budget_refuse_an_infinite_one():
     problem, batch = problem_of(Linear((40,), 3), (40,), Linf(math.inf))
-    with pytest.raises(CaromError, match="bounds nothing"):
+    with pytest.raises(CaromError, match="needs a finite eps"):
         apgd()(problem, batch, Rng.of(0, IDS))
