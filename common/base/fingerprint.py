@@ -20,7 +20,6 @@ import types
 import weakref
 from collections import deque
 from collections.abc import Iterable, Mapping
-from importlib import metadata
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -76,29 +75,40 @@ def fingerprint(thing: Any, *facts: object) -> str:
     return digest.hexdigest()
 
 
-@functools.cache
 def own_code(module: str | None) -> bool:
     """Whether code of the module of that name is read: it is the user's own. Other code goes by its name."""
     head = (module or "builtins").partition(".")[0]
-    if head == "__main__":
-        return True
-    if head in FRAMEWORKS or head in sys.builtin_module_names or head in sys.stdlib_module_names:
-        return False
-    file = getattr(sys.modules.get(module or ""), "__file__", None)
-    places = {sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib")}
-    return file is None or not any(place and Path(file).is_relative_to(place) for place in places)
+    return head == "__main__" or (not _named(head) and _installed(module or "") is None)
+
+
+def _named(head: str) -> bool:
+    """Whether code of a package goes by its name alone."""
+    return head in FRAMEWORKS or head in sys.builtin_module_names or head in sys.stdlib_module_names
 
 
 @functools.cache
+def _installed(module: str) -> str | None:
+    """Of a module that was installed with a package: the digest of the list of the package's files, which holds theirs.
+    None for code of the user's own, that of packages which are installed in place among it."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if file is None:
+        return None
+    path = Path(file).resolve()
+    for root in path.parents:
+        listed = f"{path.relative_to(root).as_posix()},"
+        for record in sorted(root.glob("*.dist-info/RECORD")):
+            text = record.read_text(encoding="utf-8", errors="replace")
+            if text.startswith(listed) or f"\n{listed}" in text:
+                return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
+    places = {sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib")}
+    return "" if any(place and path.is_relative_to(place) for place in places) else None
+
+
 def _library(module: str | None) -> str:
     """What names code that is not read: its package and, where that is no framework, the digests of the package's files
     as they were installed."""
     head = (module or "builtins").partition(".")[0]
-    if head in FRAMEWORKS or head in sys.builtin_module_names or head in sys.stdlib_module_names:
-        return head
-    found = [metadata.distribution(name) for name in sorted(set(metadata.packages_distributions().get(head, ())))]
-    files = "".join(one.read_text("RECORD") or one.version for one in found)
-    return f"{head}@{hashlib.sha256(files.encode()).hexdigest()}"
+    return head if _named(head) else f"{head}@{_installed(module or '')}"
 
 
 class _Reader:

@@ -249,7 +249,7 @@ REMEDIES = {
     "a setting": ((*COLOURED, "--controls", "200"), "--controls: Input should be less than or equal to 100"),
     "another modality's attack": (
         ("run", "-m", "text", "-s", "zoo:text-cnn", "-a", "pgd"),
-        "is an attack on audio and im",
+        "is an attack on image and audio",
     ),
     "another modality's model": (("run", "-m", "image", "-s", "zoo:text-cnn"), "is a model for text, not for image"),
     "two modalities": (

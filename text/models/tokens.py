@@ -21,6 +21,7 @@ from carom.common.attacks.edits.scheduler import CELLS as NEAR
 from carom.common.base.errors import CaromError
 from carom.common.base.identity import digest_of
 from carom.common.core.batch import Access, Family, Goal
+from carom.common.core.model import MISFITS
 from carom.common.core.objectives import margin
 from carom.common.models.answers import on_sides, read_logits
 from carom.common.models.company import differ, of_equal_length
@@ -76,10 +77,33 @@ class TokenModel(TextModel):
         takes = inspect.signature(module.forward).parameters
         self._takes = next((style for style in ("attention_mask", "mask") if style in takes), "ids")
         self._freeze = FrozenModule(module)
-        self.padded: bool | None = None  # whether texts are padded to be read together; None: not known yet
         self._rows: dict[str, int] = {}  # word -> its row of _vectors
         self._vectors = torch.zeros(0, 0)
         self._pieces: dict[str, tuple[int, ...]] = {}
+        self.padded = self._stands_padding()  # whether texts are padded to be read together
+
+    def _stands_padding(self) -> bool:
+        """Whether a short text is answered alike alone and padded to a long one; tried on a few ids. What cannot be tried
+        is taken to stand it."""
+        size = getattr(self.embedding, "num_embeddings", None)
+        pad = self.encoder.pad_id
+        ids = [number for number in range(min(size or 8, 12)) if number != pad]
+        if len(ids) < 3 or isinstance(self.encoder, PairTokens):
+            return True
+        short, long = tuple(ids[:2]), tuple((ids * 3)[:9])
+        try:
+            with self.frozen(), torch.inference_mode():
+                alone, beside = self._read_padded([short]), self._read_padded([short, long])[:1]
+        except (CaromError, *MISFITS):
+            return True
+        if not differ(alone, beside):
+            return True
+        moved = float((alone - beside).abs().max())
+        self.facts["padding"] = (
+            f"padding moves the module's answers (2 tokens padded to 9 move a logit by {moved:.2g}): texts of equal length "
+            "are read together, without any"
+        )
+        return False
 
     def slots(self, example: Any) -> Slots | None:
         return slots_of(example, self.encoder, self._pieces)
@@ -110,34 +134,17 @@ class TokenModel(TextModel):
         if not codes:
             return torch.zeros(0, len(self.classes))
         lengths = torch.tensor([len(code) for code in codes])
-        if self._padding_moves(codes, lengths):
+        if not self.padded and lengths.min() < lengths.max():
             groups = of_equal_length(lengths)
             answers = torch.cat([self._read_padded([codes[i] for i in rows.tolist()]) for rows in groups])
             return answers[torch.cat(groups).argsort().to(answers.device)]
         return self._read_padded(codes)
 
-    def _padding_moves(self, codes: Sequence[tuple[int, ...]], lengths: Tensor) -> bool:
-        """Whether padding changes the module's answers: then texts of equal length are read together, without any. Found
-        out on the first texts of unequal length, by reading the shortest alone and beside the longest."""
-        if self.padded is None and lengths.min() < lengths.max():
-            short, long = codes[int(lengths.argmin())], codes[int(lengths.argmax())]
-            with self.frozen(), torch.inference_mode():
-                moves = differ(self._read_padded([short]), self._read_padded([short, long])[:1])
-                self.padded = not moves
-                if moves:
-                    answers = self._read_padded(codes).argmax(1), self.read(codes).argmax(1)
-                    other = int((answers[0] != answers[1]).sum())
-                    self.facts["padding"] = (
-                        f"padding would change {other} of the first {len(codes)} answers: texts of equal length are read "
-                        "together, without any"
-                    )
-        return self.padded is False
-
     def _count_together(self, codes: Sequence[tuple[int, ...]], order: Sequence[int]) -> int:
         """How many of the texts of `order`, the longest first, go through the module at once."""
         width = len(codes[order[0]])
         count = max(1, min(ROWS, CELLS // width))
-        if self._padding_moves(codes, torch.tensor([len(code) for code in codes])):
+        if not self.padded:
             count = min(count, sum(len(codes[i]) == width for i in order))
         return count
 
