@@ -127,8 +127,8 @@ def test_pairs_from_a_hub_folder_with_a_model_of_three_labels(carom: Any, here: 
     stored = [
         text
         for path in Path("s").glob("*/*.parquet")
-        if "text" in (table := pq.read_table(path)).column_names
-        for text in table["text"].to_pylist()
+        if "input" in (table := pq.read_table(path)).column_names
+        for text in table["input"].to_pylist()
     ]
     assert len(stored) == 8
     assert {text.split("\x1f")[0] for text in stored} == set(columns["premise"])
@@ -261,7 +261,7 @@ AUGMENT = {
     "fooled without a model": (("in.csv", "-o", "o.csv", "--fooled"), "asks no model"),
     "a share of three": (("in.csv", "-o", "o.csv", "--eps", "3"), "is no share of the words"),
     "an empty text": (("bad.csv", "-o", "o.csv"), "bad.csv, line 3: the text is empty"),
-    "another modality": (("in.csv", "-o", "o.csv", "-m", "image"), "image has no recipes of augmentation"),
+    "another modality": (("in.csv", "-o", "o.csv", "-m", "image"), "augment needs one modality that has recipes: pass --modality, one of text"),
 }
 
 
@@ -303,11 +303,11 @@ def test_odd_texts_go_through_and_those_that_cannot_change_stay(carom: Any, here
     assert answer.code == 0, answer.err
     assert answer.json["modalities"]["text"]["failures"] == []
     tables = [pq.read_table(path) for path in Path("s").glob("*/*.parquet")]
-    crafted = [table.to_pylist() for table in tables if "text" in table.column_names]
+    crafted = [table.to_pylist() for table in tables if "input" in table.column_names]
     assert len(crafted) == 2
     names = list(ODD)
     for rows in crafted:
-        texts = dict(zip(names, (row["text"] for row in rows), strict=True))
+        texts = dict(zip(names, (row["input"] for row in rows), strict=True))
         assert all(texts[name] == ODD[name] for name in ("only stop words", "no words"))
 
 
