@@ -108,8 +108,8 @@ def load_arrays(
         lengths = _lengths(held["lengths"], clean, f"{where}: lengths")
     near = None if np.issubdtype(adversarial.dtype, np.integer) else (clean, original)
     stored = _stored(adversarial, space, f"{where}: adversarial", near)
-    stem = readable(path.stem)
-    ids = _ids(held, count, where) or [f"{stem}-{n:06d}" for n in range(count)]
+    # Not by the name of the file: what is drawn for an example hangs on its id, and stays where a file is renamed.
+    ids = _ids(held, count, where) or [f"row-{n:06d}" for n in range(count)]
     facts = {"sample_rate": space.sample_rate} if hasattr(space, "sample_rate") else {}
     clean_data = Dataset(readable(path.name), modality, space, clean, labels, ids, names, lengths, facts=facts)
     if found["clean"] is None:

@@ -261,7 +261,10 @@ AUGMENT = {
     "fooled without a model": (("in.csv", "-o", "o.csv", "--fooled"), "asks no model"),
     "a share of three": (("in.csv", "-o", "o.csv", "--eps", "3"), "is no share of the words"),
     "an empty text": (("bad.csv", "-o", "o.csv"), "bad.csv, line 3: the text is empty"),
-    "another modality": (("in.csv", "-o", "o.csv", "-m", "image"), "augment needs one modality that has recipes: pass --modality, one of text"),
+    "another modality": (
+        ("in.csv", "-o", "o.csv", "-m", "image"),
+        "augment needs one modality that has recipes: pass --modality, one of text",
+    ),
 }
 
 
