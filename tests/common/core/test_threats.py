@@ -127,7 +127,7 @@ def test_controls_draw_both_signs_as_often():
 @pytest.mark.parametrize("eps", [-1e-9, -8 / 255, float("nan")])
 def test_budgets_below_zero_are_refused(eps):
     for ball in (Linf, L2):
-        with pytest.raises(CaromError, match="budget"):
+        with pytest.raises(CaromError, match="eps must be a size, got"):
             ball(eps)
 
 
