@@ -93,15 +93,19 @@ class TorchModel(Model):
 
     def __call__(self, inputs: Tensor, lengths: Tensor | None = None) -> Output:
         check_shape(self, inputs)
+        cut = lengths is not None and not self.takes_lengths and self._cut(inputs, lengths)
         if self.alone and len(inputs) > 1:
-            return Output(in_groups(self._together, inputs, lengths, one_by_one(len(inputs))))
-        if lengths is not None and not self.takes_lengths and self._cut(inputs, lengths):
+            ends = lengths if cut or self.takes_lengths else None
+            return Output(in_groups(self._together, inputs, ends, one_by_one(len(inputs))))
+        if cut and lengths is not None:
             return Output(in_groups(self._together, inputs, lengths, of_equal_length(lengths)))
         return Output(self._together(inputs, lengths))
 
     def _together(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
         """float[N, C]: of inputs that go through the module together."""
         given: Sequence[Tensor | None] = (inputs, lengths) if self.takes_lengths else (inputs,)
+        if self.alone:  # copies that fill up a block would be company
+            return self._read(self.module(*given), len(inputs))
         by = self.evaluation(given)
         given = filled(given, by.rows) if inputs.device.type == "cpu" else given
         return self._read(by.network(*given), len(given[0]))[: len(inputs)]  # type: ignore[arg-type]
