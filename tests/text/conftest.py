@@ -62,6 +62,7 @@ class Toy:
         self.model = TokenModel(
             module, encoder, name="bag", family="linear", classes=CLASSES, embedding=module.embedding
         )
+        module.calls.clear()  # what was tried when the model was made is no attack's cost
 
     @property
     def threat(self) -> WordBudget:
