@@ -44,10 +44,11 @@ test-arithmetic: $(VENV)/.dev  ## that no result hangs on the batch, on other pr
 		env $$setting $(TEST_ENV) $(RUN)/python -m pytest -n 2 -q tests/contracts -k "batch_size or last_digits" -m "not slow and not network"; \
 	done
 
-check: $(VENV)/.dev types  ## lint, format, type check
+check: $(VENV)/.dev types  ## lint, format, type check, layers
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
 	MYPYPATH=.types $(RUN)/mypy -p carom
+	$(RUN)/python -m pytest -q tests/contracts/test_layers.py
 
 format: $(VENV)/.dev  ## put the code into the project's format
 	$(RUN)/ruff check --fix .

@@ -86,6 +86,21 @@ def load_model(source: Any, modality: str | None = None, **facts: Any) -> Model:
     `source` may be a spec, a `torch.nn.Module`, a Hugging Face model, a fitted scikit-learn estimator or a function.
     What Carom cannot know of it (modality, normalisation, sample rate, tokenizer, classes) is asked for by name.
 
+    Args:
+        source: a spec, a `torch.nn.Module`, a Hugging Face model or pipeline, a fitted scikit-learn estimator, a function
+            from inputs to scores, or a Model, which is handed back.
+        modality: image, audio or text; needed where the source does not tell it.
+        **facts: what Carom cannot know of it: `classes` (names in the order of its outputs, or their number),
+            `normalise` (mean and standard deviation of each channel in units of [0, 1], or None), `sample_rate` (Hz),
+            `tokenizer`, `threshold` (where it answers one number), `family`, `name`, `identity`. A missing one is asked
+            for by name.
+
+    Returns:
+        A Model: called with float[N, ...] of its space, or list[str], it answers logits float[N, C].
+
+    Raises:
+        CaromError: the source cannot be read, or a fact is missing, unknown or of the wrong form.
+
     Examples:
         >>> import carom
         >>> carom.load_model("zoo:image-resnet")
@@ -111,6 +126,15 @@ def ensemble(
     A source like any other (`ensemble:SPEC+SPEC?fuse=logits` on the command line), and what attacks that read the
     members one by one need: svre, cwa, adaea, lgv.
 
+    Args:
+        models: Models or specs of the same modality and the same classes, in any number.
+        fuse: "logits", "probabilities" or "losses".
+        name: what tables call it; by default the members' names, joined by "+".
+        modality: for specs that do not tell theirs.
+
+    Raises:
+        CaromError: the members differ in modality, space or classes.
+
     Examples:
         >>> import carom
         >>> carom.ensemble(["zoo:image-resnet", "zoo:image-vgg"], fuse="losses", name="both")
@@ -127,6 +151,20 @@ def load_data(
     """Data by spec: `builtin:fashion-mnist`, `folder:PATH`, `hf:glue/sst2:validation[:500]`, `torchvision:CIFAR10`.
 
     `limit` keeps that many examples, chosen by a hash of their ids. `on_error="skip"` leaves bad files out.
+
+    Args:
+        spec: where the examples come from.
+        split: which part: "test", "train", or what the data set has.
+        limit: how many examples at most; which ones depends on their ids alone. None takes all.
+        modality: for specs that do not tell it, such as `folder:`.
+        **facts: of the modality: `channels`, `size` (pixels), `sample_rate` (Hz), `max_seconds`, `text`, `label` (columns),
+            `classes` (names), and `on_error` ("raise", or "skip", which leaves bad files out and says which).
+
+    Returns:
+        A Dataset: `stored` uint8[N, C, H, W], int16[N, samples] or list[str]; `labels` int64[N]; `ids`; `classes`.
+
+    Raises:
+        CaromError: naming the file, the row or the fact.
 
     Examples:
         >>> import carom
@@ -151,6 +189,14 @@ def get_attack(name: str, modality: str | None = None, **parameters: Any) -> Att
     """The attack of that name: `get_attack("pgd", steps=20)`. Image and audio share their gradient attacks; transforms
     are their modality's: `get_attack("mi-fgsm", "image", transform="di,ti")`.
 
+    Args:
+        name: of the attack, or its spec ("pgd?steps=20").
+        modality: whose attack, where several have one of that name.
+        **parameters: the attack's own (`carom show NAME`), and `transform` for those that climb a gradient.
+
+    Raises:
+        CaromError: no attack of that name, or a parameter that it does not take.
+
     Examples:
         >>> import carom
         >>> carom.get_attack("pgd", steps=20).steps
@@ -172,6 +218,9 @@ def get_attack(name: str, modality: str | None = None, **parameters: Any) -> Att
 
 def list_attacks(modality: str | None = None) -> list[AttackInfo]:
     """Every registered attack, of one modality or all; those shared by several are listed once.
+
+    Args:
+        modality: image, audio or text; None lists those of all.
 
     Examples:
         >>> import carom
@@ -214,6 +263,28 @@ def attack(
     `targeted` aims at a random other class for each example, `target_class` at one class or at the "least-likely" to the
     model. `transforms="di,ti"` gives a gradient attack these transforms of its modality besides. `others` are labelled
     examples that are not under attack, for attacks that mix them in (admix).
+
+    Args:
+        model: what is attacked.
+        data: the examples; all of them are attacked.
+        attack: a spec ("mi-fgsm?steps=20"), or an Attack.
+        threat: a kind ("linf", "l2", "l1", "l0", "snr", "words", ...), or a Threat; by default the modality's.
+        eps: the budget in the units of the threat: pixels of [0, 1] as a number or "8/255", decibels of SNR, a share of
+            the words. By default the modality's.
+        targeted: aim at a random other class of each example.
+        target_class: the class to aim at, by name or number, or "least-likely".
+        transforms: names of transforms to add, "di,ti" or a sequence.
+        others: labelled examples that the attacker has besides, none of them under attack.
+        seed: of everything that is random.
+        batch: how many examples at once. Results do not depend on it.
+        device: "auto", "cpu", "cuda" or "cuda:1".
+
+    Returns:
+        An AdversarialSet: `stored` like the data's, within the budget; `success` bool[N]; `status`; `cost` int64[N] of
+        forward passes, backward passes and queries.
+
+    Raises:
+        CaromError: the attack cannot run on this model, within this threat or on these data.
 
     Examples:
         >>> import carom
@@ -317,6 +388,33 @@ def transfer(
     scale of budgets of the threat's kind is searched, and the cells say what was reached (`Transfer.matched_rows`).
     `curve="gradients=1,10,50"` measures it at equal numbers of gradients per example (`Transfer.curve_rows`).
 
+    Args:
+        sources: Models or specs on which examples are crafted.
+        targets: Models or specs on which they are measured.
+        attacks: specs or Attacks; each runs on every source that grants what it needs.
+        data: a Dataset or a spec.
+        threat: as in `attack`.
+        eps: as in `attack`.
+        targeted: aim at a random other class of each example.
+        target_class: the class to aim at, or "least-likely".
+        transforms: added to every attack that names none itself.
+        others: examples that attacks may mix in; from a spec, the train split gives them.
+        match: shares of white-box success, each in (0, 1), at which all is measured once more.
+        curve: "gradients=1,10,50" or "queries=100,1000": numbers per example at which all is measured.
+        seeds: one run of everything random for each.
+        controls: random draws of the budget per example, at least 1.
+        store: a folder that keeps finished work; None keeps it as long as the process lives.
+        executor: "inline", or a function that computes units of work.
+        batch: how many examples at once. Results do not depend on it.
+        device: "auto", "cpu", "cuda" or "cuda:1".
+        progress: called with (done, all, what) after each unit of work.
+
+    Returns:
+        A Transfer: `rows()` (one dict a cell), `matrix("excess")`, `report("report.html")`, `failures`.
+
+    Raises:
+        CaromError: before anything is computed, where models, data, attacks or threat do not fit one another.
+
     Examples:
         >>> import carom
         >>> data = carom.load_data("builtin:fashion-mnist", limit=8)
@@ -385,6 +483,24 @@ def replay(
     was crafted on; where it is left out, what the set says of its source is used, and of a saved set the model of that
     name in the zoo. `data`, for saved sets, are the clean examples. Controls are drawn within the set's own budget, or
     within `threat` and `eps`.
+
+    Args:
+        found: an AdversarialSet, or a path.
+        targets: Models or specs on which it is measured.
+        source: the Model or spec that it was crafted on.
+        data: the clean examples: a Dataset or a spec.
+        threat: the budget's kind, or a Threat, in place of the one that the set names.
+        eps: the budget, in the units of the threat.
+        limit: how many of its examples at most.
+        controls: random draws of the budget per example.
+        seeds: of the controls.
+        store: as in `transfer`.
+        batch: how many examples at once. Results do not depend on it.
+        device: "auto", "cpu", "cuda" or "cuda:1".
+        progress: called with (done, all, what) after each unit of work.
+
+    Raises:
+        CaromError: the set is damaged, exceeds its budget, or its clean examples are not known.
 
     Examples:
         >>> import carom

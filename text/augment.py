@@ -226,6 +226,23 @@ def augment(
     classes, by default the model's answers; `fooled` keeps only copies that the model gets wrong. Texts may be pairs
     (`carom.text.pairs.join`).
 
+    Args:
+        texts: any number of texts, or of pairs (`carom.text.pairs.join`).
+        recipe: by name: "synonyms", "fast?steps=2".
+        copies: how many of each text, at most.
+        eps: the share of the words, in (0, 1].
+        model: what the copies are made against: a text Model or a spec.
+        labels: classes int of the model, one a text.
+        seed: of everything random.
+        fooled: keep only copies that the model gets wrong.
+        batch: how many texts at once.
+
+    Returns:
+        For each text the list of its copies, perhaps empty.
+
+    Raises:
+        CaromError: no such recipe, or a text or label that cannot be used, by its number.
+
     >>> augment(["a good film", "of the"], "leave-out", eps=0.5)
     [['a film'], []]
     """

@@ -44,7 +44,17 @@ def log_modality(path: Path, modality: str | None = None) -> Modality | None:
 def load_set(path: Path | str, modality: str | None = None, **facts: Any) -> AdversarialSet:
     """A set that `AdversarialSet.save` wrote, or the log of another tool: for texts, what TextAttack and OpenAttack
     write (`carom.text.data.logs`), for images and sounds arrays (`carom.common.loading.arrays`); the facts are those of
-    these readers, such as `data` or `classes`. Raises `CaromError` naming the file."""
+    these readers, such as `data` or `classes`. Raises `CaromError` naming the file.
+
+    Args:
+        path: a .safetensors file, another tool's log (.csv, .json, .npz, .npy, .pt), or a folder of adversarial files.
+        modality: for files that do not tell it.
+        **facts: of other tools' files: `data` (a Dataset, the clean examples), `classes` (names), `on_error`; of logs of
+            texts, the columns `original`, `perturbed` and `label`.
+
+    Raises:
+        CaromError: naming the file.
+    """
     path = Path(path)
     owner = log_modality(path, modality)
     if owner is not None and owner.load_log is not None:

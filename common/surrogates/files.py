@@ -37,7 +37,15 @@ def surrogate_file(path: Path | str) -> Path:
 
 
 def save_surrogate(model: Model, path: Path | str) -> dict[str, Any]:
-    """Write what `lgv` or `substitute` made to PATH, and its card, which is returned, to PATH with the ending .json."""
+    """Write what `lgv` or `substitute` made to PATH, and its card, which is returned, to PATH with the ending .json.
+
+    Args:
+        model: what `lgv` or `substitute` made.
+        path: a file that ends in .safetensors.
+
+    Raises:
+        CaromError: the model has no card, or the path another ending.
+    """
     from safetensors.torch import save
 
     path = surrogate_file(path)
@@ -95,7 +103,17 @@ def load_surrogate(
 ) -> Model:
     """What `save_surrogate` wrote. `like` is a model of the same architecture, for one made from a Model without a
     spec; `network` is the spec of one. Where neither is given the card's own is built, if it is of the zoo: any other
-    may run code, and a file that somebody sends is not asked what to run."""
+    may run code, and a file that somebody sends is not asked what to run.
+
+    Args:
+        path: a file that ends in .safetensors.
+        like: a model of the same architecture.
+        name: what tables call it; by default what the card says.
+        network: the spec of its architecture.
+
+    Raises:
+        CaromError: naming the file, where it is no surrogate or does not say what to build.
+    """
     card = read_surrogate_card(path)
     if like is None and network is None:
         network = card["network"]

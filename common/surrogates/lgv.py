@@ -40,6 +40,24 @@ def lgv(
 
     The same arguments give the same weights on one machine: training takes one thread of the CPU, which suits small
     networks, and its randomness is `seed`.
+
+    Args:
+        model: a network, or the spec of one, where the path starts.
+        data: labelled examples to go on training on.
+        epochs: how often all of them are gone through.
+        per_epoch: networks collected in each, evenly spaced.
+        lr: the constant learning rate.
+        batch: examples a step.
+        seed: of the order of the examples and of dropout.
+        held_out: examples on which the card states accuracies; None states none.
+        modality: for specs that do not tell it.
+        progress: called with (epoch, epochs, mean loss) after each.
+
+    Returns:
+        An Ensemble of `epochs * per_epoch` networks, with a card.
+
+    Raises:
+        CaromError: the model is no torch network, or the numbers collect no network.
     """
     base, spec, data = network_of(model, data, modality)
     if per_epoch < 1 or epochs < 1:

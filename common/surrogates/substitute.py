@@ -48,6 +48,27 @@ def substitute(
     `network` is a model whose architecture is taken: of a spec with fresh weights where the spec builds them (all of
     the zoo, factories of your own), of a Model that you hold with the weights it has. `queries` on its card counts the
     target's answers; agreement and accuracy are measured on `held_out` afterwards, and cost the attacker nothing.
+
+    Args:
+        target: the model that is asked for labels only.
+        data: the first examples; their own labels are not used.
+        network: whose architecture learns.
+        rounds: of training; each but the first trains on twice as many examples, or `most` more.
+        step: how far a new example lies from its own, as a share of the space's range.
+        flip: rounds after which the step turns round.
+        most: new examples a round, at most; None sets no limit.
+        epochs: of training in each round.
+        lr: peak learning rate.
+        seed: of everything random.
+        held_out: labelled examples for the card's agreement and accuracies.
+        modality: for specs that do not tell it.
+        progress: called with (epoch, epochs, mean loss) after each epoch.
+
+    Returns:
+        A TorchModel with a card: queries, agreement, accuracies.
+
+    Raises:
+        CaromError: the network is no torch network, or the data are no real-valued inputs.
     """
     with deterministic(seed):
         base, spec, data = network_of(network, data, modality, fresh=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import inspect
 from pathlib import Path
 
 import pytest
@@ -38,3 +39,20 @@ def test_examples_hold(name: str) -> None:
 @pytest.mark.parametrize("name", [*PUBLIC, "AdversarialSet"])
 def test_public_functions_show_an_example(name: str) -> None:
     assert ">>> " in (getattr(carom, name).__doc__ or "")
+
+
+def functions() -> list[str]:
+    return [name for name in carom.__all__ if inspect.isfunction(getattr(carom, name))]
+
+
+def test_there_are_public_functions() -> None:
+    assert set(PUBLIC) <= set(functions())
+
+
+@pytest.mark.parametrize("name", functions())
+def test_public_functions_tell_every_parameter(name: str) -> None:
+    """The site's reference is made from these lists."""
+    told = inspect.getdoc(getattr(carom, name)) or ""
+    listed = told.partition("\nArgs:\n")[2].partition("\n\n")[0]
+    named = [line.split(":")[0].strip().lstrip("*") for line in listed.splitlines() if line[4:5].strip()]
+    assert named == list(inspect.signature(getattr(carom, name)).parameters)

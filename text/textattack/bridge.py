@@ -115,6 +115,12 @@ def as_textattack(model: Model) -> Any:
     grants gradients, `get_grad` and `tokenize`.
 
         recipe = textattack.attack_recipes.PWWSRen2019.build(as_textattack(carom.load_model("zoo:text-cnn")))
+
+    Args:
+        model: a text model.
+
+    Raises:
+        CaromError: the model reads no text, or TextAttack is not installed.
     """
     if model.modality != "text":
         raise CaromError(f"model {model.name} reads {model.modality}, TextAttack texts.")
@@ -296,6 +302,14 @@ def from_textattack(attack: Any, name: str | None = None, **parameters: Any) -> 
 
     `parameters` are those of the recipe's `build`. An object's own model is set aside while Carom uses it. Raises
     CaromError where something that the attack needs is not on this machine.
+
+    Args:
+        attack: a recipe's name ("pwws") or class, or an `Attack` object.
+        name: what tables call it.
+        **parameters: of the recipe's `build`.
+
+    Raises:
+        CaromError: as told above, or it does not aim at a class.
     """
     library = textattack()
     if isinstance(attack, str):
