@@ -104,8 +104,6 @@ class TorchModel(Model):
     def _together(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
         """float[N, C]: of inputs that go through the module together."""
         given: Sequence[Tensor | None] = (inputs, lengths) if self.takes_lengths else (inputs,)
-        if self.alone:  # copies that fill up a block would be company
-            return self._read(self.module(*given), len(inputs))
         by = self.evaluation(given)
         given = filled(given, by.rows) if inputs.device.type == "cpu" else given
         return self._read(by.network(*given), len(given[0]))[: len(inputs)]  # type: ignore[arg-type]
