@@ -8,6 +8,7 @@ from importlib.resources import files
 from carom.audio.attacks import ATTACKS, THREATS
 from carom.audio.data.layout import one_channel, write_wav
 from carom.audio.data.load import BUILTIN, load_data
+from carom.audio.defences import DEFENCES
 from carom.audio.models.load import load_model
 from carom.audio.models.zoo import RECIPES
 from carom.audio.panels import panels
@@ -38,6 +39,7 @@ MODALITY = Modality(
     load_model=load_model,
     load_data=load_data,
     panels=panels,
+    defences=DEFENCES,
     load_log=partial(load_arrays, modality="audio", space=WAVEFORM, layout=one_channel, read=load_data),
     logs=ENDINGS,
     log_folders=True,

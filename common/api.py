@@ -15,17 +15,20 @@ from carom.common.attacks.info import AttackChoice, AttackInfo
 from carom.common.base.errors import CaromError, UnknownName
 from carom.common.base.identity import describe
 from carom.common.base.notices import notice
-from carom.common.base.specs import parse, split_members, split_parameters
+from carom.common.base.specs import DEFENDED, parse, split_defended, split_members, split_parameters, split_plus
 from carom.common.core.adversarial_set import AdversarialSet
 from carom.common.core.batch import Access
 from carom.common.core.data import Dataset
 from carom.common.core.model import Model
 from carom.common.core.problem import Attack, Cost
 from carom.common.core.threats import Threat
+from carom.common.defences.info import DefenceInfo
 from carom.common.modality.budgets import threat_from
 from carom.common.modality.contract import Modality
+from carom.common.modality.defences import choose_defence
+from carom.common.modality.defences import list_defences as _list_defences
 from carom.common.modality.installed import get_modality, modalities, modality_names, modality_of_kind, zoo_recipe
-from carom.common.modality.load import load_data_of, load_model_of
+from carom.common.modality.load import defended, load_data_of, load_model_of
 from carom.common.modality.registry import attacks_of, build_attack, choose_attack, find_attack, transformed
 from carom.common.modality.registry import list_attacks as _list_attacks
 from carom.common.models.ensembles import Ensemble
@@ -50,6 +53,8 @@ def modality_of(source: Any, modality: str | None = None) -> Modality:
         spec = parse(source)
         if spec.kind == "ensemble":
             return modality_of(split_members(spec.rest)[0])
+        if spec.kind == DEFENDED:
+            return modality_of(split_defended(spec.rest)[0])
         if spec.kind == "surrogate":
             return get_modality(read_surrogate_card(spec.rest)["modality"])
         if spec.kind == "zoo":
@@ -143,6 +148,41 @@ def ensemble(
     held = list(models)
     owner = modality or next((m.modality for m in held if isinstance(m, Model)), None)
     return Ensemble([load_model(model, owner) for model in held], fuse, name)
+
+
+def defend(model: Model | str, *defences: str, calibration: Dataset | str | None = None, **facts: Any) -> Model:
+    """A model behind defences, each around all before it: a model like any other, as source and as target.
+
+    `defended:SPEC+DEFENCE+DEFENCE` on the command line. Gradient attacks on it are those of an attacker who knows the
+    defences: through or around each, averaged over draws, and led by the decision that is really taken. `calibration`
+    are clean examples, or their spec, that a detector finds its threshold on: not those that are attacked.
+
+    Examples:
+        >>> import carom
+        >>> carom.defend("zoo:image-resnet", "bit-depth?bits=2", "noise")
+        <Transformed image-resnet+bit-depth?bits=2+noise (image, cnn, 10 classes)>
+        >>> carom.defend("zoo:image-resnet", "jpg")
+        Traceback (most recent call last):
+        carom.common.base.errors.UnknownName: ...Did you mean jpeg...
+    """
+    held = load_model(model, **facts)
+    modality = get_modality(held.modality)
+    known = modality.recipes.get(parse(model).rest) if isinstance(model, str) and model.startswith("zoo:") else None
+    clean = calibration if calibration is not None or known is None else known.data
+    for choice in [choose_defence(modality, one) for spec in defences for one in split_plus(spec)]:
+        held = defended(modality, held, choice, clean)
+    return held
+
+
+def list_defences(modality: str | None = None) -> list[DefenceInfo]:
+    """Every registered defence, of one modality or all; those of one name in several are listed for each.
+
+    Examples:
+        >>> import carom
+        >>> [info.name for info in carom.list_defences("image")][:2]
+        ['jpeg', 'bit-depth']
+    """
+    return [info for _, info in _list_defences(modality)]
 
 
 def load_data(

@@ -10,6 +10,7 @@ from carom.text.augment import augment_file
 from carom.text.data.load import BUILTIN, load_data
 from carom.text.data.logs import LOGS, load_log
 from carom.text.data.tables import write_text
+from carom.text.defences import DEFENCES
 from carom.text.models.load import load_model
 from carom.text.models.zoo import RECIPES
 from carom.text.panels import panels
@@ -37,6 +38,7 @@ MODALITY = Modality(
     load_model=load_model,
     load_data=load_data,
     panels=panels,
+    defences=DEFENCES,
     metrics=METRICS,
     augment=augment_file,
     attack_kinds=KINDS,

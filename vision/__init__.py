@@ -11,6 +11,7 @@ from carom.common.modality.contract import Defaults, Modality
 from carom.vision.attacks import ATTACKS, THREATS, TRANSFORMS
 from carom.vision.data.layout import channels_first, write_png
 from carom.vision.data.load import BUILTIN, load_data
+from carom.vision.defences import DEFENCES
 from carom.vision.models.load import load_model
 from carom.vision.models.zoo import RECIPES
 from carom.vision.panels import panels
@@ -39,6 +40,7 @@ MODALITY = Modality(
     load_data=load_data,
     panels=panels,
     transforms=TRANSFORMS,
+    defences=DEFENCES,
     metrics=METRICS,
     load_log=partial(load_arrays, modality="image", space=PIXELS, layout=channels_first, read=load_data),
     logs=ENDINGS,

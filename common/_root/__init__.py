@@ -17,9 +17,11 @@ __version__ = "0.1.0"
 _HOMES = {
     "AdversarialSet": "common.study.replay",
     "attack": "common.api",
+    "defend": "common.api",
     "ensemble": "common.api",
     "get_attack": "common.api",
     "list_attacks": "common.api",
+    "list_defences": "common.api",
     "load_data": "common.api",
     "load_model": "common.api",
     "load_set": "common.study.replay",
@@ -38,6 +40,9 @@ _HOMES = {
     "Ascent": "common.attacks.gradient.ascent",
     "AttackInfo": "common.attacks.info",
     "TransformInfo": "common.attacks.gradient.transforms",
+    "DefenceInfo": "common.defences.info",
+    "Detector": "common.defences.detectors",
+    "InputTransform": "common.defences.transforms",
     "Modality": "common.modality.contract",
     "Model": "common.core.model",
     "TorchModel": "common.models.networks",
@@ -58,9 +63,11 @@ __all__ = ["__version__", *_HOMES]
 
 if TYPE_CHECKING:
     from carom.common.api import attack as attack
+    from carom.common.api import defend as defend
     from carom.common.api import ensemble as ensemble
     from carom.common.api import get_attack as get_attack
     from carom.common.api import list_attacks as list_attacks
+    from carom.common.api import list_defences as list_defences
     from carom.common.api import load_data as load_data
     from carom.common.api import load_model as load_model
     from carom.common.api import replay as replay
@@ -82,6 +89,9 @@ if TYPE_CHECKING:
     from carom.common.core.threats import L1 as L1
     from carom.common.core.threats import L2 as L2
     from carom.common.core.threats import Linf as Linf
+    from carom.common.defences.detectors import Detector as Detector
+    from carom.common.defences.info import DefenceInfo as DefenceInfo
+    from carom.common.defences.transforms import InputTransform as InputTransform
     from carom.common.modality.contract import Modality as Modality
     from carom.common.models.networks import TorchModel as TorchModel
     from carom.common.study.outcome import Transfer as Transfer

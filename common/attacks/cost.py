@@ -13,18 +13,22 @@ from carom.common.core.problem import Attack
 
 def affording(chosen: AttackChoice, unit: str, amount: int, source: Model | None = None) -> AttackChoice | None:
     """The attack with as many steps, or queries, as the allowance per example pays for; None if not one fits, or if it
-    has no such budget. A gradient of an ensemble is paid for as one of each of its members."""
+    has no such budget. A gradient of an ensemble is paid for as one of each of its members, one of a random model as one
+    of each draw that it averages."""
     if unit == "gradients":
-        attack = _costing(chosen.attack, amount // members_asked(chosen.attack, source))
+        attack = _costing(chosen.attack, amount // gradients_taken(chosen, source))
     else:
         attack = _asking(chosen.attack, amount)
     return None if attack is None else replace(chosen, attack=attack)
 
 
-def members_asked(attack: Attack, source: Model | None) -> int:
-    """How many networks one gradient asks."""
-    climb = climb_of(attack)
-    return 1 if source is None or (climb is not None and climb.alone) else source.passes
+def gradients_taken(chosen: AttackChoice, source: Model | None) -> int:
+    """How many networks one gradient asks, for each draw that it averages."""
+    if source is None:
+        return 1
+    climb = climb_of(chosen.attack)
+    draws = (chosen.eot or source.eot) if source.random else 1
+    return draws * (1 if climb is not None and climb.alone else source.passes)
 
 
 def _costing(attack: Attack, gradients: int) -> Attack | None:

@@ -53,6 +53,7 @@ class AttackChoice:
     info: AttackInfo
     parameters: Mapping[str, Any]
     attack: Attack
+    eot: int | None = None  # how many draws of a random model it averages; None: as many as the model says
 
     def threat(self, asked: Threat) -> Threat:
         """The threat that the attack works in when asked for another: its entry may fix one, and so may the attack."""

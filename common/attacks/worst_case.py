@@ -52,7 +52,7 @@ class Worst:
         for number, (name, attack) in enumerate(self.attacks):
             for rows, queries in self._open(problem, oracle, best.reached):
                 budget, goal = replace(problem.budget, queries=queries), problem.goal.take(rows)
-                part = replace(problem, goal=goal, budget=budget)
+                part = replace(problem, goal=goal, budget=budget, stream=(*problem.stream, "attack", number))
                 found = attack(part, batch.take(rows), rng[rows].fold("attack", number))
                 end, ended = self._end(oracle, rows, found), found.status.to(status)
                 status[rows] = torch.minimum(status[rows], ended)

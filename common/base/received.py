@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from carom.common.base.errors import CaromError
-from carom.common.base.specs import parse, split_members, split_parameters
+from carom.common.base.specs import DEFENDED, parse, split_defended, split_members, split_parameters
 
 SHIPPED = ("zoo", "builtin")
 """Kinds of spec that name what ships with Carom."""
@@ -31,10 +31,15 @@ def ships(spec: str) -> bool:
     """
     try:
         parsed = parse(spec)
+        if parsed.kind == DEFENDED:
+            split_defended(parsed.rest)
     except CaromError:
         return False
     if parsed.kind == "ensemble":
         return all(not member.startswith("ensemble:") and ships(member) for member in split_members(parsed.rest))
+    if parsed.kind == DEFENDED:
+        model, defences = split_defended(parsed.rest)
+        return not model.startswith(f"{DEFENDED}:") and ships(model) and all(map(ships_defence, defences))
     plain = re.fullmatch(r"[A-Za-z0-9._-]+", parsed.rest) is not None
     return parsed.kind in SHIPPED and plain and not list(words_of(parsed.parameters.values()))
 
@@ -50,6 +55,22 @@ def ships_attack(spec: str) -> bool:
         return False
     parameters.pop("transform", None)
     return re.fullmatch(r"(textattack:)?[A-Za-z0-9._-]+", name) is not None and not list(words_of(parameters.values()))
+
+
+def ships_defence(spec: str) -> bool:
+    """Whether a defence is a registered name, its parameters are numbers, or name data that ship.
+
+    >>> ships_defence("jpeg?quality=50"), ships_defence("spell-check?file=words.txt")
+    (True, False)
+    """
+    try:
+        name, parameters = split_parameters(spec)
+    except CaromError:
+        return False
+    plain = re.fullmatch(r"[A-Za-z0-9_-]+", name) is not None
+    data = parameters.pop("data", None)
+    words = [re.fullmatch(r"[a-z-]+", word) is not None for word in words_of(parameters.values())]
+    return plain and all(words) and (data is None or ships(str(data)))
 
 
 def words_of(values: Iterable[Any]) -> Iterator[str]:

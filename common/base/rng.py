@@ -50,13 +50,17 @@ class Rng:
     def __len__(self) -> int:
         return len(self.keys)
 
-    def __getitem__(self, rows: Tensor) -> Rng:
+    def __getitem__(self, rows: Tensor | slice) -> Rng:
         """The streams of some of the examples, or of repeated ones."""
         return Rng(self.keys[rows])
 
     def fold(self, *names: str | int) -> Rng:
         """A stream of its own for a purpose and step: `rng.fold("start")`, `rng.fold("square", step)`."""
         return Rng(_mix(self.keys ^ _hash(*names)))
+
+    def numbered(self, numbers: Tensor) -> Rng:
+        """A stream of its own for each example's own number, int64[N]: how often it was asked, say."""
+        return Rng(_mix(self.keys ^ _mix(numbers * GOLDEN)))
 
     def bits(self, *shape: int) -> Tensor:
         """int64[N, *shape]: 64 random bits each."""

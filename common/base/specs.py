@@ -10,6 +10,13 @@ Several models that answer as one are joined by plus signs; parentheses keep a m
 >>> spec = parse("ensemble:zoo:image-resnet+(py:my.package:factory?width=64)?fuse=losses")
 >>> split_members(spec.rest), spec.parameters
 (['zoo:image-resnet', 'py:my.package:factory?width=64'], {'fuse': 'losses'})
+
+A model behind defences is followed by them, the innermost first; parentheses keep a plus sign of its own to it:
+
+>>> split_defended("zoo:image-resnet+jpeg?quality=50+noise")
+('zoo:image-resnet', ['jpeg?quality=50', 'noise'])
+>>> split_defended("(ensemble:zoo:image-resnet+zoo:image-vgg)+noise")
+('ensemble:zoo:image-resnet+zoo:image-vgg', ['noise'])
 """
 
 from __future__ import annotations
@@ -46,6 +53,8 @@ def parse(text: str, kinds: tuple[str, ...] = ()) -> Spec:
         raise CaromError(f"{text!r} is not a spec: write KIND:NAME, for example {example}.")
     if kinds and kind not in kinds:
         raise UnknownName("kind of spec", kind, kinds)
+    if kind == DEFENDED:  # its parameters are those of the model and of each defence
+        return Spec(kind, rest)
     rest, parameters = split_parameters(rest)
     return Spec(kind, rest, parameters)
 
@@ -71,6 +80,44 @@ def split_members(rest: str) -> list[str]:
     """The specs of an ensemble's members: what plus signs separate that a kind of spec follows."""
     parts = re.split(r"\+(?=\(|[a-z]+:)(?![^(]*\))", rest)
     return [part[1:-1] if part.startswith("(") and part.endswith(")") else part for part in parts]
+
+
+DEFENDED = "defended"
+"""The kind of spec of a model behind defences."""
+
+
+def split_defended(rest: str) -> tuple[str, list[str]]:
+    """(the spec of the model, those of the defences around it): what plus signs outside parentheses separate."""
+    model, *defences = parts = split_plus(rest)
+    if rest.count("(") != rest.count(")") or not defences or not all(parts):
+        raise CaromError(
+            f"{DEFENDED}:{rest} is not a model and its defences: write {DEFENDED}:zoo:NAME+DEFENCE, the model in "
+            "parentheses where its own spec has a plus sign."
+        )
+    return model[1:-1] if model.startswith("(") and model.endswith(")") else model, defences
+
+
+def split_plus(text: str) -> list[str]:
+    """What plus signs outside parentheses separate: "jpeg?quality=50+noise"."""
+    parts, depth = [""], 0
+    for character in text:
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        if character == "+" and not depth:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return parts
+
+
+def defended_by(spec: str, defence: str) -> str:
+    """The spec of the model of `spec` behind one more defence.
+
+    >>> defended_by("zoo:image-vgg", "jpeg"), defended_by("defended:zoo:image-vgg+jpeg", "noise")
+    ('defended:zoo:image-vgg+jpeg', 'defended:zoo:image-vgg+jpeg+noise')
+    """
+    if spec.startswith(f"{DEFENDED}:"):
+        return f"{spec}+{defence}"
+    return f"{DEFENDED}:{f'({spec})' if set(spec) & set('+()') else spec}+{defence}"
 
 
 def literal(text: str) -> Any:

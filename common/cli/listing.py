@@ -18,7 +18,7 @@ COLUMNS = {
     "metrics": ("name", "modality", "summary", "missing"),
     "models": ("name", "modality", "family", "clean_accuracy", "summary"),
     "data": ("name", "modality", "summary"),
-    "defences": ("name", "modality", "summary"),
+    "defences": ("name", "modality", "kind", "adaptation", "cost", "paper", "summary"),
     "runs": ("folder", "finished", "modalities", "seconds"),
 }
 NONE = {
@@ -27,7 +27,7 @@ NONE = {
     "metrics": "no metrics",
     "models": "no models",
     "data": "no data",
-    "defences": "no defences are built in yet",
+    "defences": "no defences",
     "runs": "no finished runs below runs/ or in carom-demo/",
 }
 
@@ -83,7 +83,7 @@ def data(modality: str | None = None) -> Rows:
 
 
 def defences(modality: str | None = None) -> Rows:
-    return []
+    return registered("defences", modality)
 
 
 def runs(modality: str | None = None) -> list[dict[str, Any]]:

@@ -172,6 +172,11 @@ def demo(
     metavar="NAMES",
     help="Give the gradient attacks these transforms besides: di,ti. See `list transforms`.",
 )
+@click.option(
+    "--defence",
+    multiple=True,
+    help="Measure every target behind it as well: jpeg, 'noise?sigma=0.1+vote'. Repeat. See `list defences`.",
+)
 @click.option("--data", "-d", help="builtin:NAME, folder:PATH, hf:NAME:SPLIT, torchvision:NAME.")
 @click.option("--split", help="Split of the data.  [default: test]")
 @click.option("--threat", help="What bounds the change: linf, l2, snr, words.")
@@ -215,6 +220,7 @@ def run_command(
     source: tuple[str, ...],
     target: tuple[str, ...],
     attack: tuple[str, ...],
+    defence: tuple[str, ...],
     seeds: tuple[int, ...],
     dry_run: bool,
     fail_above: tuple[str, ...],
@@ -246,6 +252,7 @@ def run_command(
         "sources": list(source) or None,
         "targets": list(target) or None,
         "attacks": list(attack) or None,
+        "defences": list(defence) or None,
         **{
             k: flags[k]
             for k in ("transform", "data", "split", "threat", "eps", "limit", "targeted", "target_class", "on_error")
@@ -303,7 +310,7 @@ def _print_counts(study: Study, as_json: bool) -> None:
 @modality_option
 @as_json
 def list_command(what: str, modality: str | None, as_json: bool) -> None:
-    """List attacks, transforms, metrics of perturbations, models of the zoo, built-in data, or finished runs."""
+    """List attacks, transforms, defences, metrics of perturbations, models of the zoo, built-in data, or finished runs."""
     from carom.common.cli import listing
 
     rows = getattr(listing, what)(modality)
@@ -322,7 +329,7 @@ def list_command(what: str, modality: str | None, as_json: bool) -> None:
 @modality_option
 @as_json
 def show(name: str, modality: str | None, as_json: bool) -> None:
-    """Everything known of one attack, transform, model, data set or run: parameters, paper, cost, card.
+    """Everything known of one attack, transform, defence, model, data set or run: parameters, paper, cost, card.
 
     \b
     carom show mi-fgsm

@@ -22,7 +22,7 @@ from urllib.parse import quote
 from carom.common.base.environment import cache_folder
 from carom.common.base.files import write_atomically
 
-GROUPS = ("carom.modalities", "carom.attacks")
+GROUPS = ("carom.modalities", "carom.attacks", "carom.defences")
 KINDS = (".py", ".json")
 """Sources, and the cards of models beside them."""
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from carom.common.base.requirements import Requires
 from carom.common.loading.zoo import read_card
+from carom.common.modality.defences import describe_defence, list_defences
 from carom.common.modality.installed import modalities
 from carom.common.modality.registry import describe_attack, list_attacks
 
@@ -14,6 +15,10 @@ Row = dict[str, Any]
 
 def attacks(modality: str | None = None) -> list[Row]:
     return [describe_attack(owner, info) for owner, info in list_attacks(modality)]
+
+
+def defences(modality: str | None = None) -> list[Row]:
+    return [describe_defence(owner, info) for owner, info in list_defences(modality)]
 
 
 def transforms(modality: str | None = None) -> list[Row]:

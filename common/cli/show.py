@@ -12,10 +12,12 @@ import torch
 from carom.common.api import load_model
 from carom.common.base.errors import CaromError, UnknownName
 from carom.common.base.specs import parse
-from carom.common.cli.listing import attacks, data, models, transforms
+from carom.common.cli.listing import attacks, data, defences, models, transforms
 from carom.common.core.batch import Batch
 from carom.common.core.model import MISFITS, Model
 from carom.common.core.spaces import Box
+from carom.common.defences.defended import Defended
+from carom.common.defences.info import ADAPTATIONS
 from carom.common.loading.zoo import Recipe, read_card
 from carom.common.modality.installed import modalities, zoo_recipe
 from carom.common.modality.registry import describe_attack, find_attack
@@ -23,7 +25,7 @@ from carom.common.models.evaluation.row_blocks import ROWS_TOGETHER
 from carom.common.models.networks import TorchModel
 from carom.common.runs.run import load_run
 
-MODEL_KINDS = ("torchvision", "torchaudio", "hf", "safetensors", "sklearn", "py")
+MODEL_KINDS = ("torchvision", "torchaudio", "hf", "safetensors", "sklearn", "py", "defended", "ensemble")
 
 
 def described(model: Model) -> dict[str, Any]:
@@ -38,8 +40,17 @@ def described(model: Model) -> dict[str, Any]:
         "shape": ["any" if side is None else side for side in getattr(model, "shape", None) or ()],
         **model.facts,
         **how,
+        **defence_of(model),
         "digest": model.digest,
     }
+
+
+def defence_of(model: Model) -> dict[str, Any]:
+    """How an attacker who knows it attacks a model behind defences; nothing of others."""
+    if not isinstance(model, Defended):
+        return {}
+    averaged = {"draws averaged by an attacker": model.eot} if model.random else {}
+    return {"attacked": [ADAPTATIONS[word] for word in model.adaptation], "random": model.random, **averaged}
 
 
 def evaluated(model: Model) -> dict[str, str]:
@@ -66,9 +77,9 @@ def recipe_of(spec: str) -> Recipe:
 
 
 def find(name: str, modality: str | None = None) -> dict[str, Any]:
-    """Facts of one attack, transform, model, data set or run folder. An attack and a transform may share a name:
-    `transform:ssa` is the transform. A model from outside the zoo is loaded to be asked; where its spec does not tell
-    its modality, it has to be named."""
+    """Facts of one attack, transform, defence, model, data set or run folder. The first three may share a name:
+    `transform:ssa` is the transform, `defence:noise` the defence. A model from outside the zoo is loaded to be asked;
+    where its spec does not tell its modality, it has to be named."""
     if (Path(name) / "manifest.json").exists():
         return load_run(Path(name))[1]
     if name.partition(":")[0] in MODEL_KINDS:
@@ -77,12 +88,17 @@ def find(name: str, modality: str | None = None) -> dict[str, Any]:
         if name.partition(":")[0] in owner.attack_kinds:
             return describe_attack(owner.name, find_attack(owner, name))
     bare = name.split(":", 1)[-1]
-    for rows in ([] if name.startswith("transform:") else [attacks()]) + [transforms()]:
-        if found := [row for row in rows if row["name"] == bare]:
+    kinds = {"attack": attacks, "transform": transforms, "defence": defences}
+    for kind, rows in kinds.items():
+        if name.partition(":")[0] in kinds and not name.startswith(f"{kind}:"):
+            continue
+        found = [row for row in rows() if row["name"] == bare and modality in (None, row["modality"])]
+        if found:
             return {**found[0], "modality": [row["modality"] for row in found]}
     for row in [*models(), *data()]:
         if bare == row["name"].split(":", 1)[1]:
             recipe = recipe_of(row["name"]) if row["name"].startswith("zoo:") else None
             return {**row, **(read_card(recipe) if recipe is not None and recipe.card.exists() else {})}
-    known = {row["name"] for row in [*attacks(), *transforms(), *models(), *data()]}
-    raise UnknownName("attack, transform, model, data set or run", name, known | {n.split(":", 1)[-1] for n in known})
+    known = {row["name"] for row in [*attacks(), *transforms(), *defences(), *models(), *data()]}
+    named = known | {n.split(":", 1)[-1] for n in known}
+    raise UnknownName("attack, transform, defence, model, data set or run", name, named)

@@ -45,12 +45,14 @@ class Family(StrEnum):
 
 
 class Output(NamedTuple):
-    """What a model answers: logits float[N, C]; for sequence outputs float[N, T, C] and their lengths int64[N]; and which
-    inputs it rejects instead of answering, bool[N], None where it never does."""
+    """What a model answers: logits float[N, C]; for sequence outputs float[N, T, C] and their lengths int64[N]; which
+    inputs it rejects instead of answering, bool[N], None where it never does; and, where it can tell, how far each lies
+    beyond what it accepts, float[N], above 0 exactly where it is rejected. The last may be differentiated."""
 
     logits: Tensor
     lengths: Tensor | None = None
     rejected: Tensor | None = None
+    alarm: Tensor | None = None
 
 
 def ended(output: Output) -> Tensor:
@@ -66,6 +68,25 @@ def as_output(found: Output | Tensor) -> Output:
     if not isinstance(found, Tensor):
         return found
     return Output(found, (~found.isneginf().all(2)).sum(1) if found.dim() == 3 else None)
+
+
+def decided(output: Output, labels: Tensor) -> Tensor:
+    """Logits float[N, C] of the decision that is really taken, as an attacker has to read it who wants a wrong answer
+    that is not rejected (Carlini and Wagner 2017, Adversarial examples are not easily detected, section 3.3: rejection
+    as one more class). Rejection counts like the label: the label's logit is at least the largest of all plus the
+    alarm. So the margin to any other answer is the smaller of two: that of the classes, and that of the alarm. The label
+    leads wherever the input is rejected, and nowhere that it did not lead before otherwise.
+    """
+    logits, rejected = output.logits, output.rejected
+    if rejected is None:
+        return logits
+    alarm = torch.where(rejected, 1.0, -torch.inf).to(logits) if output.alarm is None else output.alarm.to(logits)
+    own, most = logits.gather(1, labels[:, None]).squeeze(1), logits.amax(1)
+    raised = torch.maximum(own, most + alarm)
+    # An alarm may be less than the last digit of a logit.
+    up, down = (torch.nextafter(most.detach(), torch.full_like(most, to)) for to in (torch.inf, -torch.inf))
+    raised = torch.where(rejected, raised.maximum(up), torch.where(own < most, raised.minimum(down), own))
+    return logits.scatter(1, labels[:, None], raised[:, None])
 
 
 def joined(parts: Sequence[Tensor]) -> Tensor:
@@ -128,15 +149,17 @@ class Goal:
 
     def achieved(self, output: Output | Tensor) -> Tensor:
         """bool[N], of an output or its logits. Logits that are not finite achieve nothing, nor do rejected inputs."""
-        logits, _, rejected = as_output(output)
+        found = as_output(output)
+        logits, rejected = found.logits, found.rejected
         answer = logits.argmax(1)
         hit = answer != self.labels if self.targets is None else answer == self.targets
         hit = hit & logits.isfinite().all(1)
         return hit if rejected is None else hit & ~rejected
 
     def loss(self, objective: Callable[[Tensor, Goal], Tensor], output: Output | Tensor) -> Tensor:
-        """What an attack climbs (`carom.common.core.objectives`): float[N], or [N, K] as the objective has it."""
-        return objective(as_output(output).logits, self)
+        """What an attack climbs (`carom.common.core.objectives`): float[N], or [N, K] as the objective has it; of the
+        decision that is really taken (`decided`)."""
+        return objective(decided(as_output(output), self.labels), self)
 
     def to(self, device: torch.device | str) -> Goal:
         return Goal(self.labels.to(device), None if self.targets is None else self.targets.to(device))
@@ -146,3 +169,9 @@ class Goal:
 
     def repeat(self, copies: int) -> Goal:
         return Goal(self.labels.repeat(copies), None if self.targets is None else self.targets.repeat(copies))
+
+
+def seen_by(goal: object, output: Output) -> Tensor:
+    """The logits by which an attacker of that goal judges an output: of classes, those of the decision that is really
+    taken; of sequences, `ended`."""
+    return decided(output, goal.labels) if isinstance(goal, Goal) else ended(output)

@@ -107,6 +107,13 @@ class Dataset:
         lengths = None if self.lengths is None else self.lengths[part]
         return Batch(self.space.decode(self.stored[part]), self.labels[part], list(self.ids[part]), lengths)
 
+    def contents(self) -> list[str]:
+        """What tells one stored input from another, without its padding: equal where the inputs are."""
+        if not isinstance(self.stored, Tensor):
+            return [digest_inputs([text]) for text in self.stored]
+        ends = [None] * len(self) if self.lengths is None else self.lengths.tolist()
+        return [digest_inputs(x[..., :end]) for x, end in zip(self.stored, ends, strict=True)]
+
     def with_classes(self, classes: Sequence[str], places: Sequence[int]) -> Dataset:
         """The same examples with their labels counted in `classes`, where class n of these is `classes[places[n]]`."""
         if tuple(classes) == self.classes:

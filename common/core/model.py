@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from carom.common.base.errors import CaromError
-from carom.common.core.batch import Access, Batch, Family, Output, ended
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Access, Batch, Family, Output, seen_by
 from carom.common.core.objectives import Objective
 from carom.common.core.spaces import Inputs, Space
 from carom.common.core.tasks import AttackGoal
@@ -34,6 +35,8 @@ class Model:
     silent = False  # and whether even that is unknown
     rejects = False  # whether its outputs say which inputs it rejects
     passes = 1  # forward passes that one answer costs: more where several networks answer together
+    random = False  # whether two askings of one input may be answered differently
+    eot = 1  # how many of its draws an attacker who knows it averages over, unless told otherwise
 
     def __init__(
         self, name: str, modality: str, family: Family | str, space: Space, classes: Sequence[str], digest: str
@@ -54,10 +57,19 @@ class Model:
     def loss(
         self, objective: Objective, inputs: Tensor, lengths: Tensor | None, goal: AttackGoal
     ) -> tuple[Tensor, Tensor]:
-        """(what an attack climbs, float[N] or [N, K] as the objective has it; logits float[N, C], or of sequences `ended`)"""
+        """(what an attack climbs, float[N] or [N, K] as the objective has it; the logits that it judges by: `seen_by`)"""
         output = self(inputs, lengths)
         output = output._replace(logits=output.logits.float())
-        return goal.loss(objective, output), ended(output)
+        return goal.loss(objective, output), seen_by(goal, output)
+
+    def keyed(self, rng: Rng) -> Model:
+        """The model for one call on N inputs, which draws for each what its stream gives: a random model's answers then
+        depend on the streams, and on nothing that was asked before. Other models are themselves.
+
+        Whoever asks in an evaluation keys: an `Oracle` by example and how often it was asked, `ask` by example and what
+        is asked for. A random model that is called without draws anew at each call.
+        """
+        return self
 
     def to(self, device: torch.device | str) -> Model:
         """Move what computes to a device, in place."""
@@ -70,18 +82,19 @@ class Model:
         yield
 
     def ask(
-        self, batch: Batch, read: Callable[[Output], T], size: int = 64, width: int | None = None
+        self, batch: Batch, read: Callable[[Output], T], size: int = 64, width: int | None = None, stream: str = ""
     ) -> list[tuple[Tensor, T]]:
         """What `read` makes of the answers, `size` examples at a time: (which rows int64[M] of the batch, what of them).
 
         It is given logits as float32, all on the CPU, without gradients. `width` is how many numbers an example is
-        answered with, where that is known."""
+        answered with, where that is known. Random models draw from the stream of that name."""
         parts = []
         with self.frozen(), torch.inference_mode():
             for start in range(0, len(batch), size):
                 rows = torch.arange(start, min(start + size, len(batch)))
                 part = batch.take(rows).to(self.device)
-                output = self(part.inputs, part.lengths)
+                asked = self.keyed(Rng.of(0, part.ids, self.device).fold("answer", stream)) if self.random else self
+                output = asked(part.inputs, part.lengths)
                 logits = output.logits.float().cpu()
                 if len(logits) != len(rows) or (width is not None and logits.shape != (len(rows), width)):
                     raise CaromError(self._misshapen(logits, len(rows), width))

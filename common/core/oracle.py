@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from carom.common.core.batch import Batch, Goal, ended, joined
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Batch, Goal, joined, seen_by
 from carom.common.core.objectives import Objective
 from carom.common.core.problem import Cost, Problem, Result, Status
 from carom.common.core.rounding import within
@@ -94,19 +95,49 @@ class Oracle:
             self._count(counter, at, times)
 
     def logits(self, x: Inputs, rows: Tensor | None = None, pays: bool = True) -> Tensor:
-        """Logits of x, which are versions of the examples `rows` (all, by default); of sequences, `ended`. `pays` counts
-        them as queries."""
-        lengths = self._lengths(rows)
-        with torch.no_grad():
-            parts = [
-                self.problem.model(x[start : start + ROWS], None if lengths is None else lengths[start : start + ROWS])
-                for start in range(0, max(1, len(x)), ROWS)
-            ]
-            logits = joined([ended(part).float() for part in parts])
-        self._count(self.forward, rows)
+        """The logits by which the goal is judged (`seen_by`) of x, which are versions of the examples `rows` (all, by
+        default). `pays` counts them as queries.
+
+        What is paid for is one answer, whatever a random model draws for it. An attacker who looks for himself, as one
+        who holds the model can, takes the mean of several (EOT)."""
+        streams, draws = self._streams(rows), 1 if pays else self.draws
+        found = [self._answers(x, rows, streams, draw) for draw in range(draws)]
+        self._count(self.forward, rows, draws)
         if pays:
             self._count(self.queries, rows)
-        return logits
+        return _mean(found)
+
+    def _answers(self, x: Inputs, rows: Tensor | None, streams: Rng | None, draw: int) -> Tensor:
+        lengths, goal, parts = self._lengths(rows), self.goal(rows), []
+        with torch.no_grad():
+            for start in range(0, max(1, len(x)), ROWS):
+                part = slice(start, start + ROWS)
+                model = self._keyed(None if streams is None else streams[part], draw)
+                answer = model(x[part], None if lengths is None else lengths[part])
+                judged = goal.take(torch.arange(len(x), device=self.forward.device)[part]) if len(x) > ROWS else goal
+                parts.append(seen_by(judged, answer._replace(logits=answer.logits.float())))
+        return joined(parts)
+
+    @property
+    def draws(self) -> int:
+        """How many draws of a random model an attacker averages over who holds it."""
+        model = self.problem.model
+        return (self.problem.eot or model.eot) if model.random else 1
+
+    def _streams(self, rows: Tensor | None, copies: int = 1) -> Rng | None:
+        """A stream for each of the rows that are asked next, by its example and how often that was asked before; None of
+        a model that draws nothing."""
+        if not self.problem.model.random:
+            return None
+        at = torch.arange(len(self.batch), device=self.forward.device) if rows is None else rows
+        at = at.repeat(copies)
+        asked = self.forward[at if self._rows is None else self._rows[at]]
+        examples = Rng.of(0, self.batch.ids, self.forward.device).fold("query", *self.problem.stream)
+        return examples[at].numbered(asked + _before(at))
+
+    def _keyed(self, streams: Rng | None, draw: int) -> Model:
+        model = self.problem.model
+        return model if streams is None else model.keyed(streams.fold("draw", draw))
 
     def gradient(
         self,
@@ -120,40 +151,48 @@ class Oracle:
 
         `through` is applied to x before the model. `at` names another tensor to differentiate by, once the model has
         answered: the output of an inner layer. A model whose answer does not follow from x by differentiable steps has
-        a gradient of zero.
+        a gradient of zero. Of a random model all three are means over its draws (EOT, Athalye et al. 2018), which cost
+        so many rows each.
         """
         goal = self.problem.goal.repeat(copies) if copies > 1 else self.problem.goal
         lengths = None if self.batch.lengths is None else self.batch.lengths.repeat(copies)
-        x = x.detach().requires_grad_()
-        with torch.enable_grad():
-            views = x if through is None else through(x)
-            with self._measured() if self._measures and copies == 1 else contextlib.nullcontext():
-                loss, logits = self.problem.model.loss(objective, views, lengths, goal)
-            by = x if at is None else at()
-            grad = torch.zeros_like(by)
-            if loss.requires_grad and by.requires_grad:
-                (grad,) = torch.autograd.grad(loss.sum(), by, materialize_grads=True)
-        self._count(self.forward, None, copies)
-        self._count(self.backward, None, copies)
+        x, streams, found = x.detach().requires_grad_(), self._streams(None, copies), []
+        for draw in range(self.draws):
+            with torch.enable_grad():
+                views = x if through is None else through(x)
+                with self._measured() if self._measures and copies == 1 else contextlib.nullcontext():
+                    loss, logits = self._keyed(streams, draw).loss(objective, views, lengths, goal)
+                by = x if at is None else at()
+                grad = torch.zeros_like(by)
+                if loss.requires_grad and by.requires_grad:
+                    (grad,) = torch.autograd.grad(loss.sum(), by, materialize_grads=True)
+            found.append((grad, loss.detach(), logits.detach()))
+        self._count(self.forward, None, copies * self.draws)
+        self._count(self.backward, None, copies * self.draws)
         if again := self._again(self.problem.model):
-            self._add(self.backward, None, copies * again)
-        return grad, loss.detach(), logits.detach()
+            self._add(self.backward, None, copies * again * self.draws)
+        grads, losses, answers = zip(*found, strict=True)
+        return _mean(grads), _mean(losses), _mean(answers)
 
     def gradients(self, objectives: Objective, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(d losses / dx [N, K, ...], losses float[N, K], logits) at x[N, ...], for an objective with K losses an
-        example: one forward and K backward rows each."""
-        x = x.detach().requires_grad_()
-        with torch.enable_grad():
-            losses, logits = self.problem.model.loss(objectives, x, self.batch.lengths, self.problem.goal)
-            grads = torch.zeros(*losses.shape, *x.shape[1:], dtype=x.dtype, device=x.device)
-            if losses.requires_grad:
-                for k, loss in enumerate(losses.unbind(1)):
-                    grads[:, k] = torch.autograd.grad(
-                        loss.sum(), x, retain_graph=k + 1 < losses.shape[1], materialize_grads=True
-                    )[0]
-        self._count(self.forward, None)
-        self._count(self.backward, None, losses.shape[1])
-        return grads, losses.detach(), logits.detach()
+        example: one forward and K backward rows each, for each draw of a random model."""
+        x, streams, found = x.detach().requires_grad_(), self._streams(None), []
+        for draw in range(self.draws):
+            with torch.enable_grad():
+                model = self._keyed(streams, draw)
+                losses, logits = model.loss(objectives, x, self.batch.lengths, self.problem.goal)
+                grads = torch.zeros(*losses.shape, *x.shape[1:], dtype=x.dtype, device=x.device)
+                if losses.requires_grad:
+                    for k, loss in enumerate(losses.unbind(1)):
+                        grads[:, k] = torch.autograd.grad(
+                            loss.sum(), x, retain_graph=k + 1 < losses.shape[1], materialize_grads=True
+                        )[0]
+            found.append((grads, losses.detach(), logits.detach()))
+        self._count(self.forward, None, self.draws)
+        self._count(self.backward, None, self.draws * losses.shape[1])
+        every, values, answers = zip(*found, strict=True)
+        return _mean(every), _mean(values), _mean(answers)
 
     def copies_at_once(self) -> int:
         """How many stacked copies of the batch one backward pass may hold: 1 until a first pass has been measured."""
@@ -209,3 +248,15 @@ class Oracle:
     def store(self, x: Tensor) -> Tensor:
         """x as it will be read back, no farther from the clean inputs than the threat allows."""
         return within(self.problem.threat, self.problem.model.space, x, self.batch.inputs)
+
+
+def _mean(parts: Sequence[Tensor]) -> Tensor:
+    """Of what draws gave, one by one."""
+    return parts[0] if len(parts) == 1 else joined(parts).unflatten(0, (len(parts), -1)).mean(0)
+
+
+def _before(at: Tensor) -> Tensor:
+    """int64[R]: how many of the numbers before each are the same."""
+    order = at.argsort(stable=True)
+    ranked, places = at[order].contiguous(), torch.arange(len(at), device=at.device)
+    return torch.empty_like(at).index_copy(0, order, places - torch.searchsorted(ranked, ranked))

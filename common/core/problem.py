@@ -36,6 +36,10 @@ class Problem:
     threat: Threat
     budget: Budget = field(default_factory=Budget)
     others: Batch | None = None  # clean examples the attacker has besides; none of them is under attack
+    stream: tuple[
+        str | int, ...
+    ] = ()  # tells this problem's questions from others': random models answer them otherwise
+    eot: int | None = None  # how many draws of a random model are averaged; None: as many as the model says
 
 
 class Status(IntEnum):

@@ -1,7 +1,7 @@
 """Modalities: what a kind of input brings to the shared machinery. A new one is a new folder; nothing here changes.
 
 Each installs a `Modality` under the entry-point group `carom.modalities`. Third parties add models, attacks and data
-under `carom.models`, `carom.attacks` and `carom.datasets`.
+under `carom.models`, `carom.attacks`, `carom.defences` and `carom.datasets`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from carom.common.core.metrics import Metric
 from carom.common.core.model import Model
 from carom.common.core.spaces import Inputs, Space
 from carom.common.core.threats import Threat
+from carom.common.defences.info import DefenceInfo
 from carom.common.loading.zoo import Recipe
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class Modality:
     panels: Callable[[Space, Inputs, Inputs, Mapping[str, Any]], list[Panel]]
     """(space, one clean stored input, one adversarial, {"length", "sample_rate", ...}) -> what the report shows."""
     transforms: Mapping[str, TransformInfo] = field(default_factory=dict)
+    defences: Mapping[str, DefenceInfo] = field(default_factory=dict)
     metrics: Sequence[Metric] = ()
     """How large a perturbation is, in the order in which tables show it."""
     load_log: Callable[..., AdversarialSet] | None = None

@@ -8,11 +8,13 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from carom.common.base.errors import CaromError
-from carom.common.base.specs import OWN_CODE, Spec, call_with, parse, split_members
+from carom.common.base.specs import DEFENDED, OWN_CODE, Spec, call_with, parse, split_defended, split_members
 from carom.common.core.data import Dataset
 from carom.common.core.model import Model
+from carom.common.defences.info import CALIBRATION, DefenceChoice
 from carom.common.loading.facts import known_facts
 from carom.common.modality.contract import Modality
+from carom.common.modality.defences import choose_defence
 from carom.common.modality.installed import modalities
 from carom.common.models.ensembles import Ensemble
 
@@ -30,8 +32,11 @@ def load_model_of(modality: Modality, source: Any, facts: Mapping[str, Any]) -> 
     """A model by spec or object. An entry point KIND in `carom.models` answers KIND:REST: a function of `rest` and
     the spec's parameters that returns a Model, or an object that the modality can wrap with the given facts.
 
-    `ensemble:SPEC+SPEC?fuse=logits` is an Ensemble of the models of these specs.
+    `ensemble:SPEC+SPEC?fuse=logits` is an Ensemble of the models of these specs, `defended:SPEC+DEFENCE+DEFENCE` the
+    model of the first behind these defences.
     """
+    if isinstance(source, str) and source.startswith(f"{DEFENDED}:"):
+        return _defended_of(modality, parse(source).rest, facts)
     if isinstance(source, str) and source.startswith("ensemble:"):
         return _ensemble_of(modality, parse(source), facts)
     if isinstance(source, str) and source.startswith("zoo:"):
@@ -65,9 +70,46 @@ def _ensemble_of(modality: Modality, spec: Spec, facts: Mapping[str, Any]) -> Mo
     return Ensemble(members, **given)
 
 
+def _defended_of(modality: Modality, rest: str, facts: Mapping[str, Any]) -> Model:
+    """Facts are those of the model; a name is that of the whole."""
+    spec, wanted = split_defended(rest)
+    chosen = [choose_defence(modality, one) for one in wanted]  # before anything is loaded
+    model = load_model_of(modality, spec, {name: value for name, value in facts.items() if name != "name"})
+    trained_on = modality.recipes[parse(spec).rest].data if spec.startswith("zoo:") else None
+    for choice in chosen:
+        model = defended(modality, model, choice, trained_on)
+    if "name" in facts:
+        model.name = str(facts["name"])
+    return model
+
+
+def defended(modality: Modality, model: Model, choice: DefenceChoice, clean: Dataset | str | None = None) -> Model:
+    """The model behind a defence. What a detector is calibrated on is what its spec says, else `clean`: a data set, or
+    the spec of one."""
+
+    def read(told: Mapping[str, Any]) -> Dataset:
+        spec, split, limit = (told[name] for name in CALIBRATION)
+        if split == "test":
+            raise CaromError(
+                f"{choice.label}: a threshold is not found on the split that is attacked. Name another, split=train."
+            )
+        if spec is None and isinstance(clean, Dataset):
+            return clean.sample(limit)
+        if spec is None and clean is None:
+            raise CaromError(
+                f"{choice.label} finds its threshold on clean examples of the inputs that {model.name} takes: name them, "
+                f"{choice.info.name}?data=SPEC, not the split that is attacked."
+            )
+        return load_data_of(modality, str(spec or clean), split, limit, {})
+
+    return choice.around(model, read)
+
+
 def _silent(spec: str) -> bool:
     """Whether a spec says nothing of the classes of a model that cannot tell them."""
     parsed = parse(spec)
+    if parsed.kind == DEFENDED:
+        return _silent(split_defended(parsed.rest)[0])
     return parsed.kind in OWN_CODE and "classes" not in parsed.parameters
 
 

@@ -60,14 +60,19 @@ def choose_attack(modality: Modality, spec: str, threat: str | None = None) -> A
 
 
 def build_attack(modality: Modality, info: AttackInfo, parameters: Mapping[str, Any]) -> AttackChoice:
-    """A registered attack with its parameters; `transform` is not its own but names transforms to add."""
+    """A registered attack with its parameters. `transform` is not its own but names transforms to add, `eot` how many draws
+    of a random model it averages."""
     name, own = info.name, dict(parameters)
-    wanted = None if "transform" in inspect.signature(info.build).parameters else own.pop("transform", None)
+    taken = inspect.signature(info.build).parameters
+    wanted = None if "transform" in taken else own.pop("transform", None)
+    eot = None if "eot" in taken else own.pop("eot", None)
+    if eot is not None and (not isinstance(eot, int) or isinstance(eot, bool) or eot < 1):
+        raise CaromError(f"attack {name}: eot takes a whole number, 1 or more, not {eot!r}: draws of a random model.")
     attack = call_with(info.build, own, f"attack {name}", counts=True)
     if wanted is not None:
         attack, needs = transformed(modality, attack, str(wanted), f"attack {name}")
         info = replace(info, needs=info.needs | needs)
-    return AttackChoice(info, parameters, attack)
+    return AttackChoice(info, parameters, attack, eot)
 
 
 def transformed(modality: Modality, attack: Attack, names: str | Iterable[str], what: str) -> tuple[Attack, Access]:

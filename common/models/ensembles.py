@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from carom.common.base.errors import CaromError, UnknownName
+from carom.common.base.rng import Rng
 from carom.common.core.batch import Access, Family, Output
 from carom.common.core.model import Model
 from carom.common.core.objectives import Objective
@@ -61,6 +62,8 @@ class Ensemble(Model):
         self.members = tuple(members)
         self.fuse = fuse
         self.passes = sum(member.passes for member in members)
+        self.random = any(member.random for member in members)
+        self.eot = max(member.eot for member in members)
         self.access = Access.MEMBERS | _shared(members)
         self.device = first.device
         self._weights: Tensor | None = None
@@ -70,6 +73,11 @@ class Ensemble(Model):
         examples each take the shares of their example."""
         other = copy.copy(self)
         other._weights = weights
+        return other
+
+    def keyed(self, rng: Rng) -> Ensemble:
+        other = copy.copy(self)
+        other.members = tuple(m.keyed(rng.fold("member", place)) for place, m in enumerate(self.members))
         return other
 
     def __call__(self, inputs: Inputs, lengths: Tensor | None = None) -> Output:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from carom.common.base.errors import CaromError
-from carom.common.base.specs import OWN_CODE, parse
+from carom.common.base.specs import DEFENDED, OWN_CODE, parse, split_defended
 from carom.common.core.data import Dataset
 from carom.common.core.model import Model
 from carom.common.modality.budgets import threat_from
@@ -117,8 +117,11 @@ def load_named(modality: Modality, named: Named, data: Dataset | None) -> Model:
 
 def _tells(named: Named) -> bool:
     """Whether a model knows its classes by itself, or by what is stated of it."""
-    stated = {"classes"} & {*named.facts, *parse(named.spec).parameters}
-    return bool(stated) or parse(named.spec).kind not in (*OWN_CODE, "ensemble")
+    spec = parse(named.spec)
+    while spec.kind == DEFENDED:
+        spec = parse(split_defended(spec.rest)[0])
+    stated = {"classes"} & {*named.facts, *spec.parameters}
+    return bool(stated) or spec.kind not in (*OWN_CODE, "ensemble")
 
 
 @dataclass

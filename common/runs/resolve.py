@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from carom.common.base.errors import CaromError
-from carom.common.base.specs import split_parameters
+from carom.common.base.specs import defended_by, split_parameters, split_plus
+from carom.common.modality.contract import Modality
+from carom.common.modality.defences import choose_defence
 from carom.common.modality.installed import get_modality
 from carom.common.modality.load import load_model_of
 from carom.common.modality.registry import choose_attack
@@ -19,7 +21,8 @@ def resolve(study: Study) -> Study:
         defaults = get_modality(name).defaults
         if part.log is not None:
             targets = part.targets or [Named(spec=s) for s in defaults.targets]
-            parts[name] = part.model_copy(update={"targets": targets})
+            targets = with_defences(get_modality(name), targets, part.defences)
+            parts[name] = part.model_copy(update={"targets": targets, "defences": []})
             continue
         sources = part.sources or [Named(spec=s) for s in _default_sources(name, part)]
         targets = part.targets or ([] if part.sources else [Named(spec=s) for s in defaults.targets])
@@ -30,7 +33,8 @@ def resolve(study: Study) -> Study:
             update={
                 "data": part.data or Named(spec=defaults.data),
                 "sources": sources,
-                "targets": targets or sources,
+                "targets": with_defences(get_modality(name), targets or sources, part.defences),
+                "defences": [],
                 "attacks": [with_transform(spec, part.transform) for spec in part.attacks or defaults.attacks],
                 "transform": None,
                 "threat": threat,
@@ -50,6 +54,26 @@ def _default_sources(name: str, part: ModalityStudy) -> Sequence[str]:
     loaded = {spec: load_model_of(modality, spec, {}) for spec in modality.defaults.sources}
     fit = [spec for spec, model in loaded.items() if any(attack.runs_on(model) for attack in chosen)]
     return fit or modality.defaults.sources
+
+
+def with_defences(modality: Modality, targets: Sequence[Named], defences: Sequence[str]) -> list[Named]:
+    """The targets, and each of them behind each of the defences."""
+    for spec in defences:
+        for one in split_plus(spec):
+            choose_defence(modality, one)  # what cannot be had is said before anything is loaded
+    found = {_key(target): target for target in targets}
+    for spec in defences:
+        for target in targets:
+            facts = dict(target.facts)
+            if "name" in facts:
+                facts["name"] = f"{facts['name']}+{spec}"
+            behind = Named(spec=defended_by(target.spec, spec), **facts)
+            found.setdefault(_key(behind), behind)
+    return list(found.values())
+
+
+def _key(named: Named) -> str:
+    return named.model_dump_json()
 
 
 def with_transform(spec: str, transform: str | None) -> str:

@@ -13,6 +13,10 @@ from carom.common.core.data import Dataset
 from carom.common.core.model import Model, check_shape
 from carom.common.core.threats import Threat
 
+MOST_KNOWN = 0.1
+"""Share of the data that may also be among the examples that a detector's threshold was found on: some sets repeat a few
+of their examples."""
+
 
 def check_controls(controls: int) -> None:
     """Refuse a study without a control draw."""
@@ -44,6 +48,12 @@ def check_model(model: Model, modality: str, data: Dataset) -> None:
         raise CaromError(
             f"model {model.name} takes {_differs(model.space, data.space)}, the data {data.name} is "
             f"{_differs(data.space, model.space)}. {remedy}"
+        )
+    known: frozenset[str] = getattr(model, "calibrated_on", frozenset())
+    if known and (share := sum(one in known for one in data.contents()) / len(data)) > MOST_KNOWN:
+        raise CaromError(
+            f"model {model.name} found its threshold on {share:.0%} of the very examples of {data.name}: its rejections "
+            "would look better than they are. Calibrate it on others: data=SPEC&split=NAME in its defence."
         )
     if getattr(model, "shape", None) is not None and isinstance(data.stored, Tensor):
         check_shape(model, data.stored[:1])

@@ -90,6 +90,7 @@ class ModalityStudy(BaseModel):
     sources: list[Named] = Field(default_factory=list)
     targets: list[Named] = Field(default_factory=list)
     attacks: list[Words] = Field(default_factory=list)
+    defences: list[Words] = Field(default_factory=list)  # each around every target, beside it: "jpeg+noise"
     transform: Words | None = None  # of every attack that names none itself: "di,ti"
     threat: Words | None = None
     eps: Annotated[float | str | None, BeforeValidator(_number)] = None
@@ -137,7 +138,7 @@ class Study(BaseModel):
     curve_limit: Count | None = None
 
 
-_FLAGS = {"seeds": "seed", "sources": "source", "targets": "target", "attacks": "attack"}
+_FLAGS = {"seeds": "seed", "sources": "source", "targets": "target", "attacks": "attack", "defences": "defence"}
 """Options that are not called what they set."""
 
 SETTINGS = tuple(name for name in Study.model_fields if name != "modalities")
@@ -164,7 +165,7 @@ def read_study(path: Path, modalities: list[str]) -> dict[str, Any]:
             raise CaromError(f"{path}: {name} must be a table: [{name}].")
         for key in part.keys() - ModalityStudy.model_fields.keys():
             raise CaromError(f"{path}: unknown key {key!r} in [{name}]. {_nearest(key, ModalityStudy.model_fields)}")
-        if empty := [key for key in ("sources", "targets", "attacks") if part.get(key) == []]:
+        if empty := [key for key in ("sources", "targets", "attacks", "defences") if part.get(key) == []]:
             raise CaromError(
                 f"{path}: {name}.{empty[0]} names none. Leave the key out for what is measured by default."
             )

@@ -18,13 +18,14 @@ from carom.common.core.ties import finite
 from carom.common.measure.rates import Verdict
 
 
-def ask(model: Model, data: Dataset, size: int) -> tuple[Answers, Tensor]:
-    """(the model's answers to the data, whether each rests on finite numbers bool[N]), `size` examples at a time."""
+def ask(model: Model, data: Dataset, size: int, stream: str = "") -> tuple[Answers, Tensor]:
+    """(the model's answers to the data, whether each rests on finite numbers bool[N]), `size` examples at a time; of
+    random models, those of that stream."""
 
     def read(output: Output) -> tuple[Answers, Tensor]:
         return data.task.answer(output), finite(ended(output))
 
-    parts = model.ask(data.batch(), read, size, data.task.width(data.classes))
+    parts = model.ask(data.batch(), read, size, data.task.width(data.classes), stream)
     order = torch.cat([rows for rows, _ in parts]).argsort()
     answers = Answers.join([answers for _, (answers, _) in parts])
     return answers.take(order.numpy()), torch.cat([sound for _, (_, sound) in parts])[order]

@@ -50,6 +50,11 @@ class Artefact(Protocol):
     def key(self) -> str: ...
 
     @property
+    def stream(self) -> str:
+        """What tells the questions about it from those about others: random models answer each anew. Attacks are judged
+        by the same stream, so that the worst of several is no matter of luck."""
+
+    @property
     def needs(self) -> Craft | None:
         """The craft that has to be in the store before the inputs can be made."""
 
@@ -62,6 +67,7 @@ class Clean:
 
     data: Dataset
     needs = None
+    stream = "clean"
 
     @cached_property
     def key(self) -> str:
@@ -89,6 +95,8 @@ class Craft:
         besides: dict[str, Any] = {} if self.others is None else {"others": self.others.digest}
         if self.aim is not None:
             besides["aim"] = self.aim
+        if self.chosen.eot is not None:
+            besides["eot"] = self.chosen.eot
         return key_of(
             {
                 "kind": "craft",
@@ -106,6 +114,10 @@ class Craft:
     @property
     def needs(self) -> Craft:
         return self
+
+    @property
+    def stream(self) -> str:
+        return f"attacked {self.seed}"
 
     @property
     def what(self) -> str:
@@ -174,7 +186,9 @@ class Craft:
             batch, goal = batch.to(device), goal.to(device)
         rng = Rng.of(self.seed, batch.ids, batch.labels.device)
         others = None if self.others is None else self.others.batch().to(device)
-        result = self.chosen.attack(Problem(self.source, goal, self.threat, others=others), batch, rng)
+        eot = self.chosen.eot
+        problem = Problem(self.source, goal, self.threat, others=others, stream=(self.seed,), eot=eot)
+        result = self.chosen.attack(problem, batch, rng)
         space = self.data.space
         saved = space.decode(space.encode(result.inputs))
         allowed = self.threat.allows(saved, batch.inputs)
@@ -215,6 +229,10 @@ class Control:
     def needs(self) -> Craft | None:
         return self.craft if self.craft.threat.control_follows else None
 
+    @property
+    def stream(self) -> str:
+        return f"control {self.draw} {self.craft.seed}"
+
     def inputs(self, store: Store) -> Inputs:
         data, threat, space = self.craft.data, self.craft.threat, self.craft.data.space
         batch = data.batch()
@@ -237,6 +255,10 @@ class Swapped:
     def needs(self) -> Craft:
         return self.craft
 
+    @property
+    def stream(self) -> str:
+        return f"swapped {self.craft.seed}"
+
     def inputs(self, store: Store) -> Inputs:
         data, space = self.craft.data, self.craft.data.space
         batch = data.batch()
@@ -258,6 +280,10 @@ class Blind:
     craft: Craft  # one of those that it stands beside; any does
     number: int
     needs = None
+
+    @property
+    def stream(self) -> str:
+        return f"blind {self.number}"
 
     @cached_property
     def key(self) -> str:
@@ -298,7 +324,7 @@ class Judge:
         started = time.perf_counter()
         data = replace(self.data, stored=self.artefact.inputs(store))
         with fitting(self.target, self.data):
-            answers, finite = ask(self.target, data, batch)
+            answers, finite = ask(self.target, data, batch, self.artefact.stream)
         if not bool(finite.all()):
             at = data.ids[int((~finite).nonzero()[0])]
             said = f"model {self.target.name} answers {at} with a number that is not finite"

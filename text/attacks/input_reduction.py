@@ -45,10 +45,11 @@ def reduce_inputs(model: Model, texts: Sequence[str]) -> list[str]:
     """
     budget, stored = WordBudget(1.0, LeaveOut(), keep_stop_words=False), model.space.clamp(list(texts))
     examples = [budget.editable(text) for text in stored]
+    rng = Rng.of(0, [str(i) for i in range(len(stored))])
     with model.frozen():
         with torch.inference_mode():
-            answers = model(stored).logits.argmax(1).cpu() if stored else torch.zeros(0, dtype=torch.long)
-        lockstep = Lockstep(model, examples, Goal(answers, answers))
-        rng = Rng.of(0, [str(i) for i in range(len(stored))])
+            asked = model.keyed(rng.fold("answer"))
+            answers = asked(stored).logits.argmax(1).cpu() if stored else torch.zeros(0, dtype=torch.long)
+        lockstep = Lockstep(model, examples, Goal(answers, answers), streams=rng.fold("query"))
         found = lockstep.run([Keep().search(e, rng[torch.tensor([i])]) for i, e in enumerate(examples)])
     return [example.edit(f.edit).strip() for example, f in zip(examples, found, strict=True)]

@@ -45,11 +45,11 @@ class TextModel(Model):
         return Output(self.read(self.codes(inputs)))
 
     def ask(
-        self, batch: Batch, read: Callable[[Output], T], size: int = 64, width: int | None = None
+        self, batch: Batch, read: Callable[[Output], T], size: int = 64, width: int | None = None, stream: str = ""
     ) -> list[tuple[Tensor, T]]:
         """As `Model.ask`; texts of like length are read together, so that little is padding."""
         order = torch.tensor(sorted(range(len(batch)), key=lambda i: len(batch.inputs[i])), dtype=torch.long)
-        return [(order[rows], part) for rows, part in super().ask(batch.take(order), read, size, width)]
+        return [(order[rows], part) for rows, part in super().ask(batch.take(order), read, size, width, stream)]
 
 
 def encoder_facts(encoder: Any) -> Any:

@@ -39,7 +39,8 @@ from carom.common.attacks.edits.requests import (
     some_of,
 )
 from carom.common.base.errors import CaromError
-from carom.common.core.batch import Goal
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Goal, decided
 from carom.common.core.model import Model
 from carom.common.core.problem import Cost, Status
 from carom.common.core.ties import ULPS, Settled
@@ -55,7 +56,9 @@ class Lockstep:
 
     A row's score is remembered for its example by what the model reads of it: rows that read the same are sent once.
     Rows are never shared between examples, so that costs do not depend on who else is in the batch. A row that the
-    model works out from another (`Moved`) counts as a row.
+    model works out from another (`Moved`) counts as a row. Of a random model nothing is remembered from one request to
+    the next: it answers each anew, by the example's stream and how often that was asked. Rows of one request that read the
+    same are one question.
     """
 
     def __init__(
@@ -68,12 +71,14 @@ class Lockstep:
         cells: int = CELLS,
         admits: Callable[[Sequence[int], Sequence[Any]], list[bool]] | None = None,
         confidence: float | None = None,
+        streams: Rng | None = None,
     ) -> None:
         """`queries` is the budget of each example. `admits(owners, inputs)` says which edits are allowed as a whole:
         others are not asked about, cost nothing, and score -inf (but see `ScoreEdits.judged`). At most `rows` rows, and about
         `cells` tokens, go through the model at once; a GPU takes `WIDE` times as many. With `confidence`, an input has
-        reached the goal if the model is that sure of its answer, besides."""
-        self.confidence = confidence
+        reached the goal if the model is that sure of its answer, besides. `streams`, one for each example, are what a
+        random model draws from."""
+        self.confidence, self.streams = confidence, streams
         self.model, self.examples, self.goal, self.limit = model, examples, goal, queries
         self._moves, self._reads = isinstance(model, Moved), isinstance(model, Reads)
         self.admits = admits
@@ -174,6 +179,10 @@ class Lockstep:
             else:
                 read = [(reader.key(edit), None) for edit in ask.edits[: self._left(i)]]
             keys[i] = [key for key, _ in read]
+            if self.model.random:
+                for key in keys[i]:
+                    known.pop(key, None)
+                    self._scores[i].pop(key, None)
             self.cost["queries"][i] += len(read)
             new = {key: change for key, change in read if key not in known}
             whole += [(i, key, change) for key, change in new.items() if change is None or not moves]
@@ -195,16 +204,38 @@ class Lockstep:
 
     def _send(self, rows: list[tuple[int, Any, Any]]) -> None:
         """Send rows through the model, of like size together, and remember their scores."""
-        rows = sorted(rows, key=lambda row: -self.readers[row[0]].size(row[1]))
+        places = sorted(range(len(rows)), key=lambda place: -self.readers[rows[place][0]].size(rows[place][1]))
+        streams, rows = self._streams([i for i, _, _ in rows]), [rows[place] for place in places]
         start, answers = 0, []
         while start < len(rows):
             count = max(1, min(self.rows, self.cells // max(1, self.readers[rows[start][0]].size(rows[start][1]))))
-            inputs = [self.readers[i].row(key, change) for i, key, change in rows[start : start + count]]
+            part = rows[start : start + count]
+            inputs = [self.readers[i].row(key, change) for i, key, change in part]
+            labels = self.goal.labels[[i for i, _, _ in part]]
+            keys = None if streams is None else streams[torch.tensor(places[start : start + count])]
             start += count
             with torch.inference_mode():
-                answers.append(self.model.read(inputs) if self._reads else self.model(inputs).logits)  # type: ignore[attr-defined]
+                answers.append(self._answers(inputs, labels, keys))
         if answers:
             self._remember([(i, key) for i, key, _ in rows], torch.cat(answers))
+
+    def _answers(self, inputs: list[Any], labels: Tensor, streams: Rng | None) -> Tensor:
+        """Logits of the decisions that are taken about some rows."""
+        if self._reads:
+            return self.model.read(inputs)  # type: ignore[attr-defined]
+        output = (self.model if streams is None else self.model.keyed(streams))(inputs)
+        return decided(output, labels.to(output.logits.device))
+
+    def _streams(self, owners: Sequence[int]) -> Rng | None:
+        """A stream for each row, by its example and how often that was asked before; None of a model that draws nothing."""
+        if not self.model.random:
+            return None
+        assert self.streams is not None, "a random model is asked with streams"
+        asked, numbers = list(self.cost["forward"]), []
+        for i in owners:
+            numbers.append(asked[i])
+            asked[i] += 1
+        return self.streams[torch.tensor(owners)].numbered(torch.tensor(numbers))
 
     def _work_out(
         self, near: Mapping[tuple[int, Hashable], Sequence[tuple[Hashable, Any]]]

@@ -49,7 +49,13 @@ class Substitution:
                 return threat.admits([(x, batch.inputs[i]) for i, x in zip(owners, edited, strict=True)])
 
         lockstep = Lockstep(
-            problem.model, examples, goal, problem.budget.queries, admits=admits, confidence=self.confidence
+            problem.model,
+            examples,
+            goal,
+            problem.budget.queries,
+            admits=admits,
+            confidence=self.confidence,
+            streams=Rng.of(0, batch.ids).fold("query", *problem.stream),
         )
         searches = [self.strategy.search(e, streams[torch.tensor([i])]) for i, e in enumerate(examples)]
         with problem.model.frozen():

@@ -1,0 +1,9 @@
+"""The defences of audio models, by name. Each module registers its own beside the functions that compose them."""
+
+from __future__ import annotations
+
+from carom.audio.defences.transforms import RANDOM, TRANSFORMS
+from carom.common.defences.catalogue import defences_in
+from carom.common.defences.shared import VOTES
+
+DEFENCES = defences_in(TRANSFORMS, RANDOM, VOTES)

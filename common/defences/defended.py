@@ -1,0 +1,109 @@
+"""Models behind a defence: models like any other, which an attacker differentiates as one who knows the defence."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import hashlib
+from collections.abc import Iterator, Sequence
+from itertools import count
+from typing import Any
+
+import torch
+
+from carom.common.attacks.edits.editable import Edit, Gains, Guides
+from carom.common.base.errors import CaromError
+from carom.common.base.identity import Digest, describe
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Access, Batch, Goal
+from carom.common.core.model import Model
+
+PASSED = Access.LABEL | Access.SCORE | Access.GRADIENT
+"""What a defended model grants of what its base does: its layers, leaves and members are not those that answer."""
+
+EOT = 16
+"""Draws of a random defence that an attacker averages over, unless told otherwise (`pgd?eot=64`)."""
+
+
+class Defended(Model):
+    """A model `base` behind one `part`, a frozen dataclass whose fields are part of its identity.
+
+    It is random where either is. Every call needs one stream of random numbers for each input (`streams`): those it was
+    keyed with, or new ones at each call.
+    """
+
+    def __init__(self, base: Model, part: Any, draws: bool = False) -> None:
+        """`draws`: whether the part draws anything."""
+        facts = repr(("defended", base.digest, describe(part)))
+        digest = Digest(hashlib.sha256(facts.encode()).hexdigest())
+        digest.why = getattr(base.digest, "why", "")
+        name = f"{base.name}+{type(part).__name__}"
+        super().__init__(name, base.modality, base.family, base.space, base.classes, digest)
+        self.base, self.part = base, part
+        self.shape = getattr(base, "shape", None)
+        self.device, self.remedy, self.facts = base.device, base.remedy, dict(base.facts)
+        self.access = base.access & PASSED
+        self.rejects, self.passes = base.rejects, base.passes
+        self.random = base.random or draws
+        self.eot = max(base.eot, EOT if draws else 1)
+        self._streams: Rng | None = None
+        self._calls = count()
+
+    @property
+    def adaptation(self) -> tuple[str, ...]:
+        """How one who knows the defences attacks: words of `ADAPTATIONS`."""
+        own = (*self._own_adaptation(), *getattr(self.base, "adaptation", ()))
+        return tuple(dict.fromkeys(own))
+
+    def _own_adaptation(self) -> tuple[str, ...]:
+        raise NotImplementedError
+
+    def keyed(self, rng: Rng) -> Model:
+        if not self.random:
+            return self
+        other = copy.copy(self)
+        other._streams = self._own(rng)
+        other.base = self.base.keyed(rng.fold("base"))
+        return other
+
+    def streams(self, rows: int) -> Rng:
+        """A stream for each of the inputs of a call."""
+        if self._streams is None:
+            call = next(self._calls)
+            return self._own(Rng.of(0, [f"call {call} row {row}" for row in range(rows)], self.device))
+        if len(self._streams) != rows:
+            raise ValueError(f"model {self.name} was keyed for {len(self._streams)} inputs and asked about {rows}")
+        return self._streams
+
+    def _own(self, rng: Rng) -> Rng:
+        """What the part draws from, by its own `seed`."""
+        return rng.fold("defence", getattr(self.part, "seed", 0))
+
+    def settle(self, batch: Batch, width: int | None) -> None:
+        self.base.settle(batch, width)
+        super().settle(batch, width)
+
+    def to(self, device: torch.device | str) -> Defended:
+        self.base.to(device)
+        super().to(device)
+        return self
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        with self.base.frozen():
+            yield
+
+    def gains(
+        self, edits: Sequence[tuple[Any, Edit]], goal: Goal, mixtures: Sequence[Gains | None] | None = None
+    ) -> list[Gains]:
+        """Of inputs made of parts: the gradient of the base at the parts as they are, around the defence (`Guides`)."""
+        if not isinstance(self.base, Guides):
+            raise CaromError(f"model {self.base.name} grants no gradient: choose an attack that needs scores only.")
+        return self.base.gains(edits, goal, mixtures)
+
+
+def undefended(model: Model) -> Model:
+    """What stands behind all defences of a model."""
+    while isinstance(model, Defended):
+        model = model.base
+    return model

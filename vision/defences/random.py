@@ -1,0 +1,132 @@
+"""Defences that change an image otherwise at every query."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from carom.common.base.errors import CaromError
+from carom.common.base.rng import Rng
+from carom.common.defences.catalogue import Defences
+from carom.common.defences.shared import NOISE, Noise
+from carom.common.defences.transforms import InputTransform
+
+XIE = "Xie et al. 2018, Mitigating adversarial effects through randomization"
+GUO = "Guo et al. 2018, Countering adversarial images using input transformations"
+RAFF = "Raff et al. 2019, Barrage of random transforms for adversarially robust defense"
+
+RANDOM = Defences(kind="random", adaptation=("exact", "expectation"))
+
+
+@RANDOM.defence(
+    "noise",
+    "Gaussian noise",
+    paper=NOISE,
+    departures="before the network alone, not before each layer; no training with it",
+)
+def noise(sigma: float = 0.1, seed: int = 0) -> Noise:
+    """Of standard deviation `sigma`, pixels in [0, 1]."""
+    return Noise(sigma, seed)
+
+
+class Resampled(InputTransform):
+    """The base of changes that read an image at other places: each output pixel is interpolated between four of the
+    input, what lies outside is black."""
+
+    gradient: ClassVar[str] = "exact"
+    random: ClassVar[bool] = True
+
+    def places(self, x: Tensor, rng: Rng) -> Tensor:
+        """float[N, 2, 3]: from an output pixel to where it is read, both in [-1, 1] from rim to rim."""
+        raise NotImplementedError
+
+    def __call__(self, x: Tensor, *rng: Rng) -> Tensor:
+        grid = F.affine_grid(self.places(x, rng[0]).to(x), list(x.shape), align_corners=False)
+        return F.grid_sample(x, grid, align_corners=False)
+
+
+def affine(scale: Tensor, angle: Tensor, shift: Tensor) -> Tensor:
+    """float[N, 2, 3]: places read by images turned by angle[N] radians, scaled by 1 / scale[N], moved by shift[N, 2]."""
+    cos, sin = scale * angle.cos(), scale * angle.sin()
+    return torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1).to(shift) @ torch.cat(
+        [torch.eye(2, dtype=shift.dtype, device=shift.device).expand(len(shift), 2, 2), -shift[:, :, None]], 2
+    )
+
+
+@dataclass(frozen=True)
+class ResizePad(Resampled):
+    """Resized to a random size of at least `least` of its own, and padded to it at a random place."""
+
+    least: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.least <= 1:
+            raise CaromError(f"resize-pad: least={self.least} is no share of the size: above 0 and at most 1.")
+
+    def places(self, x: Tensor, rng: Rng) -> Tensor:
+        share = self.least + (1 - self.least) * rng.fold("size").uniform()
+        room = (1 - share)[:, None] * (2 * rng.fold("place").uniform(2) - 1)
+        return affine(1 / share, torch.zeros_like(share), room)
+
+
+@RANDOM.defence(
+    "resize-pad",
+    "resized and padded at random",
+    paper=XIE,
+    departures="to the size that the network takes, shrunken instead of enlarged; sizes between pixels are interpolated",
+)
+def resize_pad(least: float = 0.85, seed: int = 0) -> ResizePad:
+    """To between `least` of its size and all of it."""
+    return ResizePad(least, seed)
+
+
+@dataclass(frozen=True)
+class Rotated(Resampled):
+    """Turned by up to so many degrees either way."""
+
+    degrees: float
+    seed: int
+
+    def places(self, x: Tensor, rng: Rng) -> Tensor:
+        angle = (2 * rng.uniform() - 1) * self.degrees * math.pi / 180
+        return affine(torch.ones_like(angle), angle, angle.new_zeros(len(angle), 2))
+
+
+@RANDOM.defence("rotate", "turned at random", paper=RAFF, departures="one of the paper's transforms, by itself")
+def rotate(degrees: float = 15.0, seed: int = 0) -> Rotated:
+    """By up to `degrees` either way."""
+    return Rotated(degrees, seed)
+
+
+@dataclass(frozen=True)
+class Cropped(Resampled):
+    """A random part of at least `least` of its sides, enlarged to its size."""
+
+    least: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.least <= 1:
+            raise CaromError(f"crop: least={self.least} is no share of the sides: above 0 and at most 1.")
+
+    def places(self, x: Tensor, rng: Rng) -> Tensor:
+        share = self.least + (1 - self.least) * rng.fold("size").uniform()
+        room = (1 - share)[:, None] / share[:, None] * (2 * rng.fold("place").uniform(2) - 1)
+        return affine(share, torch.zeros_like(share), room)
+
+
+@RANDOM.defence(
+    "crop",
+    "cropped at random and enlarged",
+    paper=GUO,
+    departures="one crop for an answer: vote for the mean over several",
+)
+def crop(least: float = 0.85, seed: int = 0) -> Cropped:
+    """To between `least` of its sides and all of them."""
+    return Cropped(least, seed)
