@@ -53,8 +53,10 @@ def low_pass(cutoff: float, half: int) -> Tensor:
 
 
 def filtered(x: Tensor, taps: Tensor) -> Tensor:
-    """x[N, L] under an odd filter; before and behind it is silence."""
-    return F.conv1d(x[:, None], taps.to(x)[None, None], padding=len(taps) // 2)[:, 0]
+    """x[N, L] under an odd filter; before and behind it is silence. In float64, since the order in which a convolution
+    adds up depends on how many sounds it is given."""
+    double = x.double()[:, None]
+    return F.conv1d(double, taps.to(double)[None, None], padding=len(taps) // 2)[:, 0].to(x)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ _HOMES = {
     "attack": "common.api",
     "defend": "common.api",
     "ensemble": "common.api",
+    "export_module": "common.defences.export",
     "get_attack": "common.api",
     "list_attacks": "common.api",
     "list_defences": "common.api",
@@ -90,6 +91,7 @@ if TYPE_CHECKING:
     from carom.common.core.threats import L2 as L2
     from carom.common.core.threats import Linf as Linf
     from carom.common.defences.detectors import Detector as Detector
+    from carom.common.defences.export import export_module as export_module
     from carom.common.defences.info import DefenceInfo as DefenceInfo
     from carom.common.defences.transforms import InputTransform as InputTransform
     from carom.common.modality.contract import Modality as Modality

@@ -6,7 +6,6 @@ import contextlib
 import copy
 import hashlib
 from collections.abc import Iterator, Sequence
-from itertools import count
 from typing import Any
 
 import torch
@@ -47,7 +46,7 @@ class Defended(Model):
         self.random = base.random or draws
         self.eot = max(base.eot, EOT if draws else 1)
         self._streams: Rng | None = None
-        self._calls = count()
+        self._calls = 0
 
     @property
     def adaptation(self) -> tuple[str, ...]:
@@ -69,8 +68,8 @@ class Defended(Model):
     def streams(self, rows: int) -> Rng:
         """A stream for each of the inputs of a call."""
         if self._streams is None:
-            call = next(self._calls)
-            return self._own(Rng.of(0, [f"call {call} row {row}" for row in range(rows)], self.device))
+            self._calls += 1
+            return self._own(Rng.of(0, [f"call {self._calls} row {row}" for row in range(rows)], self.device))
         if len(self._streams) != rows:
             raise ValueError(f"model {self.name} was keyed for {len(self._streams)} inputs and asked about {rows}")
         return self._streams

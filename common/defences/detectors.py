@@ -31,6 +31,11 @@ class Detector:
     random: ClassVar[bool] = False
     fpr: float
 
+    @property
+    def passes(self) -> int:
+        """Forward passes of the model that one score takes, its answer among them."""
+        return 1
+
     def score(self, model: Model, inputs: Inputs, lengths: Tensor | None, *rng: Rng) -> tuple[Output, Tensor]:
         """(the model's answers to the inputs, how suspicious each is float[N], larger is more); a random detector is
         given a stream for each input."""
@@ -65,7 +70,7 @@ class Detecting(Defended):
 
     def __init__(self, base: Model, part: Detector) -> None:
         super().__init__(base, part, draws=part.random)
-        self.rejects = True
+        self.rejects, self.passes = True, base.passes * part.passes
         self.level: Level | None = None  # before it is calibrated, the alarm is the score
         self.calibrated_on: frozenset[str] = frozenset()
 

@@ -599,6 +599,12 @@ def representative(chosen: list[Case]) -> set[str]:
 
 
 @pytest.fixture
+def world_of() -> Callable[[str], World]:
+    """The miniature of a modality, by its name."""
+    return lambda name: worlds()[name]
+
+
+@pytest.fixture
 def all_cases() -> list[Case]:
     return cases()
 

@@ -25,6 +25,10 @@ class FeatureSqueezing(Detector):
     squeezers: tuple[InputTransform, ...]
     fpr: float
 
+    @property
+    def passes(self) -> int:
+        return 1 + len(self.squeezers)
+
     def score(self, model: Model, inputs: Tensor, lengths: Tensor | None, *rng: Rng) -> tuple[Output, Tensor]:
         output = model(inputs)
         shares = output.logits.float().softmax(1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,6 +34,16 @@ def noise(sigma: float = 0.1, seed: int = 0) -> Noise:
     return Noise(sigma, seed)
 
 
+class Places(NamedTuple):
+    """Where images are read: turned by `angle` radians, a window of `scale` of the sides, its middle at (across, down) as
+    shares of half the sides; float[N] each."""
+
+    scale: Tensor
+    angle: Tensor
+    across: Tensor
+    down: Tensor
+
+
 class Resampled(InputTransform):
     """The base of changes that read an image at other places: each output pixel is interpolated between four of the
     input, what lies outside is black."""
@@ -41,21 +51,18 @@ class Resampled(InputTransform):
     gradient: ClassVar[str] = "exact"
     random: ClassVar[bool] = True
 
-    def places(self, x: Tensor, rng: Rng) -> Tensor:
-        """float[N, 2, 3]: from an output pixel to where it is read, both in [-1, 1] from rim to rim."""
+    def places(self, rng: Rng) -> Places:
         raise NotImplementedError
 
     def __call__(self, x: Tensor, *rng: Rng) -> Tensor:
-        grid = F.affine_grid(self.places(x, rng[0]).to(x), list(x.shape), align_corners=False)
+        scale, angle, across, down = (part.to(x)[:, None, None] for part in self.places(rng[0]))
+        # Element by element: products of matrices add up in an order that depends on how many there are.
+        height, width = x.shape[2:]
+        u = ((2 * torch.arange(width, device=x.device) + 1) / width - 1).to(x)[None, None, :]
+        v = ((2 * torch.arange(height, device=x.device) + 1) / height - 1).to(x)[None, :, None]
+        cos, sin = scale * angle.cos(), scale * angle.sin()
+        grid = torch.stack([cos * u - sin * v + across, sin * u + cos * v + down], 3)
         return F.grid_sample(x, grid, align_corners=False)
-
-
-def affine(scale: Tensor, angle: Tensor, shift: Tensor) -> Tensor:
-    """float[N, 2, 3]: places read by images turned by angle[N] radians, scaled by 1 / scale[N], moved by shift[N, 2]."""
-    cos, sin = scale * angle.cos(), scale * angle.sin()
-    return torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1).to(shift) @ torch.cat(
-        [torch.eye(2, dtype=shift.dtype, device=shift.device).expand(len(shift), 2, 2), -shift[:, :, None]], 2
-    )
 
 
 @dataclass(frozen=True)
@@ -69,10 +76,10 @@ class ResizePad(Resampled):
         if not 0 < self.least <= 1:
             raise CaromError(f"resize-pad: least={self.least} is no share of the size: above 0 and at most 1.")
 
-    def places(self, x: Tensor, rng: Rng) -> Tensor:
+    def places(self, rng: Rng) -> Places:
         share = self.least + (1 - self.least) * rng.fold("size").uniform()
-        room = (1 - share)[:, None] * (2 * rng.fold("place").uniform(2) - 1)
-        return affine(1 / share, torch.zeros_like(share), room)
+        across, down = ((1 / share - 1)[:, None] * (2 * rng.fold("place").uniform(2) - 1)).unbind(1)
+        return Places(1 / share, torch.zeros_like(share), across, down)
 
 
 @RANDOM.defence(
@@ -93,9 +100,9 @@ class Rotated(Resampled):
     degrees: float
     seed: int
 
-    def places(self, x: Tensor, rng: Rng) -> Tensor:
+    def places(self, rng: Rng) -> Places:
         angle = (2 * rng.uniform() - 1) * self.degrees * math.pi / 180
-        return affine(torch.ones_like(angle), angle, angle.new_zeros(len(angle), 2))
+        return Places(torch.ones_like(angle), angle, torch.zeros_like(angle), torch.zeros_like(angle))
 
 
 @RANDOM.defence("rotate", "turned at random", paper=RAFF, departures="one of the paper's transforms, by itself")
@@ -115,10 +122,10 @@ class Cropped(Resampled):
         if not 0 < self.least <= 1:
             raise CaromError(f"crop: least={self.least} is no share of the sides: above 0 and at most 1.")
 
-    def places(self, x: Tensor, rng: Rng) -> Tensor:
+    def places(self, rng: Rng) -> Places:
         share = self.least + (1 - self.least) * rng.fold("size").uniform()
-        room = (1 - share)[:, None] / share[:, None] * (2 * rng.fold("place").uniform(2) - 1)
-        return affine(share, torch.zeros_like(share), room)
+        across, down = ((1 - share)[:, None] * (2 * rng.fold("place").uniform(2) - 1)).unbind(1)
+        return Places(share, torch.zeros_like(share), across, down)
 
 
 @RANDOM.defence(

@@ -235,7 +235,8 @@ class Lockstep:
         for i in owners:
             numbers.append(asked[i])
             asked[i] += 1
-        return self.streams[torch.tensor(owners)].numbered(torch.tensor(numbers))
+        rows, asked_before = torch.tensor([list(owners), numbers], dtype=torch.long)
+        return self.streams[rows].numbered(asked_before)
 
     def _work_out(
         self, near: Mapping[tuple[int, Hashable], Sequence[tuple[Hashable, Any]]]

@@ -273,7 +273,7 @@ def test_numbers_that_are_not_finite_are_named_and_silence_past_the_end_is_none(
         everywhere = False
 
         def __call__(self, inputs, lengths=None):
-            logits, ends, _ = super().__call__(inputs, lengths)
+            logits, ends, *_ = super().__call__(inputs, lengths)
             past = torch.arange(logits.shape[1]) >= (0 if self.everywhere else ends[:, None])
             return Output(logits.masked_fill(past.expand(logits.shape[:2])[:, :, None], torch.nan), ends)
 
