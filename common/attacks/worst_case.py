@@ -45,7 +45,8 @@ class Worst:
     def _result(self, problem: Problem, batch: Batch, rng: Rng) -> Result:
         oracle, x = Oracle(problem, batch), batch.inputs
         of_classes(problem.goal)  # the notes are about logits of classes
-        notes = answer_notes(oracle.logits(x, pays=False), oracle.logits(x, pays=False))
+        clean = oracle.logits(x, pays=False)  # of a model that says it is random, draws are averaged already
+        notes = answer_notes(clean, clean if problem.model.random else oracle.logits(x, pays=False))
         none = torch.zeros_like(batch.labels, dtype=torch.bool)
         best, stuck, masked = End.none(x), none.clone(), none.clone()
         status = torch.full_like(batch.labels, max(Status))

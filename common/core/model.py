@@ -36,6 +36,9 @@ class Model:
     rejects = False  # whether its outputs say which inputs it rejects
     passes = 1  # forward passes that one answer costs: more where several networks answer together
     random = False  # whether two askings of one input may be answered differently
+    guides: tuple[
+        str, ...
+    ] = ()  # methods that give its gradients at the parts of inputs; what stands before it is gone around
     eot = 1  # how many of its draws an attacker who knows it averages over, unless told otherwise
 
     def __init__(

@@ -94,13 +94,13 @@ class Oracle:
         for counter, times in ((self.forward, forward), (self.backward, backward), (self.queries, queries)):
             self._count(counter, at, times)
 
-    def logits(self, x: Inputs, rows: Tensor | None = None, pays: bool = True) -> Tensor:
+    def logits(self, x: Inputs, rows: Tensor | None = None, pays: bool = True, draws: int | None = None) -> Tensor:
         """The logits by which the goal is judged (`seen_by`) of x, which are versions of the examples `rows` (all, by
         default). `pays` counts them as queries.
 
         What is paid for is one answer, whatever a random model draws for it. An attacker who looks for himself, as one
-        who holds the model can, takes the mean of several (EOT)."""
-        streams, draws = self._streams(rows), 1 if pays else self.draws
+        who holds the model can, takes the mean of several (EOT), unless told how many `draws`."""
+        streams, draws = self._streams(rows), draws or (1 if pays else self.draws)
         found = [self._answers(x, rows, streams, draw) for draw in range(draws)]
         self._count(self.forward, rows, draws)
         if pays:

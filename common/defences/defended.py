@@ -5,17 +5,17 @@ from __future__ import annotations
 import contextlib
 import copy
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from carom.common.attacks.edits.editable import Edit, Gains, Guides
-from carom.common.base.errors import CaromError
 from carom.common.base.identity import Digest, describe
 from carom.common.base.rng import Rng
-from carom.common.core.batch import Access, Batch, Goal
+from carom.common.core.batch import Access, Batch
 from carom.common.core.model import Model
+from carom.common.models.reordering import reordered
 
 PASSED = Access.LABEL | Access.SCORE | Access.GRADIENT
 """What a defended model grants of what its base does: its layers, leaves and members are not those that answer."""
@@ -28,7 +28,8 @@ class Defended(Model):
     """A model `base` behind one `part`, a frozen dataclass whose fields are part of its identity.
 
     It is random where either is. Every call needs one stream of random numbers for each input (`streams`): those it was
-    keyed with, or new ones at each call.
+    keyed with, or new ones at each call. Gradients at the parts of inputs, such as words, are those of the base, around
+    the defence (`Model.guides`).
     """
 
     def __init__(self, base: Model, part: Any, draws: bool = False) -> None:
@@ -38,7 +39,8 @@ class Defended(Model):
         digest.why = getattr(base.digest, "why", "")
         name = f"{base.name}+{type(part).__name__}"
         super().__init__(name, base.modality, base.family, base.space, base.classes, digest)
-        self.base, self.part = base, part
+        self.part = part
+        self._stand_before(base)
         self.shape = getattr(base, "shape", None)
         self.device, self.remedy, self.facts = base.device, base.remedy, dict(base.facts)
         self.access = base.access & PASSED
@@ -47,6 +49,11 @@ class Defended(Model):
         self.eot = max(base.eot, EOT if draws else 1)
         self._streams: Rng | None = None
         self._calls = 0
+
+    def _stand_before(self, base: Model) -> None:
+        self.base, self.guides = base, base.guides
+        for name in base.guides:
+            setattr(self, name, getattr(base, name))
 
     @property
     def adaptation(self) -> tuple[str, ...]:
@@ -92,17 +99,17 @@ class Defended(Model):
         with self.base.frozen():
             yield
 
-    def gains(
-        self, edits: Sequence[tuple[Any, Edit]], goal: Goal, mixtures: Sequence[Gains | None] | None = None
-    ) -> list[Gains]:
-        """Of inputs made of parts: the gradient of the base at the parts as they are, around the defence (`Guides`)."""
-        if not isinstance(self.base, Guides):
-            raise CaromError(f"model {self.base.name} grants no gradient: choose an attack that needs scores only.")
-        return self.base.gains(edits, goal, mixtures)
-
 
 def undefended(model: Model) -> Model:
     """What stands behind all defences of a model."""
     while isinstance(model, Defended):
         model = model.base
     return model
+
+
+@reordered.register
+def _behind(model: Defended, order: Tensor) -> Model:
+    other, base = copy.copy(model), reordered(model.base, order)
+    base.classes = tuple(base.classes[at] for at in order.tolist())
+    other._stand_before(base)
+    return other

@@ -105,7 +105,9 @@ def test_every_entry_says_what_it_is():
     for owner, info in LISTED:
         told = describe_defence(owner, info)
         assert any(year in info.reference for year in map(str, range(1990, 2030))), info.name
-        assert told["summary"] and told["cost"] and told["kind"] in KINDS and set(told["adaptation"]) <= set(ADAPTATIONS)
+        assert (
+            told["summary"] and told["cost"] and told["kind"] in KINDS and set(told["adaptation"]) <= set(ADAPTATIONS)
+        )
         assert ("seed" in told["parameters"]) == (info.kind == "random")
         assert (set(CALIBRATION) < set(told["parameters"])) == (info.kind == "detector")
 
@@ -136,9 +138,11 @@ def test_identity_is_that_of_the_base_the_defence_and_its_parameters(made, modal
     for name, value in vars(default).items():
         if isinstance(value, int | float) and not isinstance(value, bool):
             other = type(default)(**{**vars(default), name: max(1, round(value) - 1) if value >= 2 else value / 2 or 1})
-            assert DefenceChoice(info, {}, other).around(base, lambda _: world_data).digest != model.digest if (
-                world_data := data_of(made(modality, info)[0], 60, "calibration")
-            ) else True
+            assert (
+                DefenceChoice(info, {}, other).around(base, lambda _: world_data).digest != model.digest
+                if (world_data := data_of(made(modality, info)[0], 60, "calibration"))
+                else True
+            )
 
 
 @of([(owner, info) for owner, info in STANDING if info.kind in ("transform", "random") and owner != "text"])
@@ -181,8 +185,10 @@ def test_two_queries_of_one_input_differ_where_the_defence_is_random(made, modal
     oracle = Oracle(Problem(model, Goal(batch.labels), world.threat(*next(iter(world.eps.items())))), batch)
     with model.frozen():
         one, two = oracle.logits(batch.inputs), oracle.logits(batch.inputs)
-        stacked = oracle.logits([*batch.inputs, *batch.inputs], torch.arange(8).repeat(2)) if modality == "text" else (
-            oracle.logits(torch.cat([batch.inputs, batch.inputs]), torch.arange(8).repeat(2))
+        stacked = (
+            oracle.logits([*batch.inputs, *batch.inputs], torch.arange(8).repeat(2))
+            if modality == "text"
+            else (oracle.logits(torch.cat([batch.inputs, batch.inputs]), torch.arange(8).repeat(2)))
         )
         by_hand = [model(batch.inputs, batch.lengths).logits for _ in range(2)]
     assert close(one, two) != model.random
@@ -209,7 +215,7 @@ def test_the_wrapped_model_is_untouched(made, modality, info):
     before = state(model)
     answers(model, batch)
     carom.export_module(model)
-    (kind, eps), = list(world.eps.items())[:1]
+    ((kind, eps),) = list(world.eps.items())[:1]
     attack = choose_attack(get_modality(modality), "pgd?steps=2" if modality != "text" else "greedy-unk", kind)
     attack.attack(Problem(model, Goal(batch.labels), world.threat(kind, eps)), batch, Rng.of(0, batch.ids))
     after = state(model)

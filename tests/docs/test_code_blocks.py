@@ -21,7 +21,7 @@ PAGES = {
 }
 RUNNING = [name for name, path in PAGES.items() if any(b.language in ("python", "sh", "diff") for b in blocks(path))]
 SLOW = {"README.md", "docs/guides/images.md", "docs/guides/text.md", "docs/guides/studies.md"}
-IN_A_CHECKOUT = {"docs/guides/add-attack.md", "docs/guides/add-model.md"}
+IN_A_CHECKOUT = {"docs/guides/add-attack.md", "docs/guides/add-defence.md", "docs/guides/add-model.md"}
 EMPTY = {"docs/guides/add-modality.md"}
 
 

@@ -52,6 +52,8 @@ class TokenModel(TextModel):
     of `pairs` it takes pairs of texts.
     """
 
+    guides = ("gains", "word_gradient", "embed_words")
+
     def __init__(
         self,
         module: nn.Module,

@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib
+import itertools
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -125,9 +126,11 @@ def as_textattack(model: Model) -> Any:
     if model.modality != "text":
         raise CaromError(f"model {model.name} reads {model.modality}, TextAttack texts.")
 
+    asked = itertools.count()  # a random model answers each question anew
+
     def ask(texts: list[str]) -> Tensor:
         labels = torch.zeros(len(texts), dtype=torch.long)
-        return model.predict(Batch(texts, labels, [str(i) for i in range(len(texts))]), 256)
+        return model.predict(Batch(texts, labels, [str(next(asked)) for _ in texts]), 256)
 
     return _wrapper()(ask, model)
 
@@ -271,7 +274,7 @@ def _asking(oracle: Oracle, row: int, guard: Guard) -> Ask:
     def ask(texts: list[str]) -> Tensor:
         try:
             with guard.lifted():
-                return oracle.logits(texts, torch.full((len(texts),), row), pays=False).cpu()
+                return oracle.logits(texts, torch.full((len(texts),), row), pays=False, draws=1).cpu()
         except Exception as error:
             raise ModelFailed from error
 

@@ -46,8 +46,9 @@ class Places(NamedTuple):
 
 class Resampled(InputTransform):
     """The base of changes that read an image at other places: each output pixel is interpolated between four of the
-    input, what lies outside is black."""
+    input; what lies `outside` is black ("zeros"), or as the rim is ("border")."""
 
+    outside: ClassVar[str] = "zeros"
     gradient: ClassVar[str] = "exact"
     random: ClassVar[bool] = True
 
@@ -61,8 +62,10 @@ class Resampled(InputTransform):
         u = ((2 * torch.arange(width, device=x.device) + 1) / width - 1).to(x)[None, None, :]
         v = ((2 * torch.arange(height, device=x.device) + 1) / height - 1).to(x)[None, :, None]
         cos, sin = scale * angle.cos(), scale * angle.sin()
-        grid = torch.stack([cos * u - sin * v + across, sin * u + cos * v + down], 3)
-        return F.grid_sample(x, grid, align_corners=False)
+        grid = torch.stack(
+            [cos * u - sin * v * (height / width) + across, sin * u * (width / height) + cos * v + down], 3
+        )
+        return F.grid_sample(x, grid, padding_mode=self.outside, align_corners=False)
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,7 @@ class Cropped(Resampled):
 
     least: float
     seed: int
+    outside: ClassVar[str] = "border"
 
     def __post_init__(self) -> None:
         if not 0 < self.least <= 1:
