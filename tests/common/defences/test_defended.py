@@ -69,7 +69,8 @@ def test_specs_and_calls_make_the_same_model():
     assert carom.defend("zoo:image-vgg", "jpeg?quality=51", "noise").digest != one.digest
     assert one.access.words() == ["label", "score", "gradient"]
     ensemble = carom.load_model("ensemble:zoo:image-resnet+(defended:zoo:image-vgg+noise)")
-    assert ensemble.random and ensemble.eot == 16
+    assert ensemble.random
+    assert ensemble.eot == 16
 
 
 def test_facts_are_the_models_and_a_name_is_the_wholes():
@@ -158,7 +159,7 @@ def test_a_detector_is_calibrated_on_named_data_never_on_those_attacked():
         carom.defend(tiny(), "feature-squeezing")
     with pytest.raises(CaromError, match="not found on the split that is attacked"):
         carom.defend("zoo:image-vgg", "feature-squeezing?split=test")
-    with pytest.raises(CaromError, match="cannot tell a false positive rate of 0.05: give 20 or more"):
+    with pytest.raises(CaromError, match="give 20 or more"):
         carom.defend(tiny(), "feature-squeezing", calibration=images(12))
     guarded = carom.defend(tiny(), "feature-squeezing", calibration=images(60, 1, "clean"))
     assert "5.0% of 60 examples of clean" in guarded.facts["rejection threshold"]
@@ -176,7 +177,7 @@ def test_two_detectors_reject_what_either_does():
     alone = carom.defend(tiny(), "feature-squeezing?bits=1&fpr=0.2", calibration=clean)
     said = [model(batch.inputs).rejected for model in (one, alone, both)]
     assert said[2].equal(said[0] | said[1])
-    assert said[0].any() and said[1].any()
+    assert all(one.any() for one in said)
 
 
 def test_a_model_that_lists_classes_in_another_order_can_be_defended():
