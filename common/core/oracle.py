@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -101,11 +101,13 @@ class Oracle:
         What is paid for is one answer, whatever a random model draws for it. An attacker who looks for himself, as one
         who holds the model can, takes the mean of several (EOT), unless told how many `draws`."""
         streams, draws = self._streams(rows), draws or (1 if pays else self.draws)
-        found = [self._answers(x, rows, streams, draw) for draw in range(draws)]
+        found = Mean()
+        for draw in range(draws):
+            found.add(self._answers(x, rows, streams, draw))
         self._count(self.forward, rows, draws)
         if pays:
             self._count(self.queries, rows)
-        return _mean(found)
+        return found.parts[0]
 
     def _answers(self, x: Inputs, rows: Tensor | None, streams: Rng | None, draw: int) -> Tensor:
         lengths, goal, parts = self._lengths(rows), self.goal(rows), []
@@ -156,7 +158,7 @@ class Oracle:
         """
         goal = self.problem.goal.repeat(copies) if copies > 1 else self.problem.goal
         lengths = None if self.batch.lengths is None else self.batch.lengths.repeat(copies)
-        x, streams, found = x.detach().requires_grad_(), self._streams(None, copies), []
+        x, streams, found = x.detach().requires_grad_(), self._streams(None, copies), Mean()
         for draw in range(self.draws):
             with torch.enable_grad():
                 views = x if through is None else through(x)
@@ -166,18 +168,18 @@ class Oracle:
                 grad = torch.zeros_like(by)
                 if loss.requires_grad and by.requires_grad:
                     (grad,) = torch.autograd.grad(loss.sum(), by, materialize_grads=True)
-            found.append((grad, loss.detach(), logits.detach()))
+            found.add(grad, loss.detach(), logits.detach())
         self._count(self.forward, None, copies * self.draws)
         self._count(self.backward, None, copies * self.draws)
         if again := self._again(self.problem.model):
             self._add(self.backward, None, copies * again * self.draws)
-        grads, losses, answers = zip(*found, strict=True)
-        return _mean(grads), _mean(losses), _mean(answers)
+        mean, loss, logits = found.parts
+        return mean, loss, logits
 
     def gradients(self, objectives: Objective, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(d losses / dx [N, K, ...], losses float[N, K], logits) at x[N, ...], for an objective with K losses an
         example: one forward and K backward rows each, for each draw of a random model."""
-        x, streams, found = x.detach().requires_grad_(), self._streams(None), []
+        x, streams, found = x.detach().requires_grad_(), self._streams(None), Mean()
         for draw in range(self.draws):
             with torch.enable_grad():
                 model = self._keyed(streams, draw)
@@ -188,11 +190,11 @@ class Oracle:
                         grads[:, k] = torch.autograd.grad(
                             loss.sum(), x, retain_graph=k + 1 < losses.shape[1], materialize_grads=True
                         )[0]
-            found.append((grads, losses.detach(), logits.detach()))
+            found.add(grads, losses.detach(), logits.detach())
         self._count(self.forward, None, self.draws)
         self._count(self.backward, None, self.draws * losses.shape[1])
-        every, values, answers = zip(*found, strict=True)
-        return _mean(every), _mean(values), _mean(answers)
+        mean, losses, logits = found.parts
+        return mean, losses, logits
 
     def copies_at_once(self) -> int:
         """How many stacked copies of the batch one backward pass may hold: 1 until a first pass has been measured."""
@@ -250,9 +252,27 @@ class Oracle:
         return within(self.problem.threat, self.problem.model.space, x, self.batch.inputs)
 
 
-def _mean(parts: Sequence[Tensor]) -> Tensor:
-    """Of what draws gave, one by one."""
-    return parts[0] if len(parts) == 1 else joined(parts).unflatten(0, (len(parts), -1)).mean(0)
+class Mean:
+    """The mean of what draws gave, of which only the sum is held."""
+
+    def __init__(self) -> None:
+        self.sums: tuple[Tensor, ...] = ()
+        self.count = 0
+
+    def add(self, *parts: Tensor) -> None:
+        self.sums = tuple(map(_sum, self.sums, parts)) if self.count else parts
+        self.count += 1
+
+    @property
+    def parts(self) -> tuple[Tensor, ...]:
+        return self.sums if self.count == 1 else tuple(part / self.count for part in self.sums)
+
+
+def _sum(one: Tensor, other: Tensor) -> Tensor:
+    """Of sequences of two lengths, as long as the longer."""
+    if one.shape != other.shape:
+        one, other = joined([one, other]).split(len(one))
+    return one + other
 
 
 def _before(at: Tensor) -> Tensor:

@@ -13,7 +13,19 @@ import carom
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("common", "text", "vision", "audio", "benchmarks")
-PUBLIC = ("load_model", "load_data", "ensemble", "get_attack", "list_attacks", "attack", "transfer", "replay")
+PUBLIC = (
+    "load_model",
+    "load_data",
+    "ensemble",
+    "defend",
+    "get_attack",
+    "list_attacks",
+    "list_defences",
+    "export_module",
+    "attack",
+    "transfer",
+    "replay",
+)
 
 
 def modules() -> list[str]:

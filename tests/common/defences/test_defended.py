@@ -114,6 +114,19 @@ def test_a_third_party_registers_by_an_entry_point(monkeypatch):
     assert carom.defend(tiny(), "mine?quality=30").name == "tiny+mine?quality=30"
 
 
+def test_what_trains_a_model_stands_around_none(monkeypatch):
+    class Trainer:
+        def train(self, recipe, progress):
+            return recipe.build()
+
+    info = DefenceInfo(
+        name="hard", summary="", reference="own 2026", kind="training", adaptation=("network",), build=Trainer
+    )
+    monkeypatch.setitem(get_modality("image").defences, "hard", info)
+    with pytest.raises(CaromError, match="hard trains a model: it cannot stand around tiny"):
+        carom.defend(tiny(), "hard")
+
+
 def test_a_vote_needs_something_that_draws():
     with pytest.raises(CaromError, match="nothing to vote on"):
         carom.defend(tiny(), "vote")
