@@ -154,8 +154,21 @@ def defend(model: Model | str, *defences: str, calibration: Dataset | str | None
     """A model behind defences, each around all before it: a model like any other, as source and as target.
 
     `defended:SPEC+DEFENCE+DEFENCE` on the command line. Gradient attacks on it are those of an attacker who knows the
-    defences: through or around each, averaged over draws, and led by the decision that is really taken. `calibration`
-    are clean examples, or their spec, that a detector finds its threshold on: not those that are attacked.
+    defences: through or around each, averaged over draws, and led by the decision that is really taken.
+
+    Args:
+        model: a Model, or its spec.
+        *defences: defences with their parameters, "jpeg?quality=50"; several may be joined by plus signs.
+        calibration: clean examples, or their spec, of which the train split is read, that a detector finds its threshold
+            on: not those that are attacked. By default what a model of the zoo was trained on.
+        **facts: what `load_model` asks of a spec that does not tell it.
+
+    Returns:
+        A Model of the same inputs and classes, named after model and defences.
+
+    Raises:
+        CaromError: a defence is unknown or of another modality, its parameters are of the wrong form, or it cannot stand
+            around this model.
 
     Examples:
         >>> import carom
@@ -176,6 +189,15 @@ def defend(model: Model | str, *defences: str, calibration: Dataset | str | None
 
 def list_defences(modality: str | None = None) -> list[DefenceInfo]:
     """Every registered defence, of one modality or all; those of one name in several are listed for each.
+
+    Args:
+        modality: image, audio or text; None for all.
+
+    Returns:
+        Entries of the registry: name, kind, adaptation, paper, cost, departures.
+
+    Raises:
+        CaromError: the modality is unknown.
 
     Examples:
         >>> import carom

@@ -44,7 +44,15 @@ class Exported(nn.Module):
 def export_module(model: Model) -> nn.Module:
     """The model as a plain torch module in evaluation mode, a copy that shares nothing with it (`Exported`).
 
-    Raises CaromError for models that hold no torch network: forests, estimators, functions.
+    Args:
+        model: a model of torch networks, behind defences or not.
+
+    Returns:
+        A module from raw inputs of the model's space (float[N, C, H, W] pixels in [0, 1], float[N, L] samples, list[str])
+        to logits float[N, C]; of a model that rejects float[N, C + 1], the last the largest where it rejects.
+
+    Raises:
+        CaromError: the model holds no torch network: a forest, an estimator, a function.
 
     Examples:
         >>> import carom, torch
