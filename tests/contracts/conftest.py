@@ -38,8 +38,8 @@ CLASSES = ("a", "b", "c")
 SMALL = {"queries": 40, "steps": 5, "samples": 3}
 """Parameters that only cost time, where an attack has them."""
 
-PATIENT = {"cw": {"steps": 12, "searches": 6, "rate": 0.1}, "patch": {"steps": 20}}
-"""Attacks that get nowhere in so few steps."""
+PATIENT = {"cw": {"steps": 12, "searches": 6, "rate": 0.1}, "patch": {"steps": 20}, "bsr": {"samples": 10}}
+"""Attacks that get nowhere in so few steps, or, with blocks of 3 x 3 pixels all changing places, so few views."""
 
 
 class Double(nn.Module):

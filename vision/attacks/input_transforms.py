@@ -131,7 +131,11 @@ def with_mix(attack: Ascent) -> Ascent:
 
 
 @VIEWS.attack(
-    "ssa", "MI-FGSM on images of changed spectra", paper=SSA, departures="the noise is `sigma`, not the threat's eps"
+    "ssa",
+    "MI-FGSM on images of changed spectra",
+    paper=SSA,
+    departures="the noise is `sigma`, not the threat's eps; gradients are of the image, through the change of its "
+    "spectrum, where the released code's are of the changed image",
 )
 def ssa(
     steps: int = 10,
@@ -154,7 +158,8 @@ def with_ssa(attack: Ascent) -> Ascent:
     "bsr",
     "MI-FGSM on images with shuffled, turned blocks",
     paper=BSR,
-    departures="strips are always cut first, and are not turned themselves",
+    departures="every image draws its own blocks; the blocks are turned, not the strips before they are cut as in the "
+    "authors' later code",
 )
 def bsr(
     steps: int = 10, samples: int = 20, blocks: int = 2, degrees: float = 24.0, decay: float = 1.0, loss: str = "ce"

@@ -23,6 +23,8 @@ from carom.vision.attacks.views import Parted, Resized
 
 ODI = "Byun et al. 2022, Improving the transferability of targeted adversarial examples through object-based diverse input"
 
+SIZE = "the model sees its own size, shrunken views instead of enlarged ones"
+
 TARGETED = Catalogue(needs=Access.GRADIENT, threats=("linf", "l2"), cost="steps forward and backward", random=True)
 
 
@@ -38,6 +40,7 @@ def long_climb(
     "logit",
     "DI-TI-MI-FGSM in many steps towards a larger target logit",
     paper="Zhao, Liu and Larson 2021, On success and simplicity: a second look at transferable targeted attacks",
+    departures=SIZE,
 )
 def logit_attack(
     steps: int = 300, size: float = 0.125, rate: float = 1.1, p: float = 0.7, kernel: int = 5, decay: float = 1.0
@@ -50,6 +53,7 @@ def logit_attack(
     "po-trip",
     "DI-TI-MI-FGSM in many steps towards a smaller Poincare distance to the target",
     paper="Li et al. 2020, Towards transferable targeted attack",
+    departures=f"the smallest logit is taken from all before they are divided by their sum; {SIZE}",
 )
 def po_trip_attack(
     steps: int = 300, size: float = 0.125, rate: float = 1.1, p: float = 0.7, kernel: int = 5, decay: float = 1.0
@@ -65,7 +69,8 @@ def po_trip_attack(
     "through clean feature mixup",
     needs=Access.GRADIENT | Access.FEATURES | Access.EXAMPLES,
     cost="partners + steps forward, steps backward",
-    departures="every example has clean partners of its own, from other data than the batch",
+    departures="every example has clean partners of its own, from other data than the batch, and draws for itself at "
+    "every layer",
 )
 def cfm(
     steps: int = 300,
@@ -73,13 +78,15 @@ def cfm(
     mix: float = 0.1,
     most: float = 0.75,
     partners: int = 3,
+    width: float = 0.25,
     rate: float = 1.14,
-    p: float = 0.7,
+    p: float = 1.0,
     kernel: int = 5,
     decay: float = 1.0,
 ) -> Ascent:
-    """The logit attack with features of clean images mixed into the source's layers."""
-    surgery = FeatureMix(mix, most, partners)
+    """The logit attack with features of clean images mixed into the source's layers, those at most `width` as wide as
+    the image."""
+    surgery = FeatureMix(mix, most, partners, width)
     return replace(long_climb(logit, steps, size, rate, p, kernel, decay), surgery=surgery)
 
 
@@ -90,6 +97,8 @@ def cfm(
     needs=Access.GRADIENT | Access.FEATURES,
     cost="2 * steps forward and backward",
     models="layers",
+    departures=f"every image draws a part of its own, and its view is resized apart from the part's; {SIZE}; the layer "
+    "is the last of the middle stage, where the released code takes a ResNet's third of four",
 )
 def su(
     steps: int = 300,

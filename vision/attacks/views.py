@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -137,7 +138,8 @@ def block_of(place: Tensor, end: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Reordered:
-    """One axis cut into blocks and put together in another order."""
+    """One axis cut into blocks and put together in another order. Their lengths are drawn in proportion to numbers
+    from 1 to 2, as BSR's released code draws them: no block is a sliver."""
 
     source: Tensor  # int64[..., S]: where each place comes from
     block: Tensor  # int64[..., S]: from which block
@@ -146,7 +148,7 @@ class Reordered:
 
     @classmethod
     def draw(cls, rng: Rng, side: int, blocks: int, *shape: int) -> Reordered:
-        share = rng.fold("length").uniform(*shape, blocks) + 1e-3
+        share = 1 + rng.fold("length").uniform(*shape, blocks)
         end = (share.cumsum(-1) / share.sum(-1, keepdim=True) * side).round().long()
         end[..., -1] = side
         size = end.diff(dim=-1, prepend=torch.zeros_like(end[..., :1]))
@@ -162,22 +164,36 @@ class Reordered:
 
 @dataclass(frozen=True)
 class Shuffled:
-    """Blocks in another order, each turned about its middle (BSR, Wang, He, Wang and Wang 2024, section 3.3): strips
-    from top to bottom, and within each strip pieces from left to right, all of random size.
+    """Blocks in another order, each turned about its middle by up to `degrees` (BSR, Wang, He, Wang and Wang 2024,
+    section 3.3): strips along one axis, drawn, and within each strip pieces along the other, all of random size.
 
-    The paper draws which axis is cut first, and turns the strips before they are cut.
+    The paper turns every block, as is done here; the authors' later code turns the strips before they are cut.
     """
 
     copies: int = 20
     blocks: int = 2
     degrees: float = 24.0
 
+    revision: ClassVar[int] = 2
+
     def __call__(self, x: Tensor, rng: Rng, copy: Tensor) -> Tensor:
-        (height, width), n = x.shape[2:], len(x)
+        height, width = x.shape[2:]
+        downwards = (rng.fold("axis").uniform() < 0.5).view(-1, 1, 1)
+        by_rows = self._places(rng, height, width)
+        column, row, inside = (place.transpose(1, 2) for place in self._places(rng, width, height))
+        row, column, inside = (
+            torch.where(downwards, one, other) for one, other in zip(by_rows, (row, column, inside), strict=True)
+        )
+        view = sampled(x, (2 * row + 1) / height - 1, (2 * column + 1) / width - 1)
+        return view * inside[:, None]
+
+    def _places(self, rng: Rng, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The row float[R, H, W] and the column from which each pixel comes where strips lie from top to bottom, and
+        whether its block reaches so far, bool[R, H, W]."""
         strips = Reordered.draw(rng.fold("strips"), height, self.blocks)
         pieces = Reordered.draw(rng.fold("pieces"), width, self.blocks, self.blocks)
         # int64[R, H, W] each: of the strip that a row comes from, the piece that a pixel comes from.
-        strip = strips.block[:, :, None].expand(n, height, width)
+        strip = strips.block[:, :, None].expand(-1, height, width)
         source, block, middle, size = (
             part.gather(1, strip) for part in (pieces.source, pieces.block, pieces.middle, pieces.size)
         )
@@ -187,9 +203,7 @@ class Shuffled:
         cos, sin = turn.cos(), turn.sin()
         row, column = cos * down + sin * across, cos * across - sin * down
         inside = (2 * row.abs() <= strips.size[:, :, None]) & (2 * column.abs() <= size)
-        row, column = row + strips.middle[:, :, None], column + middle
-        view = sampled(x, (2 * row + 1) / height - 1, (2 * column + 1) / width - 1)
-        return view * inside[:, None]
+        return row + strips.middle[:, :, None], column + middle, inside
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from carom.common.models.layers import layers, watching
 
 @dataclass(frozen=True)
 class FeatureMix:
-    """A surgery: with probability `p`, a convolution or linear layer hands on its features mixed with those of a clean
-    example, channel by channel in shares of up to `most` (clean feature mixup, Byun et al. 2023, section 3.2, with its
-    constants).
+    """A surgery: with probability `p`, a linear layer, or a convolution whose features are at most a share `width` as
+    wide as the input, hands on its features mixed with those of a clean example, channel by channel in shares of up to
+    `most` (clean feature mixup, Byun et al. 2023, section 3.2, with the constants of its released code).
 
     The paper mixes with the other images of the batch, one draw for all of it. Here every example has `partners` of its
     own among `Problem.others`, whose features are computed once (as many forward passes, counted) and kept; which is
@@ -31,6 +31,7 @@ class FeatureMix:
     p: float = 0.1
     most: float = 0.75
     partners: int = 3
+    width: float = 0.25
 
     def __post_init__(self) -> None:
         if self.partners < 1:
@@ -51,9 +52,10 @@ class FeatureMix:
         # By the example alone, whatever the seed: a surgery has no stream of its own.
         stream = Rng.of(0, oracle.batch.ids, oracle.batch.labels.device).fold("partner")
         kept: dict[str, list[Tensor]] = {name: [] for name in modules}
+        widest = self.width * others.inputs.shape[-1]
 
         def keep(name: str, out: Tensor) -> None:
-            if fits(out, n):
+            if fits(out, n) and (isinstance(modules[name], nn.Linear) or out.shape[-1] <= widest):
                 kept[name].append(out[:n].detach())
 
         with watching(modules, keep):

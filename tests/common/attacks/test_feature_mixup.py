@@ -53,7 +53,7 @@ def test_features_are_mixed_channel_by_channel_with_the_partners_clean_ones(orac
     of four at the clean pass (8 of 6) and none after it (12)."""
     module, x = oracle.problem.model.module, oracle.batch.inputs
     rng = Rng.of(5, [f"{i}" for i in range(2 * N)])
-    with FeatureMix(p=1.0, most=0.75, partners=1)(oracle) as announce:
+    with FeatureMix(p=1.0, most=0.75, partners=1, width=1.0)(oracle) as announce:
         assert oracle.forward.tolist() == [1] * N
         announce(rng)
         oracle.gradient(logit, torch.cat([x, x]), 2)
@@ -70,7 +70,7 @@ def test_features_are_mixed_channel_by_channel_with_the_partners_clean_ones(orac
 def test_some_rows_are_mixed_and_gradients_take_the_rest(oracle):
     module, x = oracle.problem.model.module, oracle.batch.inputs.repeat(40, 1, 1, 1)
     rng = Rng.of(5, [f"{i}" for i in range(len(x))])
-    with FeatureMix(p=0.1, partners=2)(oracle) as announce:
+    with FeatureMix(p=0.1, partners=2, width=1.0)(oracle) as announce:
         assert oracle.forward.tolist() == [2] * N
         announce(rng)
         oracle.gradient(logit, x, 40)
@@ -79,6 +79,19 @@ def test_some_rows_are_mixed_and_gradients_take_the_rest(oracle):
         same = (found - module.conv(x)).abs().flatten(1).amax(1) < 1e-6
     assert torch.equal(same, rng.fold("mix", "conv").fold("whether").uniform() >= 0.1)
     assert 0.8 < same.float().mean() < 0.97
+
+
+@pytest.mark.parametrize(("width", "mixed"), [(1.0, True), (0.99, False), (0.25, False)])
+def test_wide_features_of_convolutions_are_left_alone(oracle, width, mixed):
+    """The convolution's are as wide as the image, 4 pixels: only the linear layer behind it is mixed."""
+    module, x, rng = oracle.problem.model.module, oracle.batch.inputs, Rng.of(5, oracle.batch.ids)
+    with FeatureMix(p=1.0, partners=1, width=width)(oracle) as announce, torch.enable_grad():
+        announce(rng)
+        answers = oracle.problem.model(x).logits
+        conv = module.handed_on.detach()[:N]
+    with torch.no_grad():
+        assert (not torch.allclose(conv, module.conv(x))) is mixed
+        assert not torch.allclose(answers, module(x))
 
 
 def test_answers_that_are_not_climbed_are_the_models_own(oracle):
