@@ -23,6 +23,7 @@ from carom.common.runs.resolve import resolve
 from carom.common.study.config import Study, make_study
 from carom.common.study.doubts import Warn, by_warnings
 from carom.common.study.evaluate import evaluate
+from carom.common.study.ledger import ledger_of
 from carom.common.study.outcome import Transfer
 from carom.common.study.summary import summary_of, write_run_report
 from carom.common.study.tables import table_of
@@ -56,7 +57,8 @@ class Run:
         return summary_of(self.outcomes, self.seconds, self.study.seeds, report)
 
     def save(self, command: Sequence[str] = ()) -> None:
-        """Write the run's folder: study, manifest, cells as Parquet and JSON, report."""
+        """Write the run's folder: study, manifest, cells as Parquet and JSON, which units of the store they are of,
+        report."""
         assert self.folder is not None
         self.folder.mkdir(parents=True, exist_ok=True)
         summary = self.summary()
@@ -72,7 +74,8 @@ class Run:
             "models": {m.name: m.digest for o in self.outcomes for m in o.plan.models},
             "data": {o.plan.data.name: o.plan.data.digest for o in self.outcomes},
         }
-        for name, value in (("study", study), ("manifest", manifest), ("result", summary)):
+        ledger = {outcome.plan.modality: ledger_of(outcome) for outcome in self.outcomes}
+        for name, value in (("study", study), ("manifest", manifest), ("result", summary), ("units", ledger)):
             write_atomically(self.folder / f"{name}.json", json.dumps(value, indent=2, allow_nan=False).encode())
         parts = [
             (name, [c for of in (part, part["matched"], part["curve"]) if of is not None for c in of["cells"]])
