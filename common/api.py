@@ -433,6 +433,7 @@ def transfer(
     others: Dataset | None = None,
     match: Sequence[float] = (),
     curve: str | None = None,
+    denominators: Sequence[str] = (),
     seeds: Sequence[int] = (0,),
     controls: int = 5,
     store: Store | Path | str | None = None,
@@ -449,6 +450,8 @@ def transfer(
     `match=(0.5, 0.9)` measures all of it once more where each source's white-box success is .5 and .9: the modality's
     scale of budgets of the threat's kind is searched, and the cells say what was reached (`Transfer.matched_rows`).
     `curve="gradients=1,10,50"` measures it at equal numbers of gradients per example (`Transfer.curve_rows`).
+    `denominators=("all-right", "source-fooled", "everything")` says transfer by the field's other denominators besides,
+    and which attacks change places there (`denominators` of a row, `Transfer.matrix("transfer", denominator=...)`).
 
     Args:
         sources: Models or specs on which examples are crafted.
@@ -515,6 +518,7 @@ def transfer(
         others=others,
         match=match,
         curve=curve,
+        denominators=denominators,
         seeds=seeds,
         controls=controls,
         targeted=targeted or target_class is not None,
@@ -534,6 +538,7 @@ def replay(
     limit: int | None = None,
     controls: int = 5,
     seeds: Sequence[int] = (0,),
+    denominators: Sequence[str] = (),
     store: Store | Path | str | None = None,
     batch: int = 64,
     device: str = "auto",
@@ -583,7 +588,7 @@ def replay(
     for model in (*held, *([] if origin is None else [origin])):
         model.to(where)
     bound = threat_of(get_modality(found.modality), threat, eps) if threat is not None or eps is not None else None
-    plan = replay_plan(found, held, origin, data, bound, limit, controls, seeds)
+    plan = replay_plan(found, held, origin, data, bound, limit, controls, seeds, denominators)
     return _told(evaluate(plan, _ledger(store), batch, progress=progress))
 
 

@@ -27,6 +27,7 @@ from carom.common.cli.options import (
     INTERRUPTED,
     Group,
     as_json,
+    denominator_option,
     device_option,
     fail_above_option,
     finish,
@@ -210,6 +211,7 @@ def demo(
 @workers_option
 @click.option("--store", help="Folder of finished work, shared by runs.  [default: .carom/store]")
 @click.option("--out", help="Run folder.  [default: runs/DATE-TIME]")
+@denominator_option
 @click.option("--dry-run", is_flag=True, help="Say what would be computed and how much of it is in the store.")
 @fail_above_option
 @quiet
@@ -222,6 +224,7 @@ def run_command(
     attack: tuple[str, ...],
     defence: tuple[str, ...],
     seeds: tuple[int, ...],
+    denominators: tuple[str, ...],
     dry_run: bool,
     fail_above: tuple[str, ...],
     quiet: bool,
@@ -273,6 +276,8 @@ def run_command(
             raise CaromError(f"--match {flags['match']}: levels are shares between 0 and 1, for example 0.5,0.9.")
     if seeds:
         settings["seeds"] = list(seeds)
+    if denominators:
+        settings["denominators"] = list(denominators)
     wanted = make_study({**values, **settings, "modalities": parts}, str(study or "flags"))
     if dry_run:
         _print_counts(wanted, as_json)
@@ -348,9 +353,18 @@ def show(name: str, modality: str | None, as_json: bool) -> None:
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="Where to write.  [default: RUN/report.html]")
 @click.option("--store", help="Folder of finished work.  [default: the run's; one elsewhere is read and not written]")
 @click.option("--trust", is_flag=True, help="Load what the run names: its models' code, its data, its attacks.")
+@denominator_option
 @quiet
 @as_json
-def report(folder: Path, output: Path | None, store: str | None, trust: bool, quiet: bool, as_json: bool) -> None:
+def report(
+    folder: Path,
+    output: Path | None,
+    store: str | None,
+    trust: bool,
+    denominators: tuple[str, ...],
+    quiet: bool,
+    as_json: bool,
+) -> None:
     """Write the HTML report of a finished run again, from its study and the store.
 
     What ships with Carom is loaded for it. A study that names more, such as py: models or folders of data, is followed
@@ -358,7 +372,9 @@ def report(folder: Path, output: Path | None, store: str | None, trust: bool, qu
     """
     import shlex
 
+    from carom.common.cli.tables import print_denominators_of
     from carom.common.runs.run import execute, load_run, names_besides
+    from carom.common.study.config import make_study
     from carom.common.study.summary import write_run_report
 
     study, manifest = load_run(folder)
@@ -369,11 +385,19 @@ def report(folder: Path, output: Path | None, store: str | None, trust: bool, qu
             f"cannot be made without. If you trust it: carom report {shlex.quote(str(folder))} --trust"
         )
     path = file_for("the report", output or folder / "report.html", "--output")
+    if denominators:
+        study = make_study({**study.model_dump(), "denominators": list(denominators)}, "flags")
     study = study.model_copy(update={"workers": 1, "device": "auto"})
     with progress(quiet) as advance:
         run = execute(study, advance, store=_store_of(folder, study.store, store), warn=warn)
     write_run_report(run.outcomes, path, {**run.summary(), "manifest": manifest}, study)
-    print_json({"report": str(path.resolve())}) if as_json else click.echo(path.resolve())
+    if as_json:
+        cells = {"cells": {o.plan.modality: o.rows() for o in run.outcomes}} if denominators else {}
+        print_json({"report": str(path.resolve()), **cells})
+        return
+    if denominators:
+        print_denominators_of(run)
+    click.echo(path.resolve())
 
 
 def _store_of(folder: Path, named: str, asked: str | None) -> Store:

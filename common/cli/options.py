@@ -156,6 +156,15 @@ def parse_gate(gate: str) -> tuple[str, float]:
     return metric, number(limit)
 
 
+denominator_option: Option = click.option(
+    "--denominator",
+    "denominators",
+    multiple=True,
+    metavar="NAME",
+    help="Say transfer besides over other examples than those both models get right, and mark where the order of attacks "
+    "flips: all-right, source-fooled, everything. Repeat.",
+)
+
 fail_above_option: Option = click.option(
     "--fail-above",
     multiple=True,

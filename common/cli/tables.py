@@ -74,6 +74,7 @@ def print_run(run: Any) -> None:
     for outcome, (modality, summary) in zip(run.outcomes, run.summary()["modalities"].items(), strict=True):
         cells = outcome.at_budget
         print_matrix(console, modality, summary, cells)
+        print_denominators(console, summary, cells)
         print_sizes(console, summary, cells)
         if summary["targeted"]:
             print_targeted(console, summary, cells)
@@ -113,6 +114,40 @@ def print_matrix(console: Console, modality: str, summary: Mapping[str, Any], ce
         return f" ({rate(cell.rates.white_box.value)}{' !' if cell.warnings else ''})"
 
     _print_cells(console, summary, cells, "source, attack, white-box", title, _excess)
+
+
+def print_denominators_of(run: Any) -> None:
+    """What a run says by other denominators, one modality after the other."""
+    console = _console()
+    for outcome, (modality, summary) in zip(run.outcomes, run.summary()["modalities"].items(), strict=True):
+        console.print(Text(modality, style="bold"))
+        print_denominators(console, summary, outcome.at_budget)
+
+
+FLIPS = 6  # spelled out below a table; the rest are counted
+
+
+def print_denominators(console: Console, summary: Mapping[str, Any], cells: Sequence[Cell]) -> None:
+    """Transfer by each denominator asked for, and where attacks change places."""
+    for name, meaning in summary["denominators"].items():
+        known = [cell for cell in cells if name in cell.denominators]
+        flips = list(dict.fromkeys(_flip(cell, other) for cell in known for other in cell.denominators[name].flips))
+
+        def said(cell: Cell, name: str = name) -> str:
+            over = cell.denominators.get(name)
+            return "–" if over is None else with_interval(over.rate) + "*" * cell.own + " ⇅" * bool(over.flips)
+
+        console.print(Text("transfer T, ") + shown(f"{name}: over {meaning}"))
+        _print_cells(console, summary, known, "source, attack", lambda cell: "", said)
+        for line in flips[:FLIPS]:
+            console.print(Text("  ⇅ ") + shown(line))
+        if flips[FLIPS:]:
+            console.print(Text("  ⇅ ") + shown(f"{len(flips) - FLIPS} more"))
+
+
+def _flip(cell: Cell, other: str) -> str:
+    first, second = sorted((cell.attack, other))
+    return f"{cell.source} to {cell.target}: {first} and {second} change places; by E their order is the other"
 
 
 def _excess(cell: Cell) -> str:

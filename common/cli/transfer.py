@@ -9,6 +9,7 @@ import click
 
 from carom.common.cli.options import (
     as_json,
+    denominator_option,
     device_option,
     fail_above_option,
     finish,
@@ -59,6 +60,7 @@ LOG_FACTS = ("original", "perturbed", "label", "classes", "noise")
 @device_option
 @click.option("--store", default=".carom/store", show_default=True, help="Folder of finished work.")
 @click.option("--out", type=click.Path(path_type=Path), help="Run folder.  [default: runs/DATE-TIME]")
+@denominator_option
 @fail_above_option
 @quiet
 @as_json
@@ -68,6 +70,7 @@ def transfer(
     source: str | None,
     data: str | None,
     seeds: tuple[int, ...],
+    denominators: tuple[str, ...],
     modality: str | None,
     out: Path | None,
     fail_above: tuple[str, ...],
@@ -110,7 +113,7 @@ def transfer(
         "targets": list(target),
         **{name: flags.pop(name) for name in ("split", "threat", "eps", "limit", "on_error")},
     }
-    settings = {**flags, **({"seeds": list(seeds)} if seeds else {})}
+    settings = {**flags, **({"seeds": list(seeds)} if seeds else {}), "denominators": list(denominators)}
     study = make_study({**settings, "modalities": {modality: {k: v for k, v in part.items() if v is not None}}})
     folder = run_folder(out, study.store)
     with progress(quiet) as advance:

@@ -7,7 +7,7 @@ JSON, in what users get as rows.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from carom.common.measure.rates import MEASURES, Rate, Rates
@@ -35,6 +35,14 @@ class Spent:
 
 
 @dataclass(frozen=True)
+class Over:
+    """Transfer over other examples than those that both models get right."""
+
+    rate: Rate
+    flips: tuple[str, ...] = ()  # attacks that change places with this cell's, against their order in the headline
+
+
+@dataclass(frozen=True)
 class Cell:
     """One source, attack, seed and target."""
 
@@ -52,6 +60,7 @@ class Cell:
     control_limit: float | None = None  # above which the white-box control says that the budget alone breaks the source
     at_level: bool | None = None  # of a matched cell: whether the interval of `white_box` holds the level
     why: str | None = None  # where it does not: why
+    denominators: Mapping[str, Over] = field(default_factory=dict)  # of those asked for
 
     @property
     def own(self) -> bool:
@@ -116,7 +125,13 @@ def row_of(cell: Cell) -> dict[str, Any]:
         **({} if cell.at_level is None else {"at_level": cell.at_level, "why": cell.why}),
         "control_limit": cell.control_limit,
         **bounded("blind"),
+        **({"denominators": {name: _over(of) for name, of in cell.denominators.items()}} if cell.denominators else {}),
     }
+
+
+def _over(of: Over) -> dict[str, Any]:
+    rate = of.rate
+    return {"transfer": rate.value, "low": rate.low, "high": rate.high, "n": rate.n, "flips": list(of.flips)}
 
 
 def cell_of(row: Mapping[str, Any]) -> Cell:
@@ -148,4 +163,8 @@ def cell_of(row: Mapping[str, Any]) -> Cell:
         control_limit=row.get("control_limit"),
         at_level=row.get("at_level"),
         why=row.get("why"),
+        denominators={
+            name: Over(Rate(of["transfer"], of["low"], of["high"], of["n"]), tuple(of["flips"]))
+            for name, of in (row.get("denominators") or {}).items()
+        },
     )

@@ -153,6 +153,16 @@ class Measure:
         )
         return rates, draws_e
 
+    def over(self, target_clean: Verdict, judged: Judged, all_right: Bools) -> dict[str, Rate]:
+        """Transfer by the field's other denominators; `all_right` bool[n]: which every model gets right when clean."""
+        fooled, source = judged.attacked.fooled.astype(np.float64), self.source_judged
+        among = target_clean.right if self.source_clean is None else self.source_clean.right & target_clean.right
+        return {
+            "all-right": _wilson(fooled, all_right),
+            "source-fooled": Rate(None, n=0) if source is None else _wilson(fooled, among & source.attacked.fooled),
+            "everything": _wilson(fooled, np.ones(len(fooled))),
+        }
+
 
 def _null(controls: Sequence[Verdict], unknown: Array) -> Array:
     """float64[n]: the share of control draws that fool on each example; NaN without controls."""

@@ -64,6 +64,7 @@ def plan_of(study: Study, name: str) -> Plan:
         controls=study.controls,
         targeted=part.targeted or part.target_class is not None,
         aim=None if part.target_class in (None, "random") else str(part.target_class),
+        denominators=study.denominators,
     )
 
 
@@ -103,6 +104,7 @@ def _plan_of_log(study: Study, modality: Modality, part: ModalityStudy) -> Plan:
         part.limit,
         study.controls,
         study.seeds,
+        study.denominators,
     )
 
 

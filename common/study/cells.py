@@ -13,7 +13,7 @@ from carom.common.core.metrics import summarised
 from carom.common.core.model import Model
 from carom.common.core.problem import COUNTS, Status
 from carom.common.core.tasks import Values
-from carom.common.measure.cells import Cell, Spent, Terms
+from carom.common.measure.cells import Cell, Over, Spent, Terms
 from carom.common.measure.rates import LEAST_EXAMPLES, LEAST_WHITE_BOX, Judged, Measure, Verdict
 from carom.common.measure.stats import Array, Bootstrap
 from carom.common.study.comparisons.matching import Match
@@ -88,6 +88,7 @@ class StoredCells:
         if (source_clean is None or own is None) and not craft.source.silent:
             return
         measure, spent, size = Measure(bootstrap, source_clean, own), self._spent(crafts, table), self.size(crafts)
+        all_right = self._all_right() if plan.denominators else None
         for target in plan.targets:
             clean, answers = self.clean(target), judged[target.digest]
             if clean is None or answers is None:
@@ -106,8 +107,17 @@ class StoredCells:
                 spent=spent,
                 size=size,
                 control_limit=limit,
+                denominators={}
+                if all_right is None
+                else {name: Over(measure.over(clean, answers, all_right)[name]) for name in plan.denominators},
             )
             yield replace(cell, warnings=(*_of_source(craft.source), *_of_rates(cell), *_of_rows(table))), draws
+
+    def _all_right(self) -> NDArray[np.bool_] | None:
+        """bool[n]: which examples every model of the plan gets right when clean; None where that is not known of one."""
+        known = [self.clean(model) for model in self.plan.models if not model.silent]
+        found = [verdict.right for verdict in known if verdict is not None]
+        return np.logical_and.reduce(found) if len(found) == len(known) and found else None
 
     def _judged(self, crafts: Sequence[Craft], model: Model, wanted: Values | None) -> Judged | None:
         attacked, controls, swapped = zip(*(self.plan.judges(c, model) for c in crafts), strict=True)

@@ -23,6 +23,7 @@ from carom.common.base.errors import CaromError
 from carom.common.base.parameters import truth
 from carom.common.base.received import words_of
 from carom.common.base.specs import number
+from carom.common.measure.denominators import check_denominators
 
 Strict = ConfigDict(extra="forbid", validate_default=True)
 
@@ -49,6 +50,14 @@ def _number(value: Any) -> Any:
     return value
 
 
+def _denominator(name: str) -> str:
+    try:
+        check_denominators([name])
+    except CaromError as error:
+        raise ValueError(str(error).rstrip(".")) from None
+    return name
+
+
 Words = Annotated[str, AfterValidator(_plain)]
 """What names something to the system or to Carom."""
 
@@ -56,6 +65,8 @@ Count = Annotated[int, Field(strict=True, ge=1, le=10**12)]
 """Of examples, or of what is done at once: as a number of 64 bits can count them."""
 
 Draws = Annotated[int, Field(strict=True, ge=1, le=100)]
+
+Denominator = Annotated[str, AfterValidator(_denominator)]
 
 Seed = Annotated[int, Field(strict=True, ge=-(2**63), lt=2**63)]
 
@@ -136,9 +147,18 @@ class Study(BaseModel):
     # Excess transfer against cost: "gradients", or with the allowances: "gradients=1,10,50"; "queries=100,300".
     curve: Words | None = None
     curve_limit: Count | None = None
+    # Transfer is said besides over other examples than those that both models get right (`DENOMINATORS`).
+    denominators: list[Denominator] = Field(default_factory=list)
 
 
-_FLAGS = {"seeds": "seed", "sources": "source", "targets": "target", "attacks": "attack", "defences": "defence"}
+_FLAGS = {
+    "seeds": "seed",
+    "sources": "source",
+    "targets": "target",
+    "attacks": "attack",
+    "defences": "defence",
+    "denominators": "denominator",
+}
 """Options that are not called what they set."""
 
 SETTINGS = tuple(name for name in Study.model_fields if name != "modalities")

@@ -10,8 +10,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from carom.common.base.errors import CaromError
 from carom.common.core.tasks import CLASSES
 from carom.common.measure.cells import Cell, row_of
+from carom.common.measure.denominators import DENOMINATORS, marked
 from carom.common.measure.query_curve import success_within
 from carom.common.measure.stats import Array, wilson
 from carom.common.study.cells import StoredCells, warned_of_masking
@@ -42,17 +44,17 @@ class Transfer:
     @cached_property
     def at_budget(self) -> list[Cell]:
         """One source x attack x seed x target each."""
-        return warned_of_masking([cell for cell, _ in self.stored.at_budget()])
+        return marked(warned_of_masking([cell for cell, _ in self.stored.at_budget()]))
 
     @cached_property
     def at_success(self) -> list[Cell]:
         """The same at the budgets that bring each source to equal white-box success."""
-        return list(self.stored.at_success(self.matches))
+        return marked(list(self.stored.at_success(self.matches)))
 
     @cached_property
     def at_cost(self) -> list[Cell]:
         """The same at equal numbers of gradients or queries per example."""
-        return list(self.stored.at_cost())
+        return marked(list(self.stored.at_cost()))
 
     def models(self) -> list[dict[str, Any]]:
         """One row a model: name, family, clean accuracy with its Wilson interval."""
@@ -118,15 +120,25 @@ class Transfer:
     def to_pandas(self) -> Any:
         return self.cells.to_pandas()
 
-    def matrix(self, measure: str = "excess", match: float | None = None) -> dict[str, dict[str, float | None]]:
+    def matrix(
+        self, measure: str = "excess", match: float | None = None, denominator: str | None = None
+    ) -> dict[str, dict[str, float | None]]:
         """{source: {target: value}}; several attacks on one source are told apart as "source / attack". With `match`,
-        at that level of white-box success."""
+        at that level of white-box success. With a `denominator` that the study was asked for, the measure "transfer"
+        over its examples."""
+        if denominator is not None and (measure != "transfer" or denominator not in self.plan.denominators):
+            asked = ", ".join(self.plan.denominators) or "none"
+            raise CaromError(
+                f"denominator={denominator!r}: only transfer has another denominator, one that the study was asked for "
+                f"(denominators: {asked}). Write matrix('transfer', denominator=...), and name it in the study."
+            )
         rows = self.rows() if match is None else [r for r in self.matched_rows() if r["matched"] == match]
         several = len({(r["source"], r["attack"], r["seed"]) for r in rows}) > len({r["source"] for r in rows})
         table: dict[str, dict[str, float | None]] = {}
         for row in rows:
             name = f"{row['source']} / {row['attack']} / {row['seed']}" if several else row["source"]
-            table.setdefault(name, {})[row["target"]] = row[measure]
+            of = row if denominator is None else row["denominators"][denominator]
+            table.setdefault(name, {})[row["target"]] = of[measure]
         return table
 
     def queries_curve(self, at: Sequence[int] | None = None) -> list[dict[str, Any]]:
@@ -169,6 +181,7 @@ class Transfer:
             "threat": self.plan.threat_label,
             "targeted": self.plan.targeted,
             "target_class": self.plan.aimed_at,
+            "denominators": {name: DENOMINATORS[name] for name in self.plan.denominators},
             "models": self.models(),
             "metrics": [
                 {

@@ -18,6 +18,7 @@ from carom.common.core.metrics import Metric
 from carom.common.core.model import Model
 from carom.common.core.tasks import CLASSES
 from carom.common.core.threats import Threat
+from carom.common.measure.denominators import check_denominators
 from carom.common.modality.budgets import ScalePoint, check_reach
 from carom.common.models.class_matching import matched
 from carom.common.models.kinds import builds_of
@@ -63,9 +64,11 @@ class Plan:
     others: Dataset | None = None  # clean examples that the attacker has besides
     second_null: bool = True  # whether changes that know neither model nor input are measured beside the control
     aim: Aim = None  # of targeted attacks: the name of a class, `LEAST_LIKELY`, or None, a random other class each
+    denominators: tuple[str, ...] = ()  # of `DENOMINATORS`: those by which transfer is said besides
 
     def __post_init__(self) -> None:
         check_controls(self.controls)
+        check_denominators(self.denominators)
         if self.targeted:
             check_targeted(self.attacks)
         for model in self.models:

@@ -40,6 +40,7 @@ def make_plan(
     controls: int = 5,
     targeted: bool = False,
     aim: Aim = None,
+    denominators: Sequence[str] = (),
 ) -> Plan:
     """The plan of a study as a user asks for it.
 
@@ -71,4 +72,5 @@ def make_plan(
         curve=cost_curve,
         metrics=tuple(modality.metrics),
         others=others,
+        denominators=tuple(dict.fromkeys(denominators)),
     )

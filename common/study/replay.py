@@ -145,6 +145,7 @@ def replay_plan(
     limit: int | None = None,
     controls: int = 5,
     seeds: Sequence[int] = (0,),
+    denominators: Sequence[str] = (),
 ) -> Plan:
     """The study that measures a set on targets, with controls drawn here. `source`: the model it was crafted on;
     without it, what the set itself says of it. `threat`, with its label, in place of the one the set names."""
@@ -178,6 +179,7 @@ def replay_plan(
         seeds=tuple(seeds),
         controls=controls,
         metrics=tuple(modality.metrics),
+        denominators=tuple(dict.fromkeys(denominators)),
     )
 
 

@@ -156,8 +156,9 @@ def accepted(table: pa.Table) -> np.ndarray:
     return np.ones(len(table), bool)
 
 
-def cell(examples: Examples, source: dict, target: dict) -> dict[str, float | int | None]:
-    """The columns of one cell. `source` and `target` hold "right" and "margin" on clean inputs, and "answers"."""
+def cell(examples: Examples, source: dict, target: dict, all_right: np.ndarray) -> dict[str, float | int | None]:
+    """The columns of one cell. `source` and `target` hold "right" and "margin" on clean inputs, and "answers";
+    `all_right` says which examples all models get right."""
     own, theirs, both = source["answers"], target["answers"], source["right"] & target["right"]
     fooling = own.fooled.astype(bool)
     gain, low, high, draws = examples.excess(theirs.fooled, theirs.null, both)
@@ -192,6 +193,11 @@ def cell(examples: Examples, source: dict, target: dict) -> dict[str, float | in
         "targeted": examples.share(theirs.hit, both)[0],
         "targeted_control": examples.share(theirs.null_hit, both)[0],
     }
+    everything = np.ones(len(both), bool)
+    for name, among in (("all-right", all_right), ("source-fooled", both & fooling), ("everything", everything)):
+        share = examples.share(theirs.fooled, among)
+        names = (f"{name} {column}" for column in ("transfer", "low", "high", "n"))
+        columns |= dict(zip(names, (*share, int(among.sum())), strict=True))
     return columns
 
 
@@ -215,6 +221,7 @@ def figures(files: Files, part: dict) -> Iterator[tuple[tuple, dict[str, float |
         share = right.sum() / len(right)
         low, high = wilson(share, len(right))
         yield (model,), {"clean_accuracy": share, "clean_low": low, "clean_high": high, "n": len(right)}
+    all_right = np.logical_and.reduce([model["right"] for model in clean.values()])
     for entry in part["crafts"]:
         crafted = files.rows(entry["craft"])
         assert crafted["id"].to_pylist() == ids
@@ -226,12 +233,16 @@ def figures(files: Files, part: dict) -> Iterator[tuple[tuple, dict[str, float |
         spent = {name: float(np.mean(crafted[name].to_numpy())) for name in ("forward", "backward", "queries")}
         by = tuple(entry[name] for name in ("attack", "seed", "threat", "matched", "allowed"))
         for target in models:
-            yield (entry["source"], target, *by), {**cell(examples, models[entry["source"]], models[target]), **spent}
+            columns = cell(examples, models[entry["source"]], models[target], all_right)
+            yield (entry["source"], target, *by), {**columns, **spent}
 
 
 def stated(part: dict, cells: list[dict]) -> dict[tuple, dict]:
     """The same as the run states it."""
     names = ("source", "target", "attack", "seed", "threat", "matched", "allowed")
+    for row in cells:
+        for name, over in row.get("denominators", {}).items():
+            row |= {f"{name} {column}": value for column, value in over.items()}
     return {(model["name"],): model for model in part["models"]} | {tuple(c.get(n) for n in names): c for c in cells}
 
 
@@ -253,6 +264,8 @@ def compare(run: Path, store: Path | None = None) -> tuple[int, list[str]]:
                 if key not in said_of:
                     continue  # a source that is no target, judged for its white-box success alone
                 for column, value in columns.items():
+                    if " " in column and column not in said_of[key]:
+                        continue  # a denominator that the study was not asked for
                     compared += 1
                     other = said_of[key].get(column)
                     same = value is other is None or (None not in (value, other) and abs(value - other) <= CLOSE)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from carom.common.measure.denominators import DENOMINATORS
 from carom.common.runs.run import execute
 from carom.common.study.config import make_study
 
@@ -44,9 +45,8 @@ STUDY = {
 def run(tmp_path_factory):
     """A finished run's folder; its store lies in it."""
     folder = tmp_path_factory.mktemp("run")
-    study = make_study(
-        {"modalities": STUDY, "seeds": [0, 1], "store": str(folder / "store"), "device": "cpu", "examples": 0}
-    )
+    how = {"seeds": [0, 1], "device": "cpu", "examples": 0, "denominators": list(DENOMINATORS)}
+    study = make_study({"modalities": STUDY, "store": str(folder / "store"), **how})
     execute(study, folder=folder, warn=lambda line: None)
     return folder
 
