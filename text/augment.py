@@ -96,11 +96,8 @@ class Augmenter:
         return [list(own) for own in found], ["" if own else why for own, why in zip(found, whys, strict=True)]
 
     def _drawn(self, texts: Sequence[str], rng: Rng) -> list[str]:
-        made = []
-        for i, text in enumerate(texts):
-            sentence = self.budget.editable(text)
-            made.append(self.budget.draw(sentence, sentence.limit, rng[torch.tensor([i])]))
-        return made
+        sentences = [self.budget.editable(text) for text in texts]
+        return self.budget.draw(sentences, [sentence.limit for sentence in sentences], rng)
 
     def _attacked(
         self, texts: Sequence[str], labels: Sequence[int] | None, ids: Sequence[str], rng: Rng

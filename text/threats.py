@@ -15,6 +15,7 @@ from carom.common.base.errors import CaromError
 from carom.common.base.rng import Rng
 from carom.common.core.batch import Batch
 from carom.common.core.threats import Threat
+from carom.text.blind import CHANGES, changed
 from carom.text.candidates.base import Candidates, Merged, is_contextual, is_free, options_in, options_of
 from carom.text.candidates.synonyms import WordNet
 from carom.text.pairs import is_pair, open_span, open_text, open_words
@@ -27,6 +28,12 @@ from carom.text.words import STOP_WORDS, Word, match_case, replace, split_words
 def _in_order(candidates: Candidates, word: str, rest: str) -> tuple[str, ...]:
     """The options of a word, in the order of the texts that they make, as TextAttack tries them."""
     return tuple(sorted(options_of(candidates, word), key=lambda option: option + rest))
+
+
+@lru_cache(maxsize=1 << 14)
+def _blind(budget: WordBudget, text: str, number: int) -> str:
+    """All models are asked about the same."""
+    return changed(budget.editable(text), number, lambda made: budget.admits([(made, text)])[0])
 
 
 @dataclass(frozen=True)
@@ -116,6 +123,16 @@ class WordBudget(Threat):
         """Whether `admits` refuses any."""
         return bool(self._judges("holds"))
 
+    @property
+    def redraws(self) -> int:
+        return DRAWS if self.judges_inputs else 0
+
+    def keeps(self, x: Sequence[str], x0: Sequence[str]) -> Tensor | None:  # type: ignore[override]
+        if not self.judges_inputs:
+            return None  # words that constraints spare and options that they take away are never drawn
+        pairs = list(zip(Words().clamp(x), Words().clamp(x0), strict=True))
+        return torch.tensor(self.admits(pairs, SLACK), dtype=torch.bool)
+
     def allows(self, x: Sequence[str], x0: Sequence[str]) -> Tensor:
         pairs = list(zip(Words().clamp(x), Words().clamp(x0), strict=True))
         allowed = [self._allows(*pair) for pair in pairs]
@@ -146,22 +163,32 @@ class WordBudget(Threat):
 
     def control(self, batch: Batch, rng: Rng, like: Sequence[str]) -> list[str]:
         """As many changes as `like` holds, at random places (`draw`)."""
-        texts = []
-        for i, (text, adversarial) in enumerate(zip(batch.inputs, like, strict=True)):
-            sentence = self.editable(text)
-            count = self._count(sentence, adversarial, text)
-            texts.append(self.draw(sentence, count, rng[torch.tensor([i])]))
-        return texts
+        sentences = [self.editable(text) for text in batch.inputs]
+        counts = [self._count(s, other, s.text) for s, other in zip(sentences, like, strict=True)]
+        return self.draw(sentences, counts, rng)
 
-    def draw(self, sentence: Sentence, count: int, rng: Rng) -> str:
-        """The text with `count` changes, at random places that have options, each a random one of them. Where
+    def draw(self, sentences: Sequence[Sentence], counts: Sequence[int], rng: Rng) -> list[str]:
+        """Each text with so many changes, at random places that have options, each a random one of them. Where
         constraints judge the whole text, the first of `DRAWS` draws that they admit; the last, if they admit none."""
-        drawn = sentence.text
-        for number in range(DRAWS if self.judges_inputs else 1):
-            drawn = sentence.edit(_random_edit(sentence, count, rng.fold("draw", number) if number else rng))
-            if not self.judges_inputs or self.admits([(drawn, sentence.text)])[0]:
+        drawn, left = [sentence.text for sentence in sentences], list(range(len(sentences)))
+        for number in range(max(1, self.redraws)):
+            for i in left:
+                mine = rng[torch.tensor([i])]
+                mine = mine.fold("draw", number) if number else mine
+                drawn[i] = sentences[i].edit(_random_edit(sentences[i], counts[i], mine))
+            if not left or not self.judges_inputs:
                 break
+            admitted = self.admits([(drawn[i], sentences[i].text) for i in left])
+            left = [i for i, ok in zip(left, admitted, strict=True) if not ok]
         return drawn
+
+    @property
+    def blind_changes(self) -> int:
+        return CHANGES
+
+    def blind(self, batch: Batch, number: int) -> list[str]:
+        """One of `carom.text.blind`'s rules, as often as the budget lets a text be changed."""
+        return [_blind(self, text, number) for text in batch.inputs]
 
     def _count(self, sentence: Sentence, text: str, text0: str) -> int:
         """How many changes lead from text0 to text."""
@@ -198,7 +225,8 @@ class WordBudget(Threat):
 SLACK = 1e-4  # what rounding may take from a constraint between a search and the check of its outcome
 
 
-DRAWS = 8  # of a control under constraints on whole texts
+DRAWS = 20
+"""Of a control under constraints on whole texts, until one keeps them."""
 
 
 def _random_edit(sentence: Sentence, count: int, rng: Rng) -> dict[int, int]:
@@ -224,7 +252,18 @@ def _draw(things: Sequence, count: int, rng: Rng) -> list:
 class AnyWords(WordBudget):
     """At most `max_changed` (a share) of a text's words changed, added or left out, whatever is put in their place; no
     bound at all at 1. For attacks that bring words of their own: `candidates` are only what controls draw from, as many
-    as were changed."""
+    as were changed. Constraints that these attacks have of their own (`held_to`) are not asked of controls."""
+
+    held_to: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def unkept(self) -> tuple[str, ...]:
+        return self.held_to
+
+    @property
+    def blind_changes(self) -> int:
+        """None without a bound: it would let all words be changed."""
+        return 0 if self.max_changed == 1 else CHANGES
 
     def _allows(self, text: str, text0: str) -> bool:
         if text == text0 or self.max_changed == 1:

@@ -21,11 +21,29 @@ from carom.common.measure.rates import MOST_CONTROL
 class Threat(Protocol):
     """The attacker's budget."""
 
-    blind_changes: ClassVar[int] = 0
-    """How many changes there are that know neither model nor input."""
+    @property
+    def blind_changes(self) -> int:
+        """How many changes there are that know neither model nor input."""
+        return 0
+
     control_follows: ClassVar[bool] = True
     """Whether its control changes as much as what was crafted did, and so is another one for each craft. Otherwise it
     spends the whole budget, whatever was crafted, and all sources share it."""
+
+    @property
+    def redraws(self) -> int:
+        """How often a control is drawn that does not keep what the attack has to keep beside the budget, before it
+        stands as it is; 0 where it keeps that however it is drawn."""
+        return 0
+
+    @property
+    def unkept(self) -> tuple[str, ...]:
+        """What the attack has to keep and its controls are not held to."""
+        return ()
+
+    def keeps(self, x: Inputs, x0: Inputs) -> Tensor | None:
+        """bool[N]: which controls keep what the attack has to keep; None without `redraws`."""
+        return None
 
     def control_limit(self, white_box: float | None) -> float:
         """The share fooled by the control above which the budget alone breaks the source, given the white-box success of
@@ -81,7 +99,6 @@ class Ball(Threat):
 
     eps: float
     control_follows: ClassVar[bool] = False
-    blind_changes: ClassVar[int] = 4
     counts: ClassVar[bool] = False  # whether the norm is a whole number: of what has changed
     asks: ClassVar[str] = "0 or more, say 8/255"  # what a budget is, in its own unit
     fractions: ClassVar[bool] = True  # whether it may be written as one
@@ -153,6 +170,10 @@ class Ball(Threat):
         # Masked before it is scaled: padding must not swallow part of the budget.
         self.bounded(batch.inputs)
         return self.extend(confine(self.noise(batch.inputs, rng), batch.mask()), batch.inputs)
+
+    @property
+    def blind_changes(self) -> int:
+        return 4
 
     def blind(self, batch: Batch, number: int) -> Tensor:
         """The whole budget up everywhere, down everywhere, or along two patterns of low frequency."""

@@ -157,9 +157,10 @@ class Measure:
         """Transfer by the field's other denominators; `all_right` bool[n]: which every model gets right when clean."""
         fooled, source = judged.attacked.fooled.astype(np.float64), self.source_judged
         among = target_clean.right if self.source_clean is None else self.source_clean.right & target_clean.right
+        fooling = among if source is None else among & source.attacked.fooled
         return {
-            "all-right": _wilson(fooled, all_right),
-            "source-fooled": Rate(None, n=0) if source is None else _wilson(fooled, among & source.attacked.fooled),
+            "all-right": _wilson(fooled, all_right.astype(np.float64)),
+            "source-fooled": Rate(None, n=0) if source is None else _wilson(fooled, fooling.astype(np.float64)),
             "everything": _wilson(fooled, np.ones(len(fooled))),
         }
 

@@ -13,6 +13,7 @@ from carom.common.core.metrics import summarised
 from carom.common.core.model import Model
 from carom.common.core.problem import COUNTS, Status
 from carom.common.core.tasks import Values
+from carom.common.core.threats import Threat
 from carom.common.measure.cells import Cell, Over, Spent, Terms
 from carom.common.measure.rates import LEAST_EXAMPLES, LEAST_WHITE_BOX, Judged, Measure, Verdict
 from carom.common.measure.stats import Array, Bootstrap
@@ -20,7 +21,7 @@ from carom.common.study.comparisons.matching import Match
 from carom.common.study.plan import Plan
 from carom.common.work.answers import verdict_of
 from carom.common.work.store import Store
-from carom.common.work.units import NOTE, Clean, Craft, Judge
+from carom.common.work.units import KEPT, NOTE, Clean, Craft, Judge
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,8 @@ class StoredCells:
                 if all_right is None
                 else {name: Over(measure.over(clean, answers, all_right)[name]) for name in plan.denominators},
             )
-            yield replace(cell, warnings=(*_of_source(craft.source), *_of_rates(cell), *_of_rows(table))), draws
+            said = (*_of_rates(cell), *_of_controls(craft.threat, *self._broken(crafts, target)), *_of_rows(table))
+            yield replace(cell, warnings=(*_of_source(craft.source), *said)), draws
 
     def _all_right(self) -> NDArray[np.bool_] | None:
         """bool[n]: which examples every model of the plan gets right when clean; None where that is not known of one."""
@@ -127,6 +129,13 @@ class StoredCells:
             return None
         blind = [self.verdict(judges) for judges in zip(*(self.plan.blind(c, model) for c in crafts), strict=True)]
         return Judged(verdicts[0], verdicts[1:-1], verdicts[-1], [one for one in blind if one is not None])
+
+    def _broken(self, crafts: Sequence[Craft], model: Model) -> tuple[int, int]:
+        """(control draws that do not keep what the attack has to keep, all that were looked at)"""
+        judges = [judge for craft in crafts for judge in self.plan.judges(craft, model)[1]]
+        tables = [rows for judge in judges if KEPT in (rows := self.store.rows(judge.key)).column_names]
+        kept = [table[KEPT].to_numpy(zero_copy_only=False) for table in tables]
+        return sum(int((~one).sum()) for one in kept), sum(map(len, kept))
 
     def _spent(self, crafts: Sequence[Craft], table: pa.Table) -> Spent:
         seconds = sum(self.store.seconds(c.key) for c in crafts) / len(self.plan.data)
@@ -161,6 +170,16 @@ def _of_rates(cell: Cell) -> Iterator[str]:
         yield f"a change that knows neither model nor input fools {blind:.2f} of the examples, more than this attack"
     if cell.rates.n < LEAST_EXAMPLES:
         yield f"only {cell.rates.n} examples are right on both models"
+
+
+def _of_controls(threat: Threat, broken: int, drawn: int) -> Iterator[str]:
+    if broken:
+        yield (
+            f"{broken} of {drawn} control draws break a constraint of the attack, each in all of {threat.redraws} tries: "
+            "they stand as drawn last, and N is of changes that the attack may not make"
+        )
+    if threat.unkept:
+        yield f"controls are not held to the attack's constraints ({', '.join(threat.unkept)}): N may be too high"
 
 
 def _of_rows(table: pa.Table) -> Iterator[str]:

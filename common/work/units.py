@@ -37,6 +37,9 @@ NOTE = "note: "
 """Begins the names of the columns that hold what an attack notes of its examples."""
 
 
+KEPT = "kept"
+"""The column of a control's rows that says which of its draws keep what the attack has to keep."""
+
 LEAST_LIKELY = "least-likely"
 
 Aim = int | str | None
@@ -221,6 +224,8 @@ class Control:
     def key(self) -> str:
         threat, data = self.craft.threat, self.craft.data
         facts = {"kind": "control", "data": data.digest, "seed": self.craft.seed, "draw": self.draw}
+        if threat.redraws:
+            facts["redraws"] = threat.redraws
         if threat.control_follows:
             return key_of({**facts, "craft": self.craft.key})
         return key_of({**facts, "threat": describe(threat)})
@@ -239,6 +244,11 @@ class Control:
         rng = Rng.of(self.craft.seed, batch.ids).fold("control", self.draw)
         like = batch.inputs if self.needs is None else space.decode(self.craft.inputs(store))
         return _stored(self.craft, threat.control(batch, rng, like), whole=True)
+
+    def kept(self, stored: Inputs) -> Tensor | None:
+        """bool[N]: which of its inputs keep what the attack has to keep beside the budget; None where all do."""
+        data = self.craft.data
+        return self.craft.threat.keeps(data.space.decode(stored), data.batch().inputs)
 
 
 @dataclass(frozen=True)
@@ -331,7 +341,9 @@ class Judge:
             if isinstance(self.artefact, Clean):
                 raise CaromError(f"{said}. Check its weights and preprocessing; carom cannot rank such answers.")
             raise ValueError(said)  # this unit fails and is named; the rest of the study goes on
-        rows = pa.table({"id": list(data.ids), **columns_of(answers, data)})
+        kept = self.artefact.kept(data.stored) if isinstance(self.artefact, Control) else None
+        more = {} if kept is None else {KEPT: kept.tolist()}
+        rows = pa.table({"id": list(data.ids), **columns_of(answers, data), **more})
         store.commit(self.key, rows, None, time.perf_counter() - started)
 
 

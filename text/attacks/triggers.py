@@ -29,7 +29,7 @@ from carom.common.core.threats import Threat
 from carom.text.attacks.base import word_attacks
 from carom.text.language.tokenizers import vocabulary
 from carom.text.pairs import open_span, open_words
-from carom.text.threats import DRAWS, WordBudget
+from carom.text.threats import WordBudget
 from carom.text.words import Span, is_word
 
 TRIGGERS = word_attacks(needs=Access.GRADIENT | Access.EXAMPLES, shared=True)
@@ -113,11 +113,30 @@ class Beside(WordBudget):
         known, texts = list(words_of(self.source)), []
         for i, (text, other) in enumerate(zip(batch.inputs, like, strict=True)):
             count, mine, drawn = len(self.added(other, text) or ()), rng[torch.tensor([i])], text
-            for number in range(DRAWS if self.judges_inputs else 1):
+            for number in range(max(1, self.redraws)):
                 drawn = self.put(text, [known[n] for n in mine.fold("trigger", number).integers(len(known), count)[0]])
                 if self.admits([(drawn, text)])[0]:
                     break
             texts.append(drawn)
+        return texts
+
+    @property
+    def blind_changes(self) -> int:
+        return 3
+
+    def blind(self, batch: Batch, number: int) -> list[str]:
+        """As many words as fit: the first of the vocabulary, which are the commonest of the default one, the very first
+        again and again, or the last."""
+        known = list(words_of(self.source))
+        texts = []
+        for text in batch.inputs:
+            most = self.room(text)
+            while most:
+                words = (known[:most], known[:1] * most, known[-most:])[number]
+                if self.admits([(made := self.put(text, words), text)])[0]:
+                    break
+                most //= 2
+            texts.append(made if most else text)
         return texts
 
     def swap(self, batch: Batch, rng: Rng, other: Sequence[str], other0: Sequence[str]) -> list[str]:

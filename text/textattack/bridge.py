@@ -183,7 +183,8 @@ class FromTextAttack:
         from textattack.constraints.pre_transformation import StopwordModification
 
         spares = any(isinstance(c, StopwordModification) for c in self.attack.pre_transformation_constraints)
-        return AnyWords(threat.max_changed, self._words() or threat.candidates, spares)
+        held_to = tuple(dict.fromkeys(type(c).__name__ for c in self.attack.constraints))
+        return AnyWords(threat.max_changed, self._words() or threat.candidates, spares, held_to=held_to)
 
     def _words(self) -> Candidates | None:
         """The words that it exchanges for others, if it has a list of them."""
