@@ -466,6 +466,7 @@ def transfer(
         others: examples that attacks may mix in; from a spec, the train split gives them.
         match: shares of white-box success, each in (0, 1), at which all is measured once more.
         curve: "gradients=1,10,50" or "queries=100,1000": numbers per example at which all is measured.
+        denominators: of "all-right", "source-fooled" and "everything": those by which transfer is said besides.
         seeds: one run of everything random for each.
         controls: random draws of the budget per example, at least 1.
         store: a folder that keeps finished work; None keeps it as long as the process lives.
@@ -561,6 +562,7 @@ def replay(
         limit: how many of its examples at most.
         controls: random draws of the budget per example.
         seeds: of the controls.
+        denominators: as in `transfer`.
         store: as in `transfer`.
         batch: how many examples at once. Results do not depend on it.
         device: "auto", "cpu", "cuda" or "cuda:1".
