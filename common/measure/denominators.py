@@ -7,12 +7,11 @@ TransferAttack's table is 1 - accuracy over everything.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
-from carom.common.base.errors import UnknownName
 from carom.common.measure.cells import Cell, Over
 
 DENOMINATORS = {
@@ -20,14 +19,6 @@ DENOMINATORS = {
     "source-fooled": "examples that both models get right when clean and that fool the source",
     "everything": "all examples, whether right when clean or not: 1 - accuracy",
 }
-
-
-def check_denominators(names: Iterable[str]) -> None:
-    """Refuse a name that no denominator has."""
-    for name in names:
-        if name not in DENOMINATORS:
-            raise UnknownName("denominator", name, DENOMINATORS)
-
 
 LEAST = 1e-12
 """What two sums of the same numbers may differ by."""

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Sequence
 from torch import Tensor
 
 from carom.common.attacks.info import MODELS, AttackChoice
-from carom.common.base.errors import CaromError
+from carom.common.base.errors import CaromError, UnknownName
 from carom.common.core.batch import Access
 from carom.common.core.data import Dataset
 from carom.common.core.model import Model, check_shape
 from carom.common.core.threats import Threat
+from carom.common.measure.denominators import DENOMINATORS
 
 MOST_KNOWN = 0.1
 """Share of the data that may also be among the examples that a detector's threshold was found on: some sets repeat a few
@@ -22,6 +23,13 @@ def check_controls(controls: int) -> None:
     """Refuse a study without a control draw."""
     if controls < 1:
         raise CaromError("at least one control draw is needed; five or more give a steadier null.")
+
+
+def check_denominators(names: Iterable[str]) -> None:
+    """Refuse a name that no denominator has."""
+    for name in names:
+        if name not in DENOMINATORS:
+            raise UnknownName("denominator", name, DENOMINATORS)
 
 
 def check_targeted(attacks: Iterable[AttackChoice]) -> None:

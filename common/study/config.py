@@ -23,7 +23,7 @@ from carom.common.base.errors import CaromError
 from carom.common.base.parameters import truth
 from carom.common.base.received import words_of
 from carom.common.base.specs import number
-from carom.common.measure.denominators import check_denominators
+from carom.common.study.checks import check_denominators
 
 Strict = ConfigDict(extra="forbid", validate_default=True)
 

@@ -18,13 +18,13 @@ from carom.common.core.metrics import Metric
 from carom.common.core.model import Model
 from carom.common.core.tasks import CLASSES
 from carom.common.core.threats import Threat
-from carom.common.measure.denominators import check_denominators
 from carom.common.modality.budgets import ScalePoint, check_reach
 from carom.common.models.class_matching import matched
 from carom.common.models.kinds import builds_of
 from carom.common.models.mismatch import fitting
 from carom.common.study.checks import (
     check_controls,
+    check_denominators,
     check_model,
     check_names,
     check_others,

@@ -9,9 +9,10 @@ import pytest
 
 from carom.common.base.errors import CaromError, UnknownName
 from carom.common.measure.cells import Cell, Over, Spent, Terms, cell_of, row_of
-from carom.common.measure.denominators import DENOMINATORS, check_denominators, marked
+from carom.common.measure.denominators import DENOMINATORS, marked
 from carom.common.measure.rates import MEASURES, Judged, Measure, Rate, Rates, Verdict
 from carom.common.measure.stats import Bootstrap, wilson
+from carom.common.study.checks import check_denominators
 from carom.common.study.config import make_study
 
 
