@@ -18,6 +18,7 @@ from carom.common.base.identity import Digest, digest_of
 from carom.common.base.notices import notice
 from carom.common.base.specs import Spec, call_with, import_object, parse
 from carom.common.core.model import Model
+from carom.common.loading.boosters.read import SAVE, boosted_of, load_boosted
 from carom.common.loading.estimator_files import load_skops
 from carom.common.loading.estimators import is_estimator
 from carom.common.loading.facts import MissingFacts, called, known_facts
@@ -53,14 +54,19 @@ def own_loaders(wrap: Wrap, known: Iterable[str]) -> dict[str, Load]:
         known_facts(spec.parameters, known, f"sklearn:{spec.rest}")
         return wrap(load_skops(spec.rest, facts.get("trusted", ())), facts)
 
+    def boosted(spec: Spec, facts: Mapping[str, Any]) -> Model:
+        known_facts(spec.parameters, known, f"{spec.kind}:{spec.rest}")
+        return wrap(load_boosted(spec.kind, spec.rest), facts)
+
     return {
         "safetensors": lambda spec, facts: wrap(load_safetensors(spec), facts),
         "sklearn": sklearn,
+        **{kind: boosted for kind in SAVE},
         "py": lambda spec, facts: wrap(load_python(spec), facts),
     }
 
 
-RECEIVED = ("hf", "sklearn")
+RECEIVED = ("hf", "sklearn", *SAVE)
 """Kinds of spec that name files of other libraries: what fails in them is no bug of Carom's."""
 
 
@@ -125,6 +131,7 @@ def wrapped(thing: Any, facts: Mapping[str, Any], module: Wrap, estimator: Wrap,
         return thing
     if isinstance(thing, nn.Module):
         return module(thing, facts)
+    thing = boosted_of(thing) or thing
     if is_estimator(thing):
         return estimator(thing, facts)
     if callable(thing):

@@ -267,7 +267,7 @@ def _estimator(estimator: Any, facts: Mapping[str, Any]) -> Model:
 def _on_pixels(trees: TreeEnsemble, low: float, high: float, order: Tensor) -> TreeEnsemble:
     """The trees over flattened pixels in [0, 1], asked of every 8-bit image what they were asked before."""
     # Between the last stored pixel that goes left and the next: no rounding can tip a comparison.
-    levels = torch.from_numpy(rescaled(np.arange(256) / 255, low, high)).float()
+    levels = torch.from_numpy(rescaled(np.arange(256) / 255, low, high)).to(trees.threshold.dtype)
     goes_left = torch.searchsorted(levels, trees.threshold.contiguous(), right=True)
     return replace(trees, feature=order[trees.feature], threshold=(goes_left.float() - 0.5) / 255)
 
