@@ -52,7 +52,10 @@ def _estimator_family(estimator: Any) -> Family:
     return Family.MLP if "neural_network" in module else Family.OTHER
 
 
-WRAPPERS = ("GridSearchCV", "RandomizedSearchCV", "CalibratedClassifierCV", "OneVsRestClassifier", "BaggingClassifier")
+WRAPPERS = (
+    *("GridSearchCV", "RandomizedSearchCV", "CalibratedClassifierCV", "FrozenEstimator", "TunedThresholdClassifierCV"),
+    *("OneVsRestClassifier", "BaggingClassifier"),
+)
 """Those of scikit-learn that leave the kind of model that they wrap as it is."""
 
 

@@ -131,9 +131,8 @@ class TreeEnsemble:
         }
 
     def to(self, device: torch.device | str) -> TreeEnsemble:
-        tensors = (self.left, self.right, self.feature, self.threshold, self.value)
-        moved = TreeEnsemble(*(tensor.to(device) for tensor in tensors))
-        return moved if self.base is None else replace(moved, base=self.base.to(device))
+        moved = {name: getattr(self, name).to(device) for name in ("left", "right", "feature", "threshold", "value")}
+        return replace(self, **moved, base=None if self.base is None else self.base.to(device))
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> TreeEnsemble:
@@ -175,8 +174,15 @@ class TreeEnsemble:
             threshold[row, used] = tree.threshold
             value[row, used] = np.where(left[row, used, None] == LEAF, tree.value, 0)
         cuts = torch.from_numpy(threshold)
-        arrays = [*map(torch.from_numpy, (left, right, feature)), cuts if doubles else rounded_down(cuts)]
-        return cls(*arrays, torch.from_numpy(value), None if base is None else torch.from_numpy(base), near)
+        return cls(
+            left=torch.from_numpy(left),
+            right=torch.from_numpy(right),
+            feature=torch.from_numpy(feature),
+            threshold=cuts if doubles else rounded_down(cuts),
+            value=torch.from_numpy(value),
+            base=None if base is None else torch.from_numpy(base),
+            near=near,
+        )
 
     @classmethod
     def from_sklearn(cls, estimator: Any) -> TreeEnsemble:

@@ -80,7 +80,7 @@ def _trees(content: Mapping[str, Any], who: str) -> BoostedTrees:
     given = content["trees"] if oblivious is None else oblivious
     grown = [(_nested if oblivious is None else _oblivious)(tree, len(bias)) for tree in given]
     trees = []
-    for tree in grown or [Grown(*np.full((2, 1), LEAF), np.zeros(1), np.zeros(1), np.zeros((1, len(bias))))]:
+    for tree in grown or [_nested({"value": 0.0}, len(bias))]:
         kept, _ = sound(tree, features)
         own = np.where(kept.left[:, None] == LEAF, scale * kept.value if scale != 1 else kept.value, 0.0)
         own = np.concatenate([np.zeros_like(own), own], 1) if len(bias) == 1 else own
@@ -126,10 +126,9 @@ def _nested(tree: Mapping[str, Any], scores: int) -> Grown:
     todo = [tree]
     for node in todo:
         if "split" not in node:
-            value = np.broadcast_to(np.asarray(node["value"], dtype=np.float64), (scores,))
-            rows.append((LEAF, LEAF, 0, 0.0, value))
+            rows.append((LEAF, LEAF, 0, 0.0, np.broadcast_to(np.asarray(node["value"], np.float64), (scores,))))
             continue
         rows.append((len(todo), len(todo) + 1, *_split(node["split"]), np.zeros(scores)))
         todo += [node["left"], node["right"]]
-    left, right, feature, border, value = zip(*rows, strict=True)
-    return Grown(*map(np.array, (left, right, feature, border)), np.stack(value))
+    left, right, feature, border = (np.array([row[column] for row in rows]) for column in range(4))
+    return Grown(left, right, feature, border, np.stack([row[4] for row in rows]))

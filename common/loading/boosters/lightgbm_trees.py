@@ -19,7 +19,8 @@ from carom.common.models.trees import LEAF, Grown, TreeEnsemble
 EPS = float(np.finfo(np.float64).eps)
 
 ZERO = float(np.float32(1e-35))
-"""What zero_as_missing calls zero reaches as far to both sides."""
+"""How far what LightGBM takes for zero reaches to both sides."""
+BELOW_ZERO = float(np.nextafter(-ZERO, -np.inf))
 
 CATEGORICAL, TO_LEFT, ZERO_IS_MISSING = 1, 2, 1  # bits of a decision, and the kind of missing values behind them
 
@@ -53,7 +54,7 @@ def of_content(text: str, who: str) -> BoostedTrees:
 def of_text(text: str, who: str) -> BoostedTrees:
     """What LightGBM writes of a model, read without it."""
     head, *parts = text.split("\nTree=")
-    if not parts or "end of trees" not in parts[-1]:
+    if not text.startswith("tree\n") or not parts or "end of trees" not in parts[-1]:
         raise ValueError("no trees of LightGBM's")
     parts[-1] = parts[-1].partition("end of trees")[0]
     told = _lines(head)
@@ -92,7 +93,7 @@ def _tree(told: dict[str, str], features: int, who: str) -> tuple[Grown, NDArray
     if int(told.get("is_linear", 0)):
         raise CaromError(f"{who} has linear models in its leaves (linear_tree): {BY_HAND}")
     values = _numbers(told["leaf_value"])
-    if len(values) != leaves or not 0 < leaves:
+    if len(values) != leaves or leaves < 1:
         raise ValueError("a tree whose tables are of different lengths")
     inner = leaves - 1
     if not inner:
@@ -102,6 +103,9 @@ def _tree(told: dict[str, str], features: int, who: str) -> tuple[Grown, NDArray
         names = ("left_child", "right_child", "split_feature", "decision_type")
         left, right, feature, decision = (_numbers(told[name]).astype(np.int64) for name in names)
         threshold = _numbers(told["threshold"])
+        # So small a value is zero before it is compared: a threshold among them parts those below from those above.
+        threshold[(threshold >= -ZERO) & (threshold < 0)] = BELOW_ZERO
+        threshold[(threshold >= 0) & (threshold < ZERO)] = ZERO
     if int(told.get("num_cat", 0)) or (decision & CATEGORICAL).any():
         raise CaromError(
             f"{who} splits categorical features, which have no order that a leaf could be an interval of: {BY_HAND}"
@@ -110,11 +114,12 @@ def _tree(told: dict[str, str], features: int, who: str) -> tuple[Grown, NDArray
         raise ValueError("a tree whose tables are of different lengths")
     ends = np.full(leaves, LEAF)
     # Splits come first here, and leaf k, which LightGBM calls -1 - k, behind them.
-    down = [np.concatenate([np.where(side < 0, inner - 1 - side, side), ends]) for side in (left, right)]
+    left, right = (np.concatenate([np.where(side < 0, inner - 1 - side, side), ends]) for side in (left, right))
     nothing = np.zeros(leaves)
     grown, order = sound(
         Grown(
-            *down,
+            left,
+            right,
             np.concatenate([feature, nothing]),
             np.concatenate([threshold, nothing]),
             np.concatenate([np.zeros(inner), values]),
@@ -124,7 +129,7 @@ def _tree(told: dict[str, str], features: int, who: str) -> tuple[Grown, NDArray
     decision = np.concatenate([decision, np.zeros(leaves, dtype=np.int64)])[order]
     where = (decision >> 2 & 3) == ZERO_IS_MISSING
     if where.any():
-        grown = sending(grown, (decision & TO_LEFT) > 0, where, float(np.nextafter(-ZERO, -np.inf)), ZERO)
+        grown = sending(grown, (decision & TO_LEFT) > 0, where, BELOW_ZERO, ZERO)
     return grown, np.where(grown.left == LEAF, grown.value, 0.0)
 
 

@@ -14,8 +14,11 @@ MOST_NODES = 1 << 18
 
 
 def sound(tree: Grown, features: int) -> tuple[Grown, NDArray[Any]]:
-    """(the nodes that the root leads to, parents before their children; which they were, int64[M]). Raises ValueError for a tree that is none: whose
-    nodes lead outside it or to one another, ask for a feature beyond `features`, or hold what is no finite number."""
+    """(the nodes that the root leads to, parents before their children; which they were, int64[M]).
+
+    Raises ValueError for a tree that is none: whose nodes lead outside it or to one another, ask for a feature beyond
+    `features`, or hold what is no finite number.
+    """
     left, right, feature = (np.asarray(part).astype(np.int64) for part in tree[:3])
     threshold, value = np.asarray(tree.threshold, dtype=np.float64), np.asarray(tree.value)
     count = len(left)
@@ -33,13 +36,15 @@ def sound(tree: Grown, features: int) -> tuple[Grown, NDArray[Any]]:
     kept = np.array(order)
     leaf = left[kept] == LEAF
     asked = feature[kept][~leaf]
-    if len(asked) and not (0 <= asked.min() and asked.max() < features):
+    if len(asked) and (asked.min() < 0 or asked.max() >= features):
         raise ValueError(f"a tree that asks for a feature beyond the {features} it was fitted on")
     if np.isnan(threshold[kept][~leaf]).any() or not np.isfinite(value[kept][leaf]).all():
         raise ValueError("a tree whose numbers are not finite")
-    down = [np.array([LEAF if end else place[int(part[node])] for node, end in zip(order, leaf, strict=True)])
-            for part in (left, right)]  # fmt: skip
-    return Grown(*down, feature[kept], threshold[kept], value[kept]), kept
+    lower, upper = (
+        np.array([LEAF if end else place[int(part[node])] for node, end in zip(order, leaf, strict=True)])
+        for part in (left, right)
+    )
+    return Grown(lower, upper, feature[kept], threshold[kept], value[kept]), kept
 
 
 def sending(tree: Grown, to_left: NDArray[Any], where: NDArray[Any], under: float, over: float) -> Grown:
@@ -56,7 +61,8 @@ def sending(tree: Grown, to_left: NDArray[Any], where: NDArray[Any], under: floa
 
     def pieces(node: int, low: float, high: float) -> list[tuple[float, int]]:
         """(up to which x, the child that takes it), ascending, for x of a node's feature within low < x <= high."""
-        cut, found = float(tree.threshold[node]), []
+        cut = float(tree.threshold[node])
+        found: list[tuple[float, int]] = []
         for end in [*sorted(c for c in {cut, under, over} if low < c < high), high]:
             special = bool(where[node]) and under < end <= over
             child = int((tree.left if (to_left[node] if special else end <= cut) else tree.right)[node])

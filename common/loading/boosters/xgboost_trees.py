@@ -106,9 +106,7 @@ def _trees(content: Mapping[str, Any], who: str, missing: float, rounds: int | N
         own = np.where(leaf, own, np.float32(0))
         trees.append(adding(structure, own, column if shown > 1 else 1, classes))
     left = np.where(started, np.float32(0), base)
-    ensemble = TreeEnsemble.of(
-        trees, left if shown > 1 else np.array([0, left[0]], dtype=np.float32), NEAR[objective]
-    )
+    ensemble = TreeEnsemble.of(trees, left if shown > 1 else np.array([0, left[0]], dtype=np.float32), NEAR[objective])
     return BoostedTrees(who, ensemble, features)
 
 
