@@ -74,6 +74,8 @@ def _trees(content: Mapping[str, Any], who: str) -> BoostedTrees:
             f"of: {BY_HAND}"
         )
     features = len(told["float_features"])
+    if not features:
+        raise ValueError("trees of no features")
     scale, bias = content["scale_and_bias"]
     bias = np.array(bias, dtype=np.float64).reshape(-1)
     oblivious = content.get("oblivious_trees")

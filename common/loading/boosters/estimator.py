@@ -18,7 +18,7 @@ BY_HAND = (
 )
 """What to do about trees that cannot be read."""
 
-PROBES = 64
+PROBES, ROOM = 64, 1 << 24  # rows, and numbers in all of them
 
 
 class BoostedTrees:
@@ -51,16 +51,17 @@ class BoostedTrees:
 def probes(ensemble: TreeEnsemble, features: int) -> NDArray[np.float32]:
     """float32[N, D]: rows on the thresholds of the trees and beside them."""
     rng = np.random.default_rng(0)
-    rows = rng.random((PROBES, features), dtype=np.float32)
+    count = max(1, min(PROBES, ROOM // features))
+    rows = rng.random((count, features), dtype=np.float32)
     inner = ensemble.left != LEAF
     asked, cuts = ensemble.feature[inner].numpy(), ensemble.threshold[inner].numpy().astype(np.float32)
     beside = (-np.inf, np.inf, None)
     order = np.argsort(asked, kind="stable")
     names, starts, counts = np.unique(asked[order], return_index=True, return_counts=True)
-    for feature, start, count in zip(names, starts, counts, strict=True):
-        values = rng.choice(cuts[order][start : start + count], PROBES)
+    for feature, start, many in zip(names, starts, counts, strict=True):
+        values = rng.choice(cuts[order][start : start + many], count)
         sides = [values if side is None else np.nextafter(values, np.float32(side)) for side in beside]
-        rows[:, feature] = np.choose(rng.integers(0, 3, PROBES), sides)
+        rows[:, feature] = np.choose(rng.integers(0, 3, count), sides)
     return rows
 
 

@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 
 from carom.common.base.errors import CaromError
 from carom.common.loading.boosters.estimator import BY_HAND, BoostedTrees, check_answers
-from carom.common.loading.boosters.tables import sending, sound
+from carom.common.loading.boosters.tables import MOST_CLASSES, MOST_FEATURES, sending, sound
 from carom.common.models.boosting import adding
 from carom.common.models.trees import LEAF, Grown, TreeEnsemble
+
+HEAD = ("num_class", "num_tree_per_iteration", "max_feature_idx", "objective")
+SPLITS = ("split_feature", "threshold", "decision_type", "left_child", "right_child")
 
 EPS = float(np.finfo(np.float64).eps)
 
@@ -44,11 +47,29 @@ def of_booster(booster: Any, who: str, classes: NDArray[Any] | None = None) -> B
 
 
 def of_content(text: str, who: str) -> BoostedTrees:
-    """What a file holds."""
+    """What a file holds. The library is given what was checked of it, written anew: other parts of a file can bring it
+    down."""
     import lightgbm
 
-    of_text(text, who)  # nothing unsound is given to the library
-    return of_booster(lightgbm.Booster(model_str=text), who)
+    of_text(text, who)
+    return of_booster(lightgbm.Booster(model_str=_anew(text)), who)
+
+
+def _anew(text: str) -> str:
+    """The model as its library writes it, of the parts that answers rest on."""
+    head, *parts = text.partition("end of trees")[0].split("\nTree=")
+    told = _lines(head)
+    features = int(told["max_feature_idx"]) + 1
+    lines = ["tree", "version=v4", *(f"{name}={told[name]}" for name in HEAD), "label_index=0"]
+    lines += ["average_output"] if "average_output" in told else []
+    lines += [f"feature_names={' '.join(f'Column_{k}' for k in range(features))}"]
+    lines += [f"feature_infos={' '.join(['[-inf:inf]'] * features)}", ""]
+    for number, part in enumerate(parts):
+        tree = _lines(part)
+        names = SPLITS if int(tree["num_leaves"]) > 1 else ()
+        lines += [f"Tree={number}", *(f"{name}={tree[name]}" for name in ("num_leaves", *names, "leaf_value"))]
+        lines += ["num_cat=0", "is_linear=0", "shrinkage=1", "", ""]
+    return "\n".join([*lines, "end of trees", ""])
 
 
 def of_text(text: str, who: str) -> BoostedTrees:
@@ -58,7 +79,7 @@ def of_text(text: str, who: str) -> BoostedTrees:
         raise ValueError("no trees of LightGBM's")
     parts[-1] = parts[-1].partition("end of trees")[0]
     told = _lines(head)
-    objective, *settings = told.get("objective", "none").split()
+    objective, *settings = told.get("objective", "none").split() or ["none"]
     stated = dict(word.partition(":")[::2] for word in settings)
     if objective not in ("binary", "multiclass", "multiclassova"):
         raise CaromError(
@@ -66,6 +87,8 @@ def of_text(text: str, who: str) -> BoostedTrees:
             f"or {BY_HAND}"
         )
     features, scores = int(told["max_feature_idx"]) + 1, int(told["num_tree_per_iteration"])
+    if not 0 < features < MOST_FEATURES or not 0 < scores <= MOST_CLASSES or len(settings) > 2:
+        raise ValueError(f"{features} features and {scores} scores")
     if scores != (1 if objective == "binary" else int(told["num_class"])) or len(parts) % scores:
         raise ValueError("trees that belong to no class")
     classes = max(2, scores)

@@ -12,6 +12,9 @@ from carom.common.models.trees import LEAF, Grown
 MOST_NODES = 1 << 18
 """Of one tree."""
 
+MOST_FEATURES, MOST_CLASSES = 1 << 24, 10_000
+"""That are believed of a file."""
+
 
 def sound(tree: Grown, features: int) -> tuple[Grown, NDArray[Any]]:
     """(the nodes that the root leads to, parents before their children; which they were, int64[M]).

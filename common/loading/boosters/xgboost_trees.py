@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from carom.common.base.errors import CaromError
 from carom.common.loading.boosters.estimator import BY_HAND, BoostedTrees, check_answers
-from carom.common.loading.boosters.tables import sending, sound
+from carom.common.loading.boosters.tables import MOST_CLASSES, MOST_FEATURES, sending, sound
 from carom.common.models.boosting import adding
 from carom.common.models.trees import LEAF, Grown, TreeEnsemble
 
@@ -53,20 +53,113 @@ def of_booster(booster: Any, who: str, rounds: int | None = None) -> BoostedTree
 
 def of_content(content: Mapping[str, Any], who: str) -> BoostedTrees:
     """What a file holds, as the class answers that saved it: an XGBClassifier up to its best iteration, a Booster with
-    all its trees."""
+    all its trees. The library is given what was checked of it, written anew: other parts of a file can bring it down."""
     import xgboost
 
     attributes = content["learner"].get("attributes", {})
     best = attributes.get("best_iteration") if "scikit_learn" in attributes else None
-    rounds = None if best is None else int(best) + 1
-    _trees(content, who, np.nan, rounds)  # nothing unsound is given to the library
+    _trees(content, who, np.nan, None if best is None else int(best) + 1)
     booster = xgboost.Booster({"nthread": 1})
-    booster.load_model(bytearray(_text(content)))
-    return of_booster(booster, who, rounds)
+    booster.load_model(bytearray(_text(_anew(content, None if best is None else int(best) + 1))))
+    return of_booster(booster, who)
 
 
 def _text(content: Mapping[str, Any]) -> bytes:
     return json.dumps(content, default=lambda array: array.tolist()).encode()
+
+
+def _anew(content: Mapping[str, Any], rounds: int | None, bare: bool = False) -> dict[str, Any]:
+    """The model as its library writes it, of the parts that answers rest on; `bare`: with one tree, which says 0."""
+    learner = content["learner"]
+    told, objective, grown = learner["learner_model_param"], learner["objective"]["name"], learner["gradient_booster"]
+    features, classes = int(told["num_feature"]), int(told["num_class"])
+    model = grown.get("gbtree", grown)["model"]
+    kept = 1 if bare else _count(model, rounds)
+    trees = [_tree_anew(tree, features) for tree in ([EMPTY] if bare else model["trees"][:kept])]
+    inner: dict[str, Any] = {
+        "gbtree_model_param": {"num_parallel_tree": "1", "num_trees": str(kept)},
+        "iteration_indptr": [0, kept],
+        "tree_info": [0] if bare else [int(column) for column in model["tree_info"][:kept]],
+        "trees": [{**tree, "id": number} for number, tree in enumerate(trees)],
+        "cats": {"enc": [], "feature_segments": [], "sorted_idx": []},
+    }
+    booster: dict[str, Any] = {"name": "gbtree", "model": inner}
+    if grown["name"] == "dart" and not bare:
+        weights = [float(weight) for weight in grown["weight_drop"][:kept]]
+        booster = {"name": "dart", "gbtree": booster, "weight_drop": weights}
+    asked: dict[str, Any] = {"name": objective}
+    if objective.startswith("multi:"):
+        asked["softmax_multiclass_param"] = {"num_class": str(classes)}
+    elif objective != "binary:hinge":
+        asked["reg_loss_param"] = {"scale_pos_weight": "1"}
+    return {
+        "version": [min(int(part), 999) for part in content["version"]][:3],
+        "learner": {
+            "attributes": {},
+            "feature_names": [],
+            "feature_types": [],
+            "gradient_booster": booster,
+            "objective": asked,
+            "learner_model_param": {
+                "base_score": _numbers(told["base_score"], max(1, classes)),
+                "boost_from_average": "1",
+                "num_class": str(classes),
+                "num_feature": str(features),
+                "num_target": "1",
+            },
+        },
+    }
+
+
+def _numbers(text: str, most: int) -> str:
+    """The first guess as it stands in a file: one number, or a list of them."""
+    found = [float(part) for part in text.strip("[]").split(",")]
+    if len(found) not in (1, most) or not np.isfinite(found).all():
+        raise ValueError("a first guess that belongs to no class")
+    return text
+
+
+EMPTY: dict[str, Any] = {
+    "left_children": [LEAF],
+    "right_children": [LEAF],
+    "split_indices": [0],
+    "split_conditions": [0.0],
+    "default_left": [0],
+    "tree_param": {},
+}
+"""A tree that says 0."""
+
+
+def _tree_anew(tree: Mapping[str, Any], features: int) -> dict[str, Any]:
+    numbers = np.asarray(tree["split_conditions"], dtype=np.float32)
+    sides = np.asarray(tree["left_children"]), np.asarray(tree["right_children"])
+    grown, order = sound(Grown(*sides, np.asarray(tree["split_indices"]), numbers, numbers), features)
+    count, inner = len(order), np.flatnonzero(grown.left != LEAF)
+    parents = np.full(count, 2147483647)
+    parents[grown.left[inner]], parents[grown.right[inner]] = inner, inner
+    zeros = [0.0] * count
+    return {
+        "base_weights": zeros,
+        "categories": [],
+        "categories_nodes": [],
+        "categories_segments": [],
+        "categories_sizes": [],
+        "default_left": np.asarray(tree["default_left"]).astype(bool).astype(int)[order].tolist(),
+        "left_children": grown.left.tolist(),
+        "right_children": grown.right.tolist(),
+        "loss_changes": zeros,
+        "parents": parents.tolist(),
+        "split_conditions": numbers[order].tolist(),
+        "split_indices": np.where(grown.left == LEAF, 0, grown.feature).tolist(),
+        "split_type": [0] * count,
+        "sum_hessian": zeros,
+        "tree_param": {
+            "num_deleted": "0",
+            "num_feature": str(features),
+            "num_nodes": str(count),
+            "size_leaf_vector": "1",
+        },
+    }
 
 
 def _checked(trees: BoostedTrees, ask: Any, who: str) -> BoostedTrees:
@@ -95,7 +188,11 @@ def _trees(content: Mapping[str, Any], who: str, missing: float, rounds: int | N
     weights, model = grown.get("weight_drop"), grown.get("gbtree", grown)["model"]
     kept = _count(model, rounds)
     classes, features = max(2, int(told["num_class"])), int(told["num_feature"])
-    shown = classes if int(told["num_class"]) else 1
+    shown = classes if objective.startswith("multi:") else 1
+    if not 0 < features < MOST_FEATURES or classes > MOST_CLASSES or (shown == 1 and classes > 2):
+        raise ValueError(f"{features} features and {classes} classes")
+    if not all(0 <= int(column) < shown for column in model["tree_info"][:kept]) or not 0 < kept <= len(model["trees"]):
+        raise ValueError("trees that belong to no class")
     base = _base(content, features, shown)
     started, trees = [False] * shown, []
     for number, (tree, column) in enumerate(zip(model["trees"][:kept], model["tree_info"][:kept], strict=True)):
@@ -145,23 +242,7 @@ def _base(content: Mapping[str, Any], features: int, scores: int) -> NDArray[np.
     file in other units, and the way back takes the library's own logarithm."""
     import xgboost
 
-    bare = json.loads(json.dumps({**content, "learner": {**content["learner"], "gradient_booster": None}}))
-    leaf: dict[str, Any] = {
-        "base_weights": [0.0], "categories": [], "categories_nodes": [], "categories_segments": [],
-        "categories_sizes": [], "default_left": [0], "id": 0, "left_children": [LEAF], "loss_changes": [0.0],
-        "parents": [2147483647], "right_children": [LEAF], "split_conditions": [0.0], "split_indices": [0],
-        "split_type": [0], "sum_hessian": [1.0],
-        "tree_param": {"num_deleted": "0", "num_feature": str(features), "num_nodes": "1", "size_leaf_vector": "1"},
-    }  # fmt: skip
-    model = {
-        "gbtree_model_param": {"num_parallel_tree": "1", "num_trees": "1"},
-        "iteration_indptr": [0, 1],
-        "tree_info": [0],
-        "trees": [leaf],
-        "cats": {"enc": [], "feature_segments": [], "sorted_idx": []},
-    }
-    bare["learner"]["gradient_booster"] = {"name": "gbtree", "model": model}
     booster = xgboost.Booster({"nthread": 1})
-    booster.load_model(bytearray(_text(bare)))
+    booster.load_model(bytearray(_text(_anew(content, None, bare=True))))
     data = xgboost.DMatrix(np.zeros((1, features), dtype=np.float32), nthread=1)
     return booster.predict(data, output_margin=True, validate_features=False).astype(np.float32).reshape(scores)
