@@ -125,18 +125,34 @@ def identified(model: Model, facts: Mapping[str, Any]) -> Model:
     return model
 
 
-def wrapped(thing: Any, facts: Mapping[str, Any], module: Wrap, estimator: Wrap, function: Wrap, refusal: str) -> Model:
-    """A model around an object by what kind of thing it is; of any other, `refusal` says what to give instead."""
+def wrapped(
+    thing: Any,
+    facts: Mapping[str, Any],
+    module: Wrap,
+    estimator: Wrap,
+    function: Wrap,
+    refusal: str,
+    pipeline: Wrap | None = None,
+) -> Model:
+    """A model around an object by what kind of thing it is; of any other, `refusal` says what to give instead.
+    `pipeline` takes those of transformers."""
     if isinstance(thing, Model):
         return thing
     if isinstance(thing, nn.Module):
         return module(thing, facts)
+    if pipeline is not None and _is_pipeline(thing):
+        return pipeline(thing, facts)
     thing = boosted_of(thing) or thing
     if is_estimator(thing):
         return estimator(thing, facts)
     if callable(thing):
         return function(thing, facts)
     raise CaromError(refusal)
+
+
+def _is_pipeline(thing: Any) -> bool:
+    """Whether it is one of transformers, which need not be imported to know."""
+    return any(c.__name__ == "Pipeline" and c.__module__ == "transformers.pipelines.base" for c in type(thing).__mro__)
 
 
 def load_python(spec: Spec) -> Any:

@@ -94,6 +94,8 @@ def of_text(text: str, who: str) -> BoostedTrees:
     classes = max(2, scores)
     # What a tree adds is a share of its own where they are averaged; the binary score is steeper by a factor.
     factor = float(stated.get("sigmoid", 1)) if objective == "binary" else 1.0
+    if not 0 < float(stated.get("sigmoid", 1)) < np.inf:
+        raise ValueError("a sigmoid that is none")
     share = len(parts) // scores if "average_output" in told else 1
     trees = []
     for number, part in enumerate(parts):
