@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from carom.common.base.errors import CaromError
 from carom.common.loading.boosters.estimator import BY_HAND, BoostedTrees, check_answers
-from carom.common.loading.boosters.tables import MOST_NODES, sound
+from carom.common.loading.boosters.tables import MOST_CLASSES, MOST_FEATURES, MOST_NODES, sound
 from carom.common.models.trees import LEAF, Grown, TreeEnsemble
 
 LOSSES = ("Logloss", "MultiClass", "MultiClassOneVsAll")
@@ -38,16 +38,81 @@ def of_classifier(estimator: Any, who: str) -> BoostedTrees:
 
 
 def of_content(content: Mapping[str, Any], who: str) -> BoostedTrees:
-    """What a JSON file holds."""
+    """What a JSON file holds. The library is given what was checked of it, written anew: other parts of a file can bring
+    it down."""
     import catboost
 
-    trees = _trees(content, who)  # nothing unsound is given to the library
+    trees = _trees(content, who)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.json")
-        path.write_text(json.dumps(content), encoding="utf-8")
+        path.write_text(json.dumps(_anew(content)), encoding="utf-8")
         model = catboost.CatBoost()
         model.load_model(str(path), format="json")
     return _checked(trees, model, who)
+
+
+def _anew(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The model as its library writes it, of the parts that answers rest on."""
+    scale, bias = content["scale_and_bias"]
+    bias = np.array(bias, dtype=np.float64).reshape(-1)
+    features = len(content["features_info"]["float_features"])
+    oblivious = content.get("oblivious_trees")
+    given = content["trees"] if oblivious is None else oblivious
+    made = _nested if oblivious is None else _oblivious
+    kept = [sound(made(tree, len(bias)), features)[0] for tree in given]
+    cuts = sorted({(int(f), float(cut)) for tree in kept for f, cut in _asked(tree)})
+    number = {cut: place for place, cut in enumerate(cuts)}
+
+    def split(feature: Any, border: Any) -> dict[str, Any]:
+        asked = (int(feature), float(border))
+        return {
+            "border": asked[1],
+            "float_feature_index": asked[0],
+            "split_index": number[asked],
+            "split_type": "FloatFeature",
+        }
+
+    floats = [
+        {
+            "borders": [cut for feature, cut in cuts if feature == place],
+            "feature_id": "",
+            "feature_index": place,
+            "flat_feature_index": place,
+            "has_nans": False,
+            "nan_value_treatment": "AsIs",
+        }
+        for place in range(features)
+    ]
+    trees = []
+    for tree, old in zip(kept, given, strict=True):
+        if oblivious is not None:
+            values = np.array(old["leaf_values"], dtype=np.float64)
+            splits = [split(*_split(one)) for one in old.get("splits") or []]
+            trees.append({"leaf_values": values.tolist(), "leaf_weights": [1] * (1 << len(splits)), "splits": splits})
+            continue
+        nodes: list[Any] = [None] * len(tree.left)
+        for node in reversed(range(len(nodes))):  # children come after their parents
+            if tree.left[node] == LEAF:
+                value = tree.value[node].tolist()
+                nodes[node] = {"value": value[0] if len(value) == 1 else value, "weight": 1}
+                continue
+            sides = {"left": nodes[tree.left[node]], "right": nodes[tree.right[node]]}
+            nodes[node] = {**sides, "split": split(tree.feature[node], tree.threshold[node])}
+        trees.append(nodes[0])
+    loss = content["model_info"]["params"]["loss_function"]["type"]
+    return {
+        "features_info": {"float_features": floats},
+        # How it was trained is left out: CatBoost prints what it makes of settings that it does not know.
+        "model_info": {"params": {"loss_function": {"type": loss, "params": {}}}},
+        "oblivious_trees" if oblivious is not None else "trees": trees,
+        "scale_and_bias": [float(scale), bias.tolist()],
+    }
+
+
+def _asked(tree: Grown) -> Any:
+    """(feature, border) of each split."""
+    inner = tree.left != LEAF
+    return zip(tree.feature[inner], tree.threshold[inner], strict=True)
 
 
 def _checked(trees: BoostedTrees, model: Any, who: str) -> BoostedTrees:
@@ -74,10 +139,14 @@ def _trees(content: Mapping[str, Any], who: str) -> BoostedTrees:
             f"of: {BY_HAND}"
         )
     features = len(told["float_features"])
-    if not features:
-        raise ValueError("trees of no features")
+    if not 0 < features < MOST_FEATURES:
+        raise ValueError(f"{features} features")
+    if [one["flat_feature_index"] for one in told["float_features"]] != list(range(features)):
+        raise ValueError("features in another order than their columns")
     scale, bias = content["scale_and_bias"]
     bias = np.array(bias, dtype=np.float64).reshape(-1)
+    if not 0 < len(bias) <= MOST_CLASSES or not np.isfinite([scale, *bias]).all():
+        raise ValueError("no bias for each score")
     oblivious = content.get("oblivious_trees")
     given = content["trees"] if oblivious is None else oblivious
     grown = [(_nested if oblivious is None else _oblivious)(tree, len(bias)) for tree in given]
