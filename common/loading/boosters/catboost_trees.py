@@ -99,11 +99,8 @@ def _anew(content: Mapping[str, Any]) -> dict[str, Any]:
             sides = {"left": nodes[tree.left[node]], "right": nodes[tree.right[node]]}
             nodes[node] = {**sides, "split": split(tree.feature[node], tree.threshold[node])}
         trees.append(nodes[0])
-    loss = content["model_info"]["params"]["loss_function"]["type"]
     return {
         "features_info": {"float_features": floats},
-        # How it was trained is left out: CatBoost prints what it makes of settings that it does not know.
-        "model_info": {"params": {"loss_function": {"type": loss, "params": {}}}},
         "oblivious_trees" if oblivious is not None else "trees": trees,
         "scale_and_bias": [float(scale), bias.tolist()],
     }
