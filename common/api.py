@@ -40,6 +40,7 @@ from carom.common.study.outcome import Transfer
 from carom.common.study.plan import Plan
 from carom.common.study.planning import make_plan
 from carom.common.study.replay import known_source, load_set, log_modality, replay_plan
+from carom.common.study.target_classes import TargetClass, stated_aim
 from carom.common.surrogates.files import read_surrogate_card
 from carom.common.work.executor import Executor, Progress, inline
 from carom.common.work.store import Store
@@ -313,7 +314,7 @@ def attack(
     threat: Threat | str | None = None,
     eps: float | str | None = None,
     targeted: bool = False,
-    target_class: str | None = None,
+    target_class: TargetClass = None,
     transforms: str | Sequence[str] = (),
     others: Dataset | None = None,
     seed: int = 0,
@@ -322,9 +323,10 @@ def attack(
 ) -> AdversarialSet:
     """Adversarial examples for a model, rounded to what can be saved and checked against the budget.
 
-    `targeted` aims at a random other class for each example, `target_class` at one class or at the "least-likely" to the
-    model. `transforms="di,ti"` gives a gradient attack these transforms of its modality besides. `others` are labelled
-    examples that are not under attack, for attacks that mix them in (admix).
+    `targeted` aims at a random other class for each example, `target_class` at one class, at the "least-likely" to the
+    model, or at a class for each example: {id: class}, one class an example in the order of the data, or "@FILE", a
+    table with the columns id and target. `transforms="di,ti"` gives a gradient attack these transforms of its modality
+    besides. `others` are labelled examples that are not under attack, for attacks that mix them in (admix).
 
     Args:
         model: what is attacked.
@@ -370,7 +372,7 @@ def attack(
         threat_label=label,
         seeds=(seed,),
         targeted=targeted or target_class is not None,
-        aim=None if target_class in (None, "random") else str(target_class),
+        aim=stated_aim(target_class, data),
         others=others,
     )
     results, stored = [], []
@@ -428,7 +430,7 @@ def transfer(
     threat: Threat | str | None = None,
     eps: float | str | None = None,
     targeted: bool = False,
-    target_class: str | None = None,
+    target_class: TargetClass = None,
     transforms: str | Sequence[str] = (),
     others: Dataset | None = None,
     match: Sequence[float] = (),
@@ -523,7 +525,7 @@ def transfer(
         seeds=seeds,
         controls=controls,
         targeted=targeted or target_class is not None,
-        aim=None if target_class in (None, "random") else str(target_class),
+        aim=stated_aim(target_class, data),
     )
     return _told(evaluate(plan, _ledger(store), batch, inline if isinstance(executor, str) else executor, progress))
 

@@ -41,7 +41,7 @@ from carom.common.loading.facts import (
     threshold_fact,
     whole_fact,
 )
-from carom.common.loading.pretrained import load_pretrained, load_processor
+from carom.common.loading.pretrained import check_pipeline, load_pretrained, load_processor, pipeline_parts
 from carom.common.loading.zoo import load_body
 from carom.common.models.functions import FunctionModel
 from carom.common.models.networks import TorchModel
@@ -74,7 +74,7 @@ def wrap(thing: Any, facts: Mapping[str, Any]) -> Model:
         f"{called(thing, facts)} is not a model: give a torch module, a Hugging Face model, a fitted scikit-learn "
         "estimator, or a function from waveforms to scores."
     )
-    return wrapped(thing, facts, _network, _estimator, _function, refusal)
+    return wrapped(thing, facts, _network, _estimator, _function, refusal, _pipeline)
 
 
 def _network(module: nn.Module, facts: Mapping[str, Any]) -> Model:
@@ -132,6 +132,22 @@ def _hub(spec: Spec, facts: Mapping[str, Any]) -> Model:
     return hugging_face(
         load_pretrained("AutoModelForAudioClassification", spec), load_processor("AutoFeatureExtractor", spec), facts
     )
+
+
+def _pipeline(pipeline: Any, facts: Mapping[str, Any]) -> Model:
+    """A transformers pipeline for audio classification, by its network and its feature extractor."""
+    who = called(pipeline, facts)
+    network, extractor = pipeline_parts(pipeline, "audio-classification", "feature_extractor", facts)
+    model = hugging_face(network, extractor, {"name": who, **facts})
+    rate = int(extractor.sampling_rate)
+    wave = torch.rand(1, rate, generator=torch.Generator().manual_seed(0)) - 0.5
+    waves = [wave[:, :length] for length in (rate, rate // 2)]
+    given = [{"raw": one[0].numpy(), "sampling_rate": rate} for one in waves]
+    remedy = "Hand in its network with the extractor: load_model(pipe.model, processor=pipe.feature_extractor)."
+    check_pipeline(
+        pipeline, given, lambda: torch.cat([model(one.to(model.device)).logits for one in waves]), who, remedy
+    )
+    return model
 
 
 def hugging_face(model: Any, processor: Any, facts: Mapping[str, Any]) -> Model:

@@ -11,6 +11,7 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any
 
+from carom.common.loading.boosters.read import SAVE
 from carom.common.modality.installed import get_modality, modality_names
 from carom.common.runs.run import PACKAGES, version_of
 from carom.common.work.processes import cores
@@ -35,7 +36,13 @@ def examine() -> list[dict[str, Any]]:
     for name in modality_names():
         check(f"modality {name}", partial(_modality, name))
     check("extra: textattack", lambda: version("textattack"), needed=False)  # importing it takes seconds
+    check("extra: boosting", lambda: ", ".join(f"{kind} {_version(kind)}" for kind in SAVE), needed=False)
     return checks
+
+
+def _version(package: str) -> str:
+    """Of a package that may come as another distribution: xgboost as xgboost-cpu."""
+    return str(importlib.import_module(package).__version__)
 
 
 def _imported(package: str) -> str:

@@ -184,7 +184,9 @@ def demo(
 @click.option("--eps", help="Budget: 8/255 (linf), 30 (snr, dB), 0.3 (share of words).")
 @click.option("--limit", type=click.IntRange(min=1), help="Use at most so many examples.")
 @click.option("--targeted", is_flag=True, default=None, help="Aim at a random other class for each example.")
-@click.option("--target-class", metavar="CLASS", help="Aim at CLASS, or: least-likely (to the source), random.")
+@click.option(
+    "--target-class", metavar="CLASS", help="Aim at CLASS, or: least-likely, random, @FILE (a table: id,target)."
+)
 @click.option(
     "--on-error", type=click.Choice(["raise", "skip"]), help="Bad files: stop (default), or name and skip them."
 )

@@ -18,6 +18,7 @@ from carom.common.core.model import MISFITS, Model
 from carom.common.core.spaces import Box
 from carom.common.defences.defended import Defended
 from carom.common.defences.info import ADAPTATIONS
+from carom.common.loading.boosters.read import SAVE
 from carom.common.loading.zoo import Recipe, read_card
 from carom.common.modality.installed import modalities, zoo_recipe
 from carom.common.modality.registry import describe_attack, find_attack
@@ -25,7 +26,7 @@ from carom.common.models.evaluation.row_blocks import ROWS_TOGETHER
 from carom.common.models.networks import TorchModel
 from carom.common.runs.run import load_run
 
-MODEL_KINDS = ("torchvision", "torchaudio", "hf", "safetensors", "sklearn", "py", "defended", "ensemble")
+MODEL_KINDS = ("torchvision", "torchaudio", "hf", "safetensors", "sklearn", *SAVE, "py", "defended", "ensemble")
 
 
 def described(model: Model) -> dict[str, Any]:

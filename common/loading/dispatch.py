@@ -18,6 +18,7 @@ from carom.common.base.identity import Digest, digest_of
 from carom.common.base.notices import notice
 from carom.common.base.specs import Spec, call_with, import_object, parse
 from carom.common.core.model import Model
+from carom.common.loading.boosters.read import SAVE, boosted_of, load_boosted
 from carom.common.loading.estimator_files import load_skops
 from carom.common.loading.estimators import is_estimator
 from carom.common.loading.facts import MissingFacts, called, known_facts
@@ -53,14 +54,19 @@ def own_loaders(wrap: Wrap, known: Iterable[str]) -> dict[str, Load]:
         known_facts(spec.parameters, known, f"sklearn:{spec.rest}")
         return wrap(load_skops(spec.rest, facts.get("trusted", ())), facts)
 
+    def boosted(spec: Spec, facts: Mapping[str, Any]) -> Model:
+        known_facts(spec.parameters, known, f"{spec.kind}:{spec.rest}")
+        return wrap(load_boosted(spec.kind, spec.rest), facts)
+
     return {
         "safetensors": lambda spec, facts: wrap(load_safetensors(spec), facts),
         "sklearn": sklearn,
+        **{kind: boosted for kind in SAVE},
         "py": lambda spec, facts: wrap(load_python(spec), facts),
     }
 
 
-RECEIVED = ("hf", "sklearn")
+RECEIVED = ("hf", "sklearn", *SAVE)
 """Kinds of spec that name files of other libraries: what fails in them is no bug of Carom's."""
 
 
@@ -119,17 +125,34 @@ def identified(model: Model, facts: Mapping[str, Any]) -> Model:
     return model
 
 
-def wrapped(thing: Any, facts: Mapping[str, Any], module: Wrap, estimator: Wrap, function: Wrap, refusal: str) -> Model:
-    """A model around an object by what kind of thing it is; of any other, `refusal` says what to give instead."""
+def wrapped(
+    thing: Any,
+    facts: Mapping[str, Any],
+    module: Wrap,
+    estimator: Wrap,
+    function: Wrap,
+    refusal: str,
+    pipeline: Wrap | None = None,
+) -> Model:
+    """A model around an object by what kind of thing it is; of any other, `refusal` says what to give instead.
+    `pipeline` takes those of transformers."""
     if isinstance(thing, Model):
         return thing
     if isinstance(thing, nn.Module):
         return module(thing, facts)
+    if pipeline is not None and _is_pipeline(thing):
+        return pipeline(thing, facts)
+    thing = boosted_of(thing) or thing
     if is_estimator(thing):
         return estimator(thing, facts)
     if callable(thing):
         return function(thing, facts)
     raise CaromError(refusal)
+
+
+def _is_pipeline(thing: Any) -> bool:
+    """Whether it is one of transformers, which need not be imported to know."""
+    return any(c.__name__ == "Pipeline" and c.__module__ == "transformers.pipelines.base" for c in type(thing).__mro__)
 
 
 def load_python(spec: Spec) -> Any:

@@ -10,6 +10,7 @@ from torch import nn
 
 from carom.common.base.errors import CaromError
 from carom.common.core.batch import Access, Family
+from carom.common.loading.boosters.estimator import BoostedTrees
 from carom.common.models.boosting import BOOSTED, boosted
 from carom.common.models.trees import TreeEnsemble
 
@@ -41,17 +42,38 @@ def family_of(model: Any) -> Family:
 
 
 def _estimator_family(estimator: Any) -> Family:
-    last = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
+    last = _inmost(estimator)
     name, module = type(last).__name__, type(last).__module__
-    if any(word in name for word in ("Tree", "Forest", "Boosting")):
+    boosters = ("xgboost", "lightgbm", "catboost")
+    if any(word in name for word in ("Tree", "Forest", "Boosting")) or module.partition(".")[0] in boosters:
         return Family.TREE
     if "linear_model" in module or "naive_bayes" in module or name == "LinearSVC":
         return Family.LINEAR
     return Family.MLP if "neural_network" in module else Family.OTHER
 
 
+WRAPPERS = (
+    *("GridSearchCV", "RandomizedSearchCV", "CalibratedClassifierCV", "FrozenEstimator", "TunedThresholdClassifierCV"),
+    *("OneVsRestClassifier", "BaggingClassifier"),
+)
+"""Those of scikit-learn that leave the kind of model that they wrap as it is."""
+
+
+def _inmost(estimator: Any) -> Any:
+    """The last step of a pipeline, and what searches, calibrators and the like wrap."""
+    while True:
+        if hasattr(estimator, "steps"):
+            estimator = estimator.steps[-1][1]
+        elif type(estimator).__name__ in WRAPPERS and getattr(estimator, "estimator", None) is not None:
+            estimator = estimator.estimator
+        else:
+            return estimator
+
+
 def is_estimator(thing: Any) -> bool:
     """Whether it answers like a scikit-learn classifier."""
+    if isinstance(thing, BoostedTrees):
+        return True
     return not inspect.isclass(thing) and callable(getattr(thing, "predict", None)) and hasattr(thing, "fit")
 
 
@@ -86,6 +108,8 @@ def tree_ensemble(estimator: Any) -> TreeEnsemble | None:
         "RandomForestClassifier",
         "ExtraTreesClassifier",
     )
+    if isinstance(estimator, BoostedTrees):
+        return estimator.ensemble
     if type(estimator).__name__ in BOOSTED:
         return boosted(estimator)
     return TreeEnsemble.from_sklearn(estimator) if type(estimator).__name__ in kinds else None

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from carom.common.base.environment import quiet
 from carom.common.base.errors import CaromError
 from carom.common.base.parameters import flag
 from carom.common.base.specs import Spec, local_folder
-from carom.common.loading.facts import known_facts
+from carom.common.loading.facts import called, known_facts
 from carom.common.loading.model_folders import check_folder
+from carom.common.models.company import differ
 
 
 def load_pretrained(auto: str, spec: Spec) -> nn.Module:
@@ -82,3 +85,60 @@ def _pretrained(spec: Spec) -> tuple[str, dict[str, str], dict[str, bool]]:
 def _first_line(error: Exception) -> str:
     line = (str(error).strip().splitlines() or [type(error).__name__])[0].strip()
     return line if line.endswith(".") else line + "."
+
+
+def pipeline_parts(pipeline: Any, task: str, part: str, facts: Mapping[str, Any]) -> tuple[nn.Module, Any]:
+    """(network, preprocessor) of a pipeline of transformers for `task`, whose preprocessor it calls `part`.
+
+    Raises CaromError for one that does more with them than pipelines of that task do.
+    """
+    who, model, preprocessor = called(pipeline, facts), pipeline.model, getattr(pipeline, part, None)
+    fact = part if part == "tokenizer" else "processor"
+    by_hand = f"hand in its network: load_model(pipe.model, {fact}=pipe.{part})"
+    if pipeline.task != task:
+        raise CaromError(
+            f"{who} is a pipeline for {pipeline.task}, and one for {task} is wanted. Load it as a model of the modality "
+            "that it is for, or make another: carom attacks pipelines for text-, image- and audio-classification."
+        )
+    if not type(pipeline).__module__.startswith("transformers.pipelines."):
+        raise CaromError(f"{who} is a pipeline of your own, whose preprocessing cannot be read: {by_hand}.")
+    if not isinstance(model, nn.Module) or preprocessor is None:
+        raise CaromError(f"{who} has no {part if isinstance(model, nn.Module) else 'torch module'}: {by_hand}.")
+    if dtypes := {str(p.dtype) for p in model.parameters()} - {"torch.float32"}:
+        raise CaromError(
+            f"{who} computes in {', '.join(sorted(dtypes))}, carom in float32: make it with dtype=torch.float32, or "
+            "convert its network: pipe.model.float()."
+        )
+    names = label_names(model)
+    if len(names) < 2 or getattr(model.config, "problem_type", None) == "regression":
+        raise CaromError(
+            f"{who} answers {'one number' if len(names) < 2 else 'numbers'}, not classes: {by_hand[:-1]}, "
+            "threshold=0.5), where the second class begins."
+        )
+    if len(set(names)) < len(names):
+        raise CaromError(f"{who} has two labels of one name: give each its own in pipe.model.config.id2label.")
+    return model, preprocessor
+
+
+def label_names(model: Any) -> list[str]:
+    """The labels of a transformers model in the order of its outputs."""
+    labels = model.config.id2label
+    return [str(labels[k]) for k in sorted(labels)]
+
+
+def check_pipeline(pipeline: Any, given: Sequence[Any], ask: Callable[[], Tensor], who: str, remedy: str) -> None:
+    """Raise CaromError unless a pipeline scores the inputs it is `given` as Carom's model does, `ask`() -> float[N, C]."""
+    names = label_names(pipeline.model)
+    try:
+        with quiet("transformers"):
+            said = pipeline(list(given), top_k=len(names), function_to_apply="none")
+    except Exception as error:  # of many types: whatever its preprocessing makes of plain inputs
+        raise CaromError(f"{who} cannot be asked: {_first_line(error)} {remedy}") from error
+    # Pipelines answer in the order of the scores: what a score belongs to is its label's name.
+    scores = [{str(one["label"]): float(one["score"]) for one in answer} for answer in said]
+    theirs = torch.tensor([[answer[name] for name in names] for answer in scores])
+    size = float((theirs - theirs.mean(1, keepdim=True)).abs().max()) or 1.0
+    with torch.no_grad():
+        ours = ask().cpu().float()
+    if differ(theirs / size, ours / size):
+        raise CaromError(f"{who} answers otherwise than its network on the same inputs. {remedy}")

@@ -29,16 +29,17 @@ def boosted(estimator: Any) -> TreeEnsemble:
     if classes == 2:
         scale = 2.0 if getattr(estimator, "loss", None) == "exponential" else 1.0
         base = np.array([0.0, scale * base[0]])
-        return TreeEnsemble.of([_adding(tree, scale * own, 1, 2) for (tree, own) in rounds], base)
-    return TreeEnsemble.of([_adding(tree, own, i % classes, classes) for i, (tree, own) in enumerate(rounds)], base)
+        return TreeEnsemble.of([adding(tree, scale * own, 1, 2) for (tree, own) in rounds], base)
+    return TreeEnsemble.of([adding(tree, own, i % classes, classes) for i, (tree, own) in enumerate(rounds)], base)
 
 
 Scored = tuple[Grown, NDArray[Any]]
 """A tree without values, and what each of its nodes adds to one score: float64[M]."""
 
 
-def _adding(tree: Grown, own: NDArray[Any], column: int, classes: int) -> Grown:
-    return tree._replace(value=own[:, None] * (np.arange(classes) == column))
+def adding(tree: Grown, own: NDArray[Any], column: int, classes: int) -> Grown:
+    """The tree whose nodes add own[M] to one of the scores, and nothing to the others."""
+    return tree._replace(value=own[:, None] * (np.arange(classes) == column).astype(own.dtype))
 
 
 def _gradient(estimator: Any) -> tuple[list[Scored], NDArray[Any]]:
@@ -61,7 +62,7 @@ def _gradient(estimator: Any) -> tuple[list[Scored], NDArray[Any]]:
     reached = [tree.apply(zero)[0] for tree in estimator.estimators_.flat]
     added = np.array([own[leaf] for (_, own), leaf in zip(rounds, reached, strict=True)])
     base = estimator.decision_function(zero).reshape(-1) - added.reshape(estimator.estimators_.shape).sum(0)
-    return rounds, base
+    return rounds, base.astype(np.float64)
 
 
 def _histogram(estimator: Any) -> tuple[list[Scored], NDArray[Any]]:
@@ -72,7 +73,7 @@ def _histogram(estimator: Any) -> tuple[list[Scored], NDArray[Any]]:
             "interval of: hand its predict_proba in as a function."
         )
     rounds = [_finite(tree.nodes) for round_ in estimator._predictors for tree in round_]
-    return rounds, estimator._baseline_prediction.reshape(-1)
+    return rounds, estimator._baseline_prediction.reshape(-1).astype(np.float64)
 
 
 def _finite(nodes: NDArray[Any]) -> Scored:

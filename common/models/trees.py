@@ -38,15 +38,17 @@ class TreeEnsemble:
 
     A sample goes left when feature <= threshold. In forests `value` holds class probabilities at the leaves, and the
     answer is their mean over the trees. In boosted ensembles, which have a `base`, it holds what a leaf adds to the
-    logits, and the answer is the base and the sum over the trees.
+    logits, and the answer is the base and the sum over the trees, tree after tree in the precision of the values, as
+    the libraries add. Logits that are no more than `near` apart are equal there: the library's probabilities are.
     """
 
     left: Tensor  # int64[T, M], LEAF at a leaf
     right: Tensor  # int64[T, M]
     feature: Tensor  # int64[T, M]
-    threshold: Tensor  # float32[T, M]
-    value: Tensor  # float32[T, M, C]; float64 in boosted ensembles, whose sums are long
-    base: Tensor | None = None  # float64[C]
+    threshold: Tensor  # float32[T, M]; float64 where the library compares doubles
+    value: Tensor  # float32[T, M, C]; float64 in most boosted ensembles, whose sums are long
+    base: Tensor | None = None  # [C], of the type of the values
+    near: float = 0.0
 
     @property
     def additive(self) -> bool:
@@ -99,38 +101,48 @@ class TreeEnsemble:
 
     def answer(self, total: Tensor) -> Tensor:
         """Logits float[..., C] where the values of the trees' leaves add up to `total`."""
-        return (total / self.trees).clamp_min(1e-6).log() if self.base is None else self.base + total
+        if self.base is None:
+            return (total / self.trees).clamp_min(1e-6).log()
+        logits = self.base + total
+        if not self.near:
+            return logits
+        top = logits.amax(-1, keepdim=True)
+        return torch.where(top - logits <= self.near, top, logits)
 
     def _total(self, x: Tensor) -> Tensor:
-        """float[N, C]: the values of the leaves that each row falls into, added up in float64: sums of float32 shares are
-        exact there, whatever their order, so that classes with as many votes tie to the last digit."""
+        """float[N, C]: the values of the leaves that each row falls into, added up. Those of forests in float64: sums of
+        float32 shares are exact there, whatever their order, so that classes with as many votes tie to the last digit."""
         reached = self.value[torch.arange(self.trees, device=x.device), self.leaves(x)]  # [N, T, C]
+        if self.additive:
+            total = torch.zeros_like(reached[:, 0])
+            for tree in range(self.trees):
+                total += reached[:, tree]
+            return total
         return reached.sum(1, dtype=torch.float64).to(self.value.dtype)
 
     def tensors(self) -> dict[str, Tensor]:
         """What a checkpoint stores: small integer types and, for leaves, fp16 shares; boosted values as they are."""
         return {
-            "left": self.left.to(torch.int16),
-            "right": self.right.to(torch.int16),
-            "feature": self.feature.to(torch.int16),
+            **{name: _small(getattr(self, name)) for name in ("left", "right", "feature")},
             "threshold": self.threshold,
             "value": self.value.half() if self.base is None else self.value,
             **({} if self.base is None else {"base": self.base}),
+            **({"near": torch.tensor(self.near, dtype=torch.float64)} if self.near else {}),
         }
 
     def to(self, device: torch.device | str) -> TreeEnsemble:
-        tensors = (self.left, self.right, self.feature, self.threshold, self.value)
-        moved = TreeEnsemble(*(tensor.to(device) for tensor in tensors))
-        return moved if self.base is None else replace(moved, base=self.base.to(device))
+        moved = {name: getattr(self, name).to(device) for name in ("left", "right", "feature", "threshold", "value")}
+        return replace(self, **moved, base=None if self.base is None else self.base.to(device))
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> TreeEnsemble:
         names = ("left", "right", "feature")
         return cls(
             **{name: tensors[name].long() for name in names},
-            threshold=tensors["threshold"].float(),
+            threshold=tensors["threshold"],
             value=tensors["value"] if "base" in tensors else tensors["value"].float(),
             base=tensors.get("base"),
+            near=float(tensors["near"]) if "near" in tensors else 0.0,
         )
 
     @classmethod
@@ -140,28 +152,37 @@ class TreeEnsemble:
         return cls(nothing, nothing, torch.zeros(1, 1, dtype=torch.long), torch.zeros(1, 1), torch.ones(1, 1, 1))
 
     @classmethod
-    def of(cls, grown: Sequence[Grown], base: NDArray[Any] | None = None) -> TreeEnsemble:
-        """Trees side by side; with a `base` float[C], boosted ones.
+    def of(
+        cls, grown: Sequence[Grown], base: NDArray[Any] | None = None, near: float = 0.0, doubles: bool = False
+    ) -> TreeEnsemble:
+        """Trees side by side; with a `base` float[C], boosted ones, whose values are of its type.
 
-        Libraries compare float32 features with float64 thresholds; each threshold is rounded DOWN to float32 so that
-        every comparison with a float32 feature has the same answer.
+        Most libraries compare float32 features with float64 thresholds; each threshold is rounded DOWN to float32 so
+        that every comparison with a float32 feature has the same answer. `doubles`: the library compares float64
+        features, and thresholds stay as they are.
         """
         nodes, classes = max(len(tree.left) for tree in grown), grown[0].value.shape[1]
         left = np.full((len(grown), nodes), LEAF, dtype=np.int64)
         right = left.copy()
         feature = np.zeros((len(grown), nodes), dtype=np.int64)
-        threshold = np.zeros((len(grown), nodes), dtype=np.float32)
-        value = np.zeros((len(grown), nodes, classes), dtype=np.float32 if base is None else np.float64)
+        threshold = np.zeros((len(grown), nodes), dtype=np.float64)
+        value = np.zeros((len(grown), nodes, classes), dtype=np.float32 if base is None else base.dtype)
         for row, tree in enumerate(grown):
             used = slice(0, len(tree.left))
             left[row, used], right[row, used] = tree.left, tree.right
             feature[row, used] = np.maximum(tree.feature, 0)
-            nearest = tree.threshold.astype(np.float32)
-            above = nearest.astype(np.float64) > tree.threshold
-            threshold[row, used] = np.where(above, np.nextafter(nearest, np.float32(-np.inf)), nearest)
+            threshold[row, used] = tree.threshold
             value[row, used] = np.where(left[row, used, None] == LEAF, tree.value, 0)
-        arrays = [torch.from_numpy(a) for a in (left, right, feature, threshold, value)]
-        return replace(cls(*arrays), base=None if base is None else torch.from_numpy(base.astype(np.float64)))
+        cuts = torch.from_numpy(threshold)
+        return cls(
+            left=torch.from_numpy(left),
+            right=torch.from_numpy(right),
+            feature=torch.from_numpy(feature),
+            threshold=cuts if doubles else rounded_down(cuts),
+            value=torch.from_numpy(value),
+            base=None if base is None else torch.from_numpy(base),
+            near=near,
+        )
 
     @classmethod
     def from_sklearn(cls, estimator: Any) -> TreeEnsemble:
@@ -175,6 +196,18 @@ class TreeEnsemble:
                 for tree, share in zip(trees, shares, strict=True)
             ]
         )
+
+
+def _small(numbers: Tensor) -> Tensor:
+    """int16 where all of them fit: large images have more features than that."""
+    return numbers.to(torch.int16) if int(numbers.max()) <= torch.iinfo(torch.int16).max else numbers.to(torch.int32)
+
+
+def rounded_down(thresholds: Tensor) -> Tensor:
+    """float32: the largest values up to the thresholds, which part float32 features as the thresholds do."""
+    nearest = thresholds.float()
+    below = torch.nextafter(nearest, torch.full_like(nearest, -torch.inf))
+    return torch.where(nearest.double() > thresholds.double(), below, nearest)
 
 
 class TreeModel(Model):

@@ -25,6 +25,7 @@ from carom.common.study.config import ModalityStudy, Named, Study
 from carom.common.study.plan import Plan
 from carom.common.study.planning import make_plan
 from carom.common.study.replay import known_source, load_set, log_modality, replay_plan
+from carom.common.study.target_classes import stated_aim
 
 
 def plan_of(study: Study, name: str) -> Plan:
@@ -63,7 +64,7 @@ def plan_of(study: Study, name: str) -> Plan:
         seeds=study.seeds,
         controls=study.controls,
         targeted=part.targeted or part.target_class is not None,
-        aim=None if part.target_class in (None, "random") else str(part.target_class),
+        aim=stated_aim(part.target_class, data),
         denominators=study.denominators,
     )
 

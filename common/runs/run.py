@@ -142,6 +142,7 @@ def names_besides(study: Study) -> list[str]:
         named = [*part.sources, *part.targets, *(one for one in (part.data, part.log) if one is not None)]
         found += [one.spec for one in named if not ships(one.spec) or list(words_of(one.facts.values()))]
         found += [attack for attack in part.attacks if not ships_attack(attack)]
+        found += [aim for aim in [part.target_class] if isinstance(aim, str) and aim.startswith("@")]
     return list(dict.fromkeys(found))
 
 

@@ -107,7 +107,8 @@ class ModalityStudy(BaseModel):
     eps: Annotated[float | str | None, BeforeValidator(_number)] = None
     limit: Count | None = None
     targeted: Annotated[bool, BeforeValidator(_yes_or_no)] = False
-    target_class: Annotated[str | int | None, Field(union_mode="left_to_right")] = None  # what targeted attacks aim at
+    # What targeted attacks aim at: a class, least-likely, random, @FILE, or a class for each id.
+    target_class: Annotated[str | int | dict[str, str | int] | None, Field(union_mode="left_to_right")] = None
     log: Named | None = None  # measured is what was crafted before: a saved set or another tool's log
     on_error: str = Field(default="raise", pattern="^(raise|skip)$")
 

@@ -10,13 +10,10 @@ import torch
 
 from carom.common.attacks.cost import affording, why_not
 from carom.common.attacks.info import AttackChoice
-from carom.common.base.errors import CaromError, UnknownName
-from carom.common.core.batch import Access
-from carom.common.core.class_names import likely, places
+from carom.common.core.class_names import places
 from carom.common.core.data import Dataset
 from carom.common.core.metrics import Metric
 from carom.common.core.model import Model
-from carom.common.core.tasks import CLASSES
 from carom.common.core.threats import Threat
 from carom.common.modality.budgets import ScalePoint, check_reach
 from carom.common.models.class_matching import matched
@@ -36,8 +33,20 @@ from carom.common.study.checks import (
 from carom.common.study.comparisons.budget_search import BudgetSearch
 from carom.common.study.comparisons.cost_curve import Curve
 from carom.common.study.comparisons.matching import Match, Matching
+from carom.common.study.target_classes import take_aim
 from carom.common.work.store import Store
-from carom.common.work.units import LEAST_LIKELY, Aim, Blind, Clean, Control, Craft, Judge, Size, Swapped, Unit
+from carom.common.work.units import (
+    Aim,
+    Blind,
+    Clean,
+    Control,
+    Craft,
+    Judge,
+    Size,
+    Swapped,
+    TargetClasses,
+    Unit,
+)
 
 SHARD = 256
 """Examples in one unit of work: what an interruption can cost. Part of every key, never of a result."""
@@ -63,7 +72,7 @@ class Plan:
     metrics: tuple[Metric, ...] = ()  # of the size of perturbations
     others: Dataset | None = None  # clean examples that the attacker has besides
     second_null: bool = True  # whether changes that know neither model nor input are measured beside the control
-    aim: Aim = None  # of targeted attacks: the name of a class, `LEAST_LIKELY`, or None, a random other class each
+    aim: Aim = None  # of targeted attacks
     denominators: tuple[str, ...] = ()  # of `DENOMINATORS`: those by which transfer is said besides
 
     def __post_init__(self) -> None:
@@ -73,8 +82,11 @@ class Plan:
             check_targeted(self.attacks)
         for model in self.models:
             check_model(model, self.modality, self.data)
+        counted = self.data.classes
         self._match_classes()
-        self._take_aim()
+        aim, data = take_aim(self.aim, self.targeted, self.data, counted, self.sources)
+        object.__setattr__(self, "aim", aim)
+        object.__setattr__(self, "data", data)
         check_threat(self.threat)
         check_reach(self.threat, self.data)
         check_names(self.models)
@@ -87,29 +99,9 @@ class Plan:
         """What targeted attacks aim at, in words; None when untargeted."""
         if not self.targeted:
             return None
-        return self.data.classes[self.aim] if isinstance(self.aim, int) else self.aim or "random"
-
-    def _take_aim(self) -> None:
-        """The class that all examples are to be given, as its place; its own examples are left out."""
-        if self.aim is None or isinstance(self.aim, int):
-            return
-        if not self.targeted or self.data.task != CLASSES:
-            raise CaromError(f"a target class ({self.aim}) is for targeted attacks on classes.")
-        if self.aim == LEAST_LIKELY:
-            if deaf := [source.name for source in self.sources if Access.SCORE not in source.access]:
-                raise CaromError(
-                    f"{', '.join(deaf)} answers labels alone, of which none is least likely. Name a class."
-                )
-            return
-        at = places([self.aim], self.data.classes) or likely([self.aim], self.data.classes)
-        if at is None:
-            raise UnknownName("class", self.aim, [*self.data.classes, LEAST_LIKELY, "random"])
-        own = self.data.labels == at[0]
-        object.__setattr__(self, "aim", at[0])
-        if own.any():
-            data = self.data.take((~own).nonzero().squeeze(1))
-            said = f"left out {int(own.sum())} examples of {data.classes[at[0]]}, the class that is aimed at"
-            object.__setattr__(self, "data", replace(data, remarks=(*data.remarks, said)))
+        if isinstance(self.aim, TargetClasses):
+            return "a class for each example"
+        return self.data.classes[self.aim] if isinstance(self.aim, int) else str(self.aim or "random")
 
     def _match_classes(self) -> None:
         """From here on, labels are counted in the classes of the models, and all models answer in the same."""

@@ -7,6 +7,7 @@ to one artefact. Only adversarial inputs are kept as files; clean inputs and con
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
@@ -42,8 +43,17 @@ KEPT = "kept"
 
 LEAST_LIKELY = "least-likely"
 
-Aim = int | str | None
-"""What a targeted attack aims at: one class for all examples, LEAST_LIKELY, or None, a random other class each."""
+OF_SOURCE = -1
+"""In the place of a class: the one that is LEAST_LIKELY to the source."""
+
+
+class TargetClasses(dict[str, int]):
+    """id of an example -> the place of the class that it is aimed at, or OF_SOURCE."""
+
+
+Aim = int | str | Mapping[str, int | str] | None
+"""What a targeted attack aims at: one class for all examples, LEAST_LIKELY, a class for each id (`TargetClasses` once its
+names are looked up), or None, a random other class each."""
 
 
 class Artefact(Protocol):
@@ -97,7 +107,7 @@ class Craft:
     def key(self) -> str:
         besides: dict[str, Any] = {} if self.others is None else {"others": self.others.digest}
         if self.aim is not None:
-            besides["aim"] = self.aim
+            besides["aim"] = self._own_aims if isinstance(self.aim, TargetClasses) else self.aim
         if self.chosen.eot is not None:
             besides["eot"] = self.chosen.eot
         return key_of(
@@ -135,7 +145,17 @@ class Craft:
             return np.full(len(data), self.aim)
         if self.aim == LEAST_LIKELY:
             return self._least_likely
+        if isinstance(self.aim, TargetClasses):
+            wanted = np.array(self._own_aims)
+            of_source = wanted == OF_SOURCE
+            return np.where(of_source, self._least_likely, wanted) if of_source.any() else wanted
         return data.task.wanted(data.reference, data.classes, Rng.of(self.seed, data.ids).fold("target"))
+
+    @cached_property
+    def _own_aims(self) -> list[int]:
+        """Of the examples of this craft alone, in their order: others change nothing here."""
+        assert isinstance(self.aim, TargetClasses)
+        return [self.aim[name] for name in self.data.ids]
 
     @cached_property
     def _least_likely(self) -> Values:

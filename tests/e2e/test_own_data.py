@@ -230,3 +230,29 @@ def test_one_class_is_aimed_at(carom):
     assert part["cells"][0]["targeted"] is not None
     answer = carom(*aimed, "--target-class", "bagg")
     assert (answer.code, "Did you mean bag" in answer.err) == (2, True)
+
+
+def test_a_class_is_aimed_at_for_each_example(carom, tmp_path):
+    import carom as api
+
+    ids = api.load_data("builtin:fashion-mnist", limit=12).ids
+    names = ["bag", "least-likely", "3"]
+    rows = [f"{name},{names[k % 3]}\n" for k, name in enumerate(ids)]
+    (tmp_path / "aims.csv").write_text("id,target\n" + "".join(rows))
+    aimed = ("run", "-m", "image", "-s", "zoo:image-mlp", "-a", "pgd?steps=5", "--eps", "60/255", "--limit", "12", "-q")
+    answer = carom(*aimed, "--target-class", "@aims.csv", "--controls", "1", "--json", "--out", "first")
+    assert answer.code == 0, answer.err
+    part = answer.json["modalities"]["image"]
+    assert part["target_class"] == "a class for each example"
+    assert part["cells"][0]["targeted"] is not None
+    table = "".join(f'{name} = "{names[k % 3]}"\n' for k, name in enumerate(ids))
+    study = '[image]\nsources = ["zoo:image-mlp"]\nattacks = ["pgd?steps=5"]\neps = "60/255"\nlimit = 12\n'
+    (tmp_path / "study.toml").write_text(f"controls = 1\n{study}[image.target_class]\n{table}")
+    again = carom("run", "study.toml", "-q", "--json", "--out", "second")
+    assert again.code == 0, again.err
+    assert again.json["modalities"]["image"]["cells"][0]["targeted"] == part["cells"][0]["targeted"]
+    (tmp_path / "aims.csv").write_text("id,target\n" + rows[0])
+    answer = carom(*aimed, "--target-class", "@aims.csv")
+    assert answer.code == 2
+    assert "no class for 11 of the 12 examples" in answer.err
+    assert len(answer.err.strip().splitlines()) == 1

@@ -95,6 +95,23 @@ def _estimators() -> None:
     x, y = rng.random((40, 4)).astype("f4"), np.array(["a", "b"] * 20)
     skops.io.dump(DecisionTreeClassifier(max_depth=2, random_state=0).fit(x, y), CORPUS / "tree.skops")
     skops.io.dump(LogisticRegression().fit(x, y), CORPUS / "linear.skops")
+    _boosted(x, (y == "b").astype(int))
+
+
+def _boosted(x: np.ndarray, y: np.ndarray) -> None:
+    import catboost
+    import lightgbm
+    import xgboost
+
+    model = xgboost.XGBClassifier(n_estimators=2, max_depth=2, n_jobs=1).fit(x, y)
+    model.save_model(CORPUS / "boosted.json")
+    model.save_model(CORPUS / "boosted.ubj")
+    leaves = lightgbm.LGBMClassifier(n_estimators=2, num_leaves=4, min_child_samples=2, n_jobs=1, verbose=-1)
+    leaves.fit(x, y).booster_.save_model(str(CORPUS / "boosted.txt"))
+    settings = {"verbose": 0, "allow_writing_files": False, "thread_count": 1}
+    catboost.CatBoostClassifier(2, depth=2, **settings).fit(x, y).save_model(
+        str(CORPUS / "boosted_catboost.json"), format="json"
+    )
 
 
 def _tables() -> None:

@@ -102,6 +102,15 @@ def estimator(file: Path) -> Any:
     return carom.load_model(f"sklearn:{file}", "image", **IMAGE)
 
 
+def boosted(kind: str) -> Callable[[Path], Any]:
+    def read(file: Path) -> Any:
+        import carom
+
+        return carom.load_model(f"{kind}:{file}", "image", **IMAGE)
+
+    return read
+
+
 def log(file: Path) -> Any:
     from carom.common.study.replay import load_set
 
@@ -156,6 +165,10 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "weights": ("weights.safetensors", weights),
     "tree": ("tree.skops", estimator),
     "linear": ("linear.skops", estimator),
+    "xgboost": ("boosted.json", boosted("xgboost")),
+    "xgboost's UBJSON": ("boosted.ubj", boosted("xgboost")),
+    "lightgbm": ("boosted.txt", boosted("lightgbm")),
+    "catboost": ("boosted_catboost.json", boosted("catboost")),
     "log": ("log.csv", log),
     "JSON log": ("log.jsonl", log),
     "arrays": ("pairs.npz", arrays),

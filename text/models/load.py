@@ -15,7 +15,7 @@ from carom.common.base.errors import CaromError, UnknownName
 from carom.common.base.identity import digest_of
 from carom.common.base.parameters import flag
 from carom.common.base.specs import Spec, parse
-from carom.common.core.batch import Family
+from carom.common.core.batch import Batch, Family
 from carom.common.core.model import Model
 from carom.common.loading.dispatch import dispatch, load_python, own_loaders, wrapped
 from carom.common.loading.estimators import fitted_classes, scores_of
@@ -30,7 +30,7 @@ from carom.common.loading.facts import (
     side_names,
     threshold_fact,
 )
-from carom.common.loading.pretrained import load_pretrained, load_processor
+from carom.common.loading.pretrained import check_pipeline, load_pretrained, load_processor, pipeline_parts
 from carom.common.loading.zoo import load_body
 from carom.common.models.answers import on_sides
 from carom.common.models.functions import FunctionModel
@@ -43,6 +43,7 @@ from carom.text.models.hub import HubTokens
 from carom.text.models.networks import Linear, TokenNetwork
 from carom.text.models.pairs import PairTokens, on_pairs, reads_pairs
 from carom.text.models.tokens import TokenModel
+from carom.text.pairs import join
 from carom.text.space import Words
 
 KNOWN = ("name", "family", "classes", "tokenizer", "limit", "embedding", "answers", "trusted", "pairs", "threshold")
@@ -78,7 +79,7 @@ def wrap(thing: Any, facts: Mapping[str, Any]) -> Model:
         f"{called(thing, {})} is not a model: give a torch module, a Hugging Face model, a fitted scikit-learn pipeline, "
         "or a function from a list of texts to probabilities."
     )
-    return wrapped(thing, facts, _module, _estimator, _function, refusal)
+    return wrapped(thing, facts, _module, _estimator, _function, refusal, _pipeline)
 
 
 def _hub(spec: Spec, facts: Mapping[str, Any]) -> Model:
@@ -117,6 +118,36 @@ def _module(module: nn.Module, facts: Mapping[str, Any]) -> Model:
     )
 
 
+FOLLOWED = ("truncation", "padding", "max_length")
+"""What a pipeline may tell its tokenizer: texts are cut at the limit, and padding has no influence."""
+
+
+def _pipeline(pipeline: Any, facts: Mapping[str, Any]) -> Model:
+    """A transformers pipeline for text classification, by its network and its tokenizer."""
+    who = called(pipeline, facts)
+    network, tokenizer = pipeline_parts(pipeline, "text-classification", "tokenizer", facts)
+    told = {name: value for name, value in pipeline._preprocess_params.items() if value is not None}
+    if strange := sorted(set(told) - set(FOLLOWED)):
+        raise CaromError(
+            f"{who} tells its tokenizer {', '.join(strange)}, which carom cannot follow: make the pipeline without, or hand "
+            'in a function that asks it: load_model(function, answers="probabilities", classes=[...]).'
+        )
+    # A pipeline that is not told to cut texts gives the network all that it has positions for.
+    limit = told.get("max_length") or (None if told.get("truncation") else _positions(network))
+    model = _module(network, {"tokenizer": tokenizer, "name": who, "limit": limit, **facts})
+    space = model.space
+    texts = [PROBES[0], PROBES[1], PROBES[0][:1]]
+    given: list[Any] = list(texts)
+    if isinstance(space, Words) and space.pairs:
+        texts, given = [join(t, PROBES[1]) for t in texts], [{"text": t, "text_pair": PROBES[1]} for t in texts]
+    remedy = "Hand in its network with the tokenizer: load_model(pipe.model, tokenizer=pipe.tokenizer)."
+    check_pipeline(pipeline, given, lambda: model.predict(Batch(texts, torch.zeros(3), list("abc"))), who, remedy)
+    return model
+
+
+PROBES = ("A good story.", "it was dull")
+
+
 def _own_classes(config: Any) -> list[str]:
     """The classes that a Hugging Face model names; none if it only numbers them."""
     labels = getattr(config, "id2label", None) or {}
@@ -142,13 +173,16 @@ def as_encoder(tokenizer: Any, module: nn.Module, limit: int | None = None) -> E
     return HubTokens(tokenizer, limit or _longest(tokenizer, module))
 
 
-def _longest(tokenizer: Any, module: nn.Module) -> int:
-    """How many tokens both tokenizer and model take; 512 where neither says."""
+def _positions(module: nn.Module) -> int | None:
+    """How many tokens a model has positions for; None where it counts none."""
     config = getattr(module, "config", None)
     positions = getattr(config, "max_position_embeddings", None)
-    if positions and getattr(config, "model_type", "") in COUNTS_FROM_PADDING:
-        positions -= 2
-    known = [n for n in (positions, getattr(tokenizer, "model_max_length", None)) if n and 0 < n < 1 << 20]
+    return positions - 2 if positions and getattr(config, "model_type", "") in COUNTS_FROM_PADDING else positions
+
+
+def _longest(tokenizer: Any, module: nn.Module) -> int:
+    """How many tokens both tokenizer and model take; 512 where neither says."""
+    known = [n for n in (_positions(module), getattr(tokenizer, "model_max_length", None)) if n and 0 < n < 1 << 20]
     return min(known, default=512)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 
 from carom.common.base.errors import CaromError, UnknownName
@@ -39,7 +40,7 @@ from carom.common.loading.facts import (
     stated_classes,
     threshold_fact,
 )
-from carom.common.loading.pretrained import load_pretrained, load_processor
+from carom.common.loading.pretrained import check_pipeline, load_pretrained, load_processor, pipeline_parts
 from carom.common.loading.zoo import load_body
 from carom.common.models.functions import FunctionModel
 from carom.common.models.networks import TorchModel
@@ -78,7 +79,7 @@ def wrap(thing: Any, facts: Mapping[str, Any]) -> Model:
         f"{called(thing, facts)} is not a model: give a torch module, a Hugging Face model, a fitted scikit-learn "
         "estimator, or a function from images to scores."
     )
-    return wrapped(thing, facts, _network, _estimator, _function, refusal)
+    return wrapped(thing, facts, _network, _estimator, _function, refusal, _pipeline)
 
 
 def _network(module: nn.Module, facts: Mapping[str, Any]) -> Model:
@@ -125,6 +126,26 @@ def _hub(spec: Spec, facts: Mapping[str, Any]) -> Model:
     return hugging_face(
         load_pretrained("AutoModelForImageClassification", spec), load_processor("AutoImageProcessor", spec), facts
     )
+
+
+def _pipeline(pipeline: Any, facts: Mapping[str, Any]) -> Model:
+    """A transformers pipeline for image classification, by its network and its image processor."""
+    who = called(pipeline, facts)
+    network, processor = pipeline_parts(pipeline, "image-classification", "image_processor", facts)
+    as_network = "load_model(pipe.model, processor=pipe.image_processor)"
+    if "resolution" in facts:
+        raise CaromError(f"{who}: resolution= is for networks. Leave it out, or hand in the network: {as_network}.")
+    model = hugging_face(network, processor, {"name": who, **facts})
+    shape = getattr(model, "shape", None) or (None, None, None)
+    channels, height, width = (side or other for side, other in zip(shape, (3, 224, 224), strict=True))
+    stored = torch.rand(2, channels, height, width, generator=torch.Generator().manual_seed(0)).mul(255).byte()
+    given = [Image.fromarray(one.permute(1, 2, 0).squeeze(2).numpy()) for one in stored]
+    remedy = (
+        f"It resizes or cuts images of {height}x{width}, which is the size that its network takes. To attack the network "
+        f"on images of that size, hand it in: {as_network}."
+    )
+    check_pipeline(pipeline, given, lambda: model(PIXELS.decode(stored).to(model.device)).logits, who, remedy)
+    return model
 
 
 def hugging_face(model: Any, processor: Any, facts: Mapping[str, Any]) -> Model:
@@ -267,7 +288,7 @@ def _estimator(estimator: Any, facts: Mapping[str, Any]) -> Model:
 def _on_pixels(trees: TreeEnsemble, low: float, high: float, order: Tensor) -> TreeEnsemble:
     """The trees over flattened pixels in [0, 1], asked of every 8-bit image what they were asked before."""
     # Between the last stored pixel that goes left and the next: no rounding can tip a comparison.
-    levels = torch.from_numpy(rescaled(np.arange(256) / 255, low, high)).float()
+    levels = torch.from_numpy(rescaled(np.arange(256) / 255, low, high)).to(trees.threshold.dtype)
     goes_left = torch.searchsorted(levels, trees.threshold.contiguous(), right=True)
     return replace(trees, feature=order[trees.feature], threshold=(goes_left.float() - 0.5) / 255)
 

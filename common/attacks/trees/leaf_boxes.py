@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from carom.common.core.spaces import Box
-from carom.common.models.trees import LEAF, TreeEnsemble
+from carom.common.models.trees import LEAF, TreeEnsemble, rounded_down
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ class Leaves:
 def leaves_of(ensemble: TreeEnsemble) -> Leaves:
     """Walk every path of the ensemble once."""
     left, right = ensemble.left.tolist(), ensemble.right.tolist()
-    feature, threshold = ensemble.feature.tolist(), ensemble.threshold.tolist()
+    feature, threshold = ensemble.feature.tolist(), rounded_down(ensemble.threshold).tolist()
     found: list[tuple[int, int, dict[int, tuple[float, float]]]] = []
     for tree in range(ensemble.trees):
         stack: list[tuple[int, dict[int, tuple[float, float]]]] = [(0, {})]

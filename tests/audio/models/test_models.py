@@ -209,6 +209,29 @@ def test_answers_as_transformers_does(hub, name):
     assert (held.predict(Batch(x, lengths * 0, ["a", "b"], lengths)) - torch.stack(alone)).abs().max() < 1e-3
 
 
+@pytest.mark.parametrize("name", ["wav2vec2", "ast"])
+def test_pipelines_answer_as_they_do_by_hand(hub, name):
+    import transformers
+
+    folder = hub[name][0]
+    for options in ({}, {"top_k": 1}, {"function_to_apply": "none"}):
+        pipe = transformers.pipeline("audio-classification", model=str(folder), device=-1, **options)
+        model = load_model(pipe)
+        assert model.classes == tuple(LABELS.values())
+        assert Access.GRADIENT in model.access
+        assert model.digest == load_model(f"hf:{folder}").digest
+        for wave in (sounds(1, 8000), sounds(1, 5000, seed=5)):
+            row = model(wave).logits[0]
+            said = pipe({"raw": wave[0].numpy(), "sampling_rate": 16_000})
+            best = [model.classes[k] for k in row.argsort(descending=True)]
+            assert [one["label"] for one in said] == best[: len(said)]
+    with pytest.raises(CaromError, match="takes sounds at 16000 Hz, not 8000"):
+        load_model(pipe, sample_rate=8000)
+    pipe.preprocess = lambda sound, **more: type(pipe).preprocess(pipe, {**sound, "raw": sound["raw"] ** 3}, **more)
+    with pytest.raises(CaromError, match=r"answers otherwise.*processor=pipe\.feature_extractor"):
+        load_model(pipe)
+
+
 def test_ast_features_match_the_extractor(hub):
     extractor = hub["ast"][2]
     x = sounds(3, 9000, seed=3) * torch.tensor([[1.0], [0.01], [3.0]])

@@ -470,6 +470,50 @@ class TestHuggingFace:
             assert torch.allclose(load_model(f"hf:{folder}")(x).logits, expected, atol=1e-4)
             assert torch.allclose(load_model(module, processor=processor)(x).logits, expected, atol=1e-4)
 
+    def test_pipelines_answer_as_they_do_by_hand(self, vit, tmp_path, monkeypatch):
+        import transformers
+        from PIL import Image
+
+        folder = vit[0]
+        made = {"task": "image-classification", "model": str(folder), "device": -1}
+        stored = torch.randint(0, 256, (4, 3, 24, 24), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+        for options in ({}, {"top_k": 1}, {"function_to_apply": "sigmoid"}):
+            pipe = transformers.pipeline(**made, **options)
+            model = load_model(pipe)
+            assert (model.classes, model.shape) == (("cat", "dog", "owl"), (3, 24, 24))
+            assert Access.GRADIENT in model.access
+            logits = model(PIXELS.decode(stored)).logits
+            for picture, row in zip(stored, logits, strict=True):
+                said = pipe(Image.fromarray(picture.permute(1, 2, 0).numpy()))
+                best = [model.classes[k] for k in row.argsort(descending=True)]
+                assert [one["label"] for one in said] == best[: len(said)]
+        assert model.digest == load_model(f"hf:{folder}").digest
+        (tmp_path / "picture_pipes.py").write_text(
+            f"import transformers\n\n\ndef made():\n    return transformers.pipeline(**{made!r})\n"
+        )
+        monkeypatch.syspath_prepend(str(tmp_path))
+        assert load_model("py:picture_pipes:made").digest == model.digest
+        with pytest.raises(CaromError, match=r"resolution= is for networks.*processor=pipe\.image_processor"):
+            load_model(pipe, resolution=12)
+
+    def test_pipelines_that_cut_or_resize_are_refused_and_their_network_is_taken(self, vit):
+        import transformers
+
+        _, module, processor = vit
+        small = transformers.ViTImageProcessor(size={"height": 12, "width": 12})
+        pipe = transformers.pipeline("image-classification", model=module, image_processor=processor, device=-1)
+        assert load_model(pipe).classes == ("cat", "dog", "owl")
+        pipe.preprocess = lambda image, **more: type(pipe).preprocess(pipe, image.resize((8, 8)), **more)
+        with pytest.raises(CaromError, match=r"answers otherwise.*load_model\(pipe\.model, processor=pipe\.image_proc"):
+            load_model(pipe)
+        assert load_model(pipe.model, processor=pipe.image_processor).shape == (3, 24, 24)
+        pipe = transformers.pipeline("image-classification", model=module, image_processor=small, device=-1)
+        with pytest.raises(CaromError, match=r"cannot be asked: Input image size \(12\*12\) doesn't match"):
+            load_model(pipe)
+        pipe.task = "image-to-text"
+        with pytest.raises(CaromError, match="is a pipeline for image-to-text, and one for image-classification"):
+            load_model(pipe)
+
     def test_an_object_without_its_processor_is_asked_about(self, vit):
         with pytest.raises(CaromError, match="normalisation and classes"):
             load_model(vit[1])
