@@ -49,7 +49,7 @@ def export(
     labels; a table TextAttack's columns.
     """
     from carom.common.base.specs import existing
-    from carom.common.study.export import export_set
+    from carom.common.study.outputs.export import export_set
 
     found = (
         _of_run(run, modality, source, attack, seed)
@@ -68,8 +68,8 @@ def _of_run(
     from carom.common.runs.load import plan_of
     from carom.common.runs.resolve import resolve
     from carom.common.runs.run import load_run
-    from carom.common.study.export import sets_of
     from carom.common.study.outcome import Transfer
+    from carom.common.study.outputs.export import sets_of
     from carom.common.work.store import Store
 
     study, _ = load_run(folder)

@@ -377,7 +377,7 @@ def report(
     from carom.common.cli.tables import print_denominators_of
     from carom.common.runs.run import execute, load_run, names_besides
     from carom.common.study.config import make_study
-    from carom.common.study.summary import write_run_report
+    from carom.common.study.outputs.summary import write_run_report
 
     study, manifest = load_run(folder)
     if not trust and (named := names_besides(study)):

@@ -87,7 +87,7 @@ class AdversarialSet:
         """Write the set for other tools, and say where: `folder:PATH` (one picture, sound or text a file), `npz:PATH`
         or `csv:PATH`. Raises CaromError where that is not possible, and where PATH is taken.
 
-        Modalities know the files, so a higher layer does it (`carom.common.study.export`).
+        Modalities know the files, so a higher layer does it (`carom.common.study.outputs.export`).
         """
         return _EXPORTERS[-1](self, to)
 

@@ -23,10 +23,10 @@ from carom.common.runs.resolve import resolve
 from carom.common.study.config import Study, make_study
 from carom.common.study.doubts import Warn, by_warnings
 from carom.common.study.evaluate import evaluate
-from carom.common.study.ledger import ledger_of
 from carom.common.study.outcome import Transfer
-from carom.common.study.summary import summary_of, write_run_report
-from carom.common.study.tables import table_of
+from carom.common.study.outputs.ledger import ledger_of
+from carom.common.study.outputs.summary import summary_of, write_run_report
+from carom.common.study.outputs.tables import table_of
 from carom.common.work.executor import Progress
 from carom.common.work.processes import helped
 from carom.common.work.store import Store

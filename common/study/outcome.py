@@ -19,9 +19,9 @@ from carom.common.measure.stats import Array, wilson
 from carom.common.study.cells import StoredCells, warned_of_masking
 from carom.common.study.comparisons.matching import Match
 from carom.common.study.doubts import doubt_of
+from carom.common.study.outputs.summary import write_run_report
+from carom.common.study.outputs.tables import table_of
 from carom.common.study.plan import Plan
-from carom.common.study.summary import write_run_report
-from carom.common.study.tables import table_of
 from carom.common.work.executor import Failure
 from carom.common.work.store import Store
 

@@ -26,7 +26,7 @@ from carom.common.modality.contract import Modality
 from carom.common.modality.installed import get_modality, modalities
 from carom.common.modality.registry import attacks_of, choose_attack
 from carom.common.models.class_matching import set_in
-from carom.common.study import export  # noqa: F401 - is behind AdversarialSet.export
+from carom.common.study.outputs import export  # noqa: F401 - is behind AdversarialSet.export
 from carom.common.study.plan import SHARD, Plan
 
 

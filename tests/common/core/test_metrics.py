@@ -17,7 +17,7 @@ from carom.common.runs.run import execute
 from carom.common.study.config import make_study
 from carom.common.study.evaluate import evaluate
 from carom.common.study.examples import choose_examples
-from carom.common.study.tables import table_of
+from carom.common.study.outputs.tables import table_of
 from carom.common.work.units import Size, needed
 
 SPACE = Box("pixels", 0.0, 1.0, 1 / 255, torch.uint8)
