@@ -344,11 +344,10 @@ def _estimator(estimator: Any, facts: Mapping[str, Any]) -> Model:
     def answer(waves: Any) -> Any:
         return scores(seen(waves))
 
-    named = digest_of(features)
     model = FunctionModel(
         answer,
         family=family_fact(facts, estimator),
-        digest=digest_of(estimator, low, high, named),
+        digest=digest_of(estimator, low, high, features),
         probabilities=probabilities,
         **shared,
     )

@@ -6,7 +6,9 @@ import dataclasses
 import inspect
 import math
 import secrets
+from collections.abc import Callable
 from enum import Enum
+from functools import partial
 from typing import Any
 
 import torch
@@ -56,16 +58,19 @@ def name_of(part: Any) -> str:
 class Digest(str):
     """64 hexadecimal digits that name a model in the store. `why` says what could not be read of it, "" where all was:
     then the digits are drawn at random, nothing is found under them again, and the model is computed afresh each run.
+    `again` reads the model once more: it may have been trained since.
     """
 
     why: str = ""
+    again: Callable[[], Digest]
 
 
 def digest_of(thing: Any, *facts: object) -> Digest:
     """A model's identity in the store: of all that its answers rest on, and of facts that Carom was told of it."""
     try:
-        return Digest(fingerprint(thing, *facts))
+        found = Digest(fingerprint(thing, *facts))
     except Unreadable as error:
-        drawn = Digest(secrets.token_hex(32))
-        drawn.why = str(error)
-        return drawn
+        found = Digest(secrets.token_hex(32))
+        found.why = str(error)
+    found.again = partial(digest_of, thing, *facts)
+    return found

@@ -74,6 +74,11 @@ class Model:
         """
         return self
 
+    def renew(self) -> None:
+        """Take the identity of what the model is now: what was handed in may have been trained or changed since."""
+        if (again := getattr(self.digest, "again", None)) is not None:
+            self.digest = again()
+
     def to(self, device: torch.device | str) -> Model:
         """Move what computes to a device, in place."""
         self.device = torch.device(device)
