@@ -12,7 +12,7 @@ from torch import Tensor
 
 from carom.common.base.errors import CaromError, UnknownName
 from carom.common.base.rng import Rng
-from carom.common.core.batch import Access, Family, Output
+from carom.common.core.batch import Access, Batch, Family, Output
 from carom.common.core.model import Model
 from carom.common.core.objectives import Objective
 from carom.common.core.spaces import Box, Inputs
@@ -71,6 +71,10 @@ class Ensemble(Model):
         for member in self.members:
             member.renew()
         self.digest = _digest(self.members, self.fuse)
+
+    def settle(self, batch: Batch, width: int | None) -> None:
+        for member in self.members:
+            member.settle(batch, width)
 
     def weighted(self, weights: Tensor) -> Ensemble:
         """The same members with shares float[N, K] for each of N examples, which add up to 1. Stacked copies of the N

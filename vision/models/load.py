@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,7 @@ from carom.common.loading.facts import (
 )
 from carom.common.loading.pretrained import check_pipeline, load_pretrained, load_processor, pipeline_parts
 from carom.common.loading.zoo import load_body
+from carom.common.models.answers import check_probabilities
 from carom.common.models.functions import FunctionModel
 from carom.common.models.networks import TorchModel
 from carom.common.models.trees import TreeEnsemble, TreeModel
@@ -309,8 +311,12 @@ def _function(function: Callable[..., Any], facts: Mapping[str, Any]) -> Model:
     need(facts, [CLASSES] if threshold is not None else [ANSWERS, CLASSES], who)
     answers = "logits" if threshold is not None else choice(facts, "answers", ("logits", "probabilities"))
     low, high = bounds_fact(facts, (0, 1))
+
+    def asked(images: Any) -> Any:
+        return function(rescaled(images, low, high).astype(np.float32))
+
     return FunctionModel(
-        lambda images: function(rescaled(images, low, high).astype(np.float32)),
+        partial(check_probabilities, asked, who) if answers == "probabilities" else asked,
         name=called(function, facts),
         modality="image",
         family=family_fact({"family": Family.OTHER, **facts}, function),
