@@ -74,8 +74,9 @@ READING = ("sample_rate", "resample", "mono", "clip", "max_seconds", "classes")
 
 
 def _folder(path: str, split: str, limit: int | None, on_error: str, facts: Mapping[str, Any]) -> Dataset:
-    known_facts(facts, READING, f"folder:{path}")
-    found = class_folders(existing(path, "folder"), split, ENDINGS, stated_classes(facts))
+    known_facts(facts, (*READING, "links"), f"folder:{path}")
+    links = flag(facts, "links", f"folder:{path}")
+    found = class_folders(existing(path, "folder"), split, ENDINGS, stated_classes(facts), links)
     return _read(f"folder:{path}", split, found, limit, on_error, facts)
 
 

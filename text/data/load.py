@@ -15,9 +15,10 @@ import torch
 
 from carom.common.base.errors import BadInput, CaromError, UnknownName
 from carom.common.base.files import readable
+from carom.common.base.parameters import flag
 from carom.common.base.specs import existing, parse
 from carom.common.core.data import Dataset
-from carom.common.loading.class_folders import Labelled, Source, class_folders, read_all
+from carom.common.loading.class_folders import Labelled, Source, check_links, class_folders, read_all
 from carom.common.loading.facts import known_facts, stated_classes
 from carom.common.loading.hub_tables import hub_dataset, own_names
 from carom.common.loading.labels import labels_of
@@ -141,7 +142,8 @@ def _builtin(name: str, split: str, limit: int | None, on_error: str, facts: Map
 
 
 def _folder(path: str, split: str, limit: int | None, on_error: str, facts: Mapping[str, Any]) -> Dataset:
-    known_facts(facts, FACTS, f"folder:{path}")
+    known_facts(facts, (*FACTS, "links"), f"folder:{path}")
+    links = flag(facts, "links", f"folder:{path}")
     found = existing(path, "file or folder")
     names = stated_classes(facts)
     file = next((t for ending in ENDINGS if (t := found / f"{split}{ending}").is_file()), None)
@@ -154,9 +156,11 @@ def _folder(path: str, split: str, limit: int | None, on_error: str, facts: Mapp
                 f"{found}: it holds no table of split {split!r}, but of {there}. Name the one that is meant: "
                 f"--split {readable(tables[0])}."
             )
-        return _read(f"folder:{path}", split, class_folders(found, split, (".txt",), names), limit, on_error)
+        return _read(f"folder:{path}", split, class_folders(found, split, (".txt",), names, links), limit, on_error)
     if not is_table(file):
         raise CaromError(f"{file}: give a table that ends in {', '.join(ENDINGS)}, or class folders of .txt files.")
+    if found.is_dir() and not links:
+        check_links(found, [file])
     table = Table(file)
     columns, rows = None, []
     if header := table.columns():
