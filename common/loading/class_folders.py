@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from carom.common.base.errors import BadInput, CaromError, UnknownName
 from carom.common.base.files import readable
-from carom.common.core.class_names import in_order, stated_places
+from carom.common.core.class_names import in_order, lookalikes, stated_places
 from carom.common.core.data import sampling_order
 
 
@@ -80,7 +80,8 @@ def class_folders(
         for name, paths in zip(names, usable.values(), strict=True)
         for path in paths
     ]
-    return Labelled(classes, found, guessed, tuple(_remarks(top, files, usable, endings)))
+    remarks = (*_remarks(top, files, usable, endings), *(lookalikes(classes) if stated is None else ()))
+    return Labelled(classes, found, guessed, remarks)
 
 
 def check_links(root: Path, paths: Iterable[Path]) -> None:

@@ -17,6 +17,7 @@ from carom.common.base.errors import BadInput, CaromError, UnknownName
 from carom.common.base.files import readable
 from carom.common.base.parameters import flag
 from carom.common.base.specs import existing, parse
+from carom.common.core.class_names import lookalikes
 from carom.common.core.data import Dataset
 from carom.common.loading.class_folders import Labelled, Source, check_links, class_folders, read_all
 from carom.common.loading.facts import known_facts, stated_classes
@@ -194,7 +195,8 @@ def find_column(columns: Iterable[str], asked: str | None, usual: Sequence[str],
     name = "second" if what == "second text" else what
     raise CaromError(
         f"{where}: which column holds the {what}? Pass {name}= one of {', '.join(columns)} "
-        f"({name} = in a study or from Python, ?{name}= behind the path in a spec)."
+        f"({name} = in a study or from Python, ?{name}= behind the path in a spec). These are the words of the first line, "
+        "which has to name the columns."
     )
 
 
@@ -207,7 +209,8 @@ def _labelled(
     for number, (row, at) in enumerate(zip(rows, labels.rows, strict=True)):
         content = row.text if at is not None else partial(labels.refuse, row.where, row.label)
         sources.append(Source(f"{stem}-{number:06d}", at or 0, row.where, content))
-    return Labelled(labels.classes, sources, labels.guessed)
+    remarks = lookalikes(labels.classes) if stated is None and known is None else ()
+    return Labelled(labels.classes, sources, labels.guessed, remarks)
 
 
 def label_number(label: Any, classes: Sequence[str]) -> int | None:

@@ -175,8 +175,12 @@ def _fields(path: Path) -> Iterator[tuple[int, list[str]]]:
     )
     # A field too long for us is refused by its row, not by the reader.
     before = csv.field_size_limit(path.stat().st_size + 1 if path.exists() else 1)
+    header = True
     try:
         for row in reader:
+            if header and row:
+                _check_header(path, separator, row)
+                header = False
             if separator == "\t" and len(taken) > 1 and all(line.count("\t") == len(row) - 1 for line in taken):
                 raise BadInput(
                     f"{path}, line {reader.line_num - len(taken) + 1}",
@@ -191,6 +195,18 @@ def _fields(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise BadInput(f"{path}, line {reader.line_num}", str(error), "Correct the quotes.") from error
     finally:
         csv.field_size_limit(before)
+
+
+def _check_header(path: Path, separator: str, names: Sequence[str]) -> None:
+    """Refuse a table whose columns stand apart by something else, or of which two are called the same."""
+    if len(names) == 1 and (other := next((mark for mark in ",;\t|" if mark in names[0] and mark != separator), None)):
+        raise BadInput(
+            f"{path}, line 1",
+            f"its columns are separated by {other!r}, not by {separator!r}",
+            "Save it as CSV with commas, as TSV with tabs, or as JSON lines.",
+        )
+    if twice := [name for name in dict.fromkeys(names) if name and names.count(name) > 1]:
+        raise BadInput(f"{path}, line 1", f"two columns are called {twice[0]!r}", "Rename one.")
 
 
 def _separated(path: Path) -> Iterator[tuple[int, Row]]:

@@ -242,8 +242,12 @@ def to_array(image: Any, where: str) -> np.ndarray:
     """uint8[H, W] or uint8[H, W, 3] of a PIL image: of its first picture."""
     from PIL import ImageOps
 
-    if image.mode not in (*GREY, *COLOUR):
-        raise BadInput(where, f"has pixels of mode {image.mode}, not 8 bits", "Convert it to 8-bit grey or RGB.")
+    # Pillow reads colours of 16 bits as their upper 8, without a word.
+    deep = next((str(args) for *_, args in getattr(image, "tile", ()) if ";16" in str(args)), None)
+    if image.mode not in (*GREY, *COLOUR) or deep:
+        raise BadInput(
+            where, f"has pixels of mode {deep or image.mode}, not 8 bits", "Convert it to 8-bit grey or RGB."
+        )
     grey = image.mode in GREY
     return np.asarray(ImageOps.exif_transpose(image).convert("L" if grey else "RGB"))
 
