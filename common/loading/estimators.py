@@ -160,7 +160,8 @@ def scores_of(estimator: Any, probe: Any, who: str) -> tuple[Callable[[Any], Any
         if not found.any(1).all():
             strange = said[~found.any(1)][0]
             raise CaromError(
-                f"{who} answers {strange!r}, which is none of its classes_ ({', '.join(map(str, classes))})."
+                f"{who} answers {strange}, which is none of its classes_ ({', '.join(map(str, classes))}). Hand in a "
+                "function that answers scores for every class that it may answer."
             )
         return found.argmax(1)
 

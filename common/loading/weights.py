@@ -39,7 +39,10 @@ def load_state(path: Path, allow_pickle: bool = False) -> dict[str, Tensor]:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-            raise CaromError(f"{path}: not a state dict that torch.load(weights_only=True) reads: {error}") from error
+            raise CaromError(
+                f"{path}: not a state dict that torch.load(weights_only=True) reads ({_first_line(error)}). Save "
+                "state_dict() with safetensors.torch.save_file."
+            ) from error
         if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
             state = state["state_dict"]
         if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):
@@ -51,6 +54,10 @@ def load_state(path: Path, allow_pickle: bool = False) -> dict[str, Tensor]:
         raise CaromError(
             f"{path}: not a safetensors file ({error}). Save the weights with safetensors.torch.save_file."
         ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def fill(module: nn.Module, state: Mapping[str, Tensor], where: str | Path) -> nn.Module:
@@ -120,5 +127,8 @@ def load_safetensors(spec: Spec) -> nn.Module:
     )
     module = call_with(import_object(factory, f"safetensors:{spec.rest}"), parameters, factory)
     if not isinstance(module, nn.Module):
-        raise CaromError(f"{factory} made a {type(module).__name__}, not a torch module to load {path} into.")
+        raise CaromError(
+            f"{factory} made a {type(module).__name__}, not a torch module to load {path} into. Name "
+            "what returns the module."
+        )
     return fill(module, state, path)

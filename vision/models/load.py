@@ -170,9 +170,23 @@ def _module(module: nn.Module, facts: Mapping[str, Any]) -> Model:
     normalise = _normalise(facts["normalise"])
     if normalise is not None:
         check_units(*normalise, low, high, called(module, facts))
+        facts = _with_channels(facts, len(normalise[0]), called(module, facts))
     if (low, high) == (0, 1) and normalise is None:
         return _torch_model(module, module, facts)
     return _torch_model(nn.Sequential(Rescale(low, high, normalise), module), module, facts)
+
+
+def _with_channels(facts: Mapping[str, Any], values: int, who: str) -> Mapping[str, Any]:
+    """The facts with the channels that a normalisation of several values is for: it would make as many of one channel."""
+    shape = _shape(facts.get("shape")) or (None, None, None)
+    if values == 1 or shape[0] == values:
+        return facts
+    if shape[0] is not None:
+        raise CaromError(
+            f"{who}: normalise has {values} values for the mean, and shape= says {shape[0]} channels. Give one value, or "
+            "one for each channel."
+        )
+    return {**facts, "shape": (values, *shape[1:])}
 
 
 def check_units(mean: Tensor, std: Tensor, low: float, high: float, who: str) -> None:

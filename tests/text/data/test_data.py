@@ -134,7 +134,9 @@ def test_what_cannot_be_used_is_named(tmp_path, name, content, says):
 
 def test_bad_rows_are_all_named_or_left_out(tmp_path):
     spec = write(tmp_path / "a.csv", "text,label\ngood,1\n ,0\nbad,0\nfine,\nnice,1\n")
-    with pytest.raises(CaromError, match=r"2 inputs cannot be used(.|\n)*line 3: the text(.|\n)*line 5: holds no label"):
+    with pytest.raises(
+        CaromError, match=r"2 inputs cannot be used(.|\n)*line 3: the text(.|\n)*line 5: holds no label"
+    ):
         load_data(spec)
     data = load_data(spec, on_error="skip")
     assert data.stored == ["good", "bad", "nice"]
