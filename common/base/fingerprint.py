@@ -98,15 +98,20 @@ class _Reader:
         self.tensors = tensors
         self.asks: set[str | int] = set()
         self.spared: set[str | int] = set()
-        self.known: dict[tuple[int, bool], tuple[Any, bytes]] = {}  # the object is held, so that its id stays its own
+        # By id and how it is read; the object is held, so that its id stays its own.
+        self.known: dict[tuple[int, bool, bool], tuple[Any, bytes]] = {}
         self.above: list[int] = []
         self.idle = False  # whether what is read now is code that no answer calls
+        self.ordered = (
+            True  # whether the order of mappings counts: networks are called in it, configurations are sorted
+        )
 
     def of(self, thing: Any) -> bytes:
         if isinstance(thing, ATOMS) and type(thing) in ATOMS:
             return hashed(type(thing).__name__, repr(thing).encode("utf-8", "surrogatepass"))
-        if (id(thing), self.idle) in self.known:
-            return self.known[id(thing), self.idle][1]
+        how = (id(thing), self.idle, self.ordered)
+        if how in self.known:
+            return self.known[how][1]
         if id(thing) in self.above:
             return hashed("cycle", str(len(self.above) - self.above.index(id(thing))).encode())
         self.above.append(id(thing))
@@ -116,7 +121,7 @@ class _Reader:
             raise Unreadable(f"{_called(thing)} is nested too deeply") from None
         finally:
             self.above.pop()
-        self.known[id(thing), self.idle] = thing, digest
+        self.known[how] = thing, digest
         return digest
 
     def all(self, kind: str, parts: Iterable[Any]) -> bytes:
@@ -153,7 +158,7 @@ class _Reader:
         called = [item for item in items if self._answers(base, item[0])]
         digest = self.pairs(base.__qualname__, called)
         rest = [item for item in items if not self._answers(base, item[0])]
-        self.spared |= {id(base), *(name for name, _ in rest if name not in _MAKING)}
+        self.spared |= {id(base) if name in _MAKING else name for name, _ in rest}
         before, self.idle = self.idle, True
         try:
             return hashed("body", digest, self.pairs("rest", rest))
@@ -182,7 +187,7 @@ class _Reader:
         if state is None and cls.__getstate__ is not object.__getstate__:
             state = thing.__getstate__()
         if of_transformers(cls, "Config"):
-            state = {key: value for key, value in vars(thing).items() if key not in OF_CONFIGS}
+            return self._configuration(thing)
         return hashed(
             "object",
             self.of(cls),
@@ -193,6 +198,15 @@ class _Reader:
             self.all("pairs", pairs or ()),
             self._left_out(thing),
         )
+
+    def _configuration(self, thing: Any) -> bytes:
+        """Of a transformers configuration: a saved one has its entries in another order."""
+        before, self.ordered = self.ordered, False
+        try:
+            kept = [(key, value) for key, value in vars(thing).items() if key not in OF_CONFIGS]
+            return hashed("configuration", self.of(type(thing)), self.pairs("entries", kept))
+        finally:
+            self.ordered = before
 
     def _held(self, state: Any) -> bytes:
         """Of attributes: their order says nothing."""

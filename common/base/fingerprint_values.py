@@ -41,6 +41,7 @@ class Reader(Protocol):
     """What reads the parts of a value (`carom.common.base.fingerprint`)."""
 
     tensors: dict[int, tuple[Any, bytes]]
+    ordered: bool
 
     def of(self, thing: Any) -> bytes: ...
     def all(self, kind: str, parts: Iterable[Any]) -> bytes: ...
@@ -68,9 +69,10 @@ def plain(reader: Reader, thing: Any) -> bytes | None:
         return hashed(type(thing).__qualname__, repr(thing._fields).encode(), kind, *map(reader.of, thing))
     if type(thing) in (set, frozenset):
         return hashed("set", *sorted(reader.of(part) for part in thing))
-    if type(thing) in (dict, OrderedDict, types.MappingProxyType):  # in their order: networks are called in it
+    if type(thing) in (dict, OrderedDict, types.MappingProxyType):
         held = vars(thing) if hasattr(thing, "__dict__") else {}
         items = [reader.of(key) + reader.of(value) for key, value in thing.items()]
+        items = items if reader.ordered else sorted(items)
         return hashed("mapping", hashed("items", *items), reader.pairs("held", held.items()))
     if isinstance(thing, PurePath):
         return hashed("path", str(thing).encode("utf-8", "surrogateescape"))

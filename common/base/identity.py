@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from carom.common.base.fingerprint import Unreadable, fingerprint
+from carom.common.base.notices import notice
 
 
 def describe(part: Any) -> Any:
@@ -51,8 +52,23 @@ def name_of(part: Any) -> str:
     revision = getattr(part, "revision", 1)
     tail = "" if revision == 1 else f"@{revision}"
     if part.__module__.partition(".")[0] != "carom":
-        tail += f"#{fingerprint(part)[:16]}"
+        tail += f"#{_code_of(part)}"
     return f"{part.__qualname__}{tail}"
+
+
+_DRAWN: dict[tuple[str, str], str] = {}
+"""What stands for the code of parts that cannot be read, in this process: nothing is found under it again."""
+
+
+def _code_of(part: Any) -> str:
+    try:
+        return fingerprint(part)[:16]
+    except Unreadable as error:
+        known = (part.__module__, part.__qualname__)
+        if known not in _DRAWN:
+            _DRAWN[known] = secrets.token_hex(8)
+            notice(f"{part.__qualname__}: {error}. What it computes is not kept, but computed afresh each run.")
+        return _DRAWN[known]
 
 
 class Digest(str):

@@ -64,6 +64,11 @@ def numbers_of(answer: Any, who: str) -> Tensor:
 def check_probabilities(function: Callable[[Any], Any], who: str, given: Any) -> Tensor:
     """float32[N, C]: what a function answers that is said to answer probabilities. Raises CaromError where it does not."""
     answer = numbers_of(function(given), who)
+    if answer.shape[:1] != (len(given),) or answer.dim() > 2:
+        raise CaromError(
+            f"{who} answered with shape {list(answer.shape)} for {len(given)} inputs; expected one row of probabilities "
+            "for each."
+        )
     if answer.dim() == 2 and answer.shape[1] > 1:
         off = (answer < 0).any(1) | ((answer.sum(1) - 1).abs() > 1e-3)
         if bool(off.any()) and bool(answer.isfinite().all()):

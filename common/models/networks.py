@@ -75,7 +75,9 @@ class TorchModel(CompanyModel):
         digest: str | None = None,
     ) -> None:
         """`threshold`: the module answers one number for each input; the classes are its sides, below and above."""
-        facts = () if threshold is None else ("threshold", threshold)
+        facts: list[object] = [] if threshold is None else ["threshold", threshold]
+        facts += ["takes lengths"] if takes_lengths else []
+        facts += [] if shape is None else ["shape", tuple(shape)]
         super().__init__(name, modality, family, space, classes, digest or digest_of(module, *facts))
         self.module, precision = in_single_precision(in_double_where_it_is(module))
         if precision is not None:

@@ -66,7 +66,8 @@ class TokenModel(TextModel):
         digest: str | None = None,
         threshold: float | None = None,
     ) -> None:
-        own = () if threshold is None else (threshold,)
+        own: list[object] = [] if threshold is None else [threshold]
+        own += [f"embedded by {name}" for name, part in module.named_modules() if part is embedding]
         digest = digest or digest_of(module, encoder_facts(encoder), *own)
         space = Words(pairs=getattr(encoder, "pairs", False))
         super().__init__(name, "text", family, space, classes, digest)

@@ -424,6 +424,15 @@ class Reader:
             self.weight = float(file.read())
 
 
+class MakesAHelper(nn.Module):
+    def forward(self, x):
+        return Called(2)(x)
+
+
+def test_what_is_made_as_it_answers_is_read_once_more_and_no_further():
+    assert fingerprint(MakesAHelper()) == fingerprint(MakesAHelper())
+
+
 OUTSIDE = {
     "lock": Locked(),
     "file": reads,
