@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 SEPARATED = {".csv": ",", ".tsv": "\t"}
 JSON_LINES = (".jsonl", ".ndjson")
 ENDINGS = (*SEPARATED, *JSON_LINES, ".parquet")
+MANY, ROWS_A_BYTE = 1_000_000, 10
+"""A file of more rows than this, and of so many for each of its bytes, repeats a few to fill the memory."""
 TOGETHER = 1024  # rows of Parquet read or written at once
 
 Row = dict[str, Any]
@@ -78,7 +80,11 @@ def _parquet(path: Path) -> pq.ParquetFile:
     import pyarrow.parquet as pq
 
     try:
-        return pq.ParquetFile(path)
+        file = pq.ParquetFile(path)
+        rows = file.metadata.num_rows
+        if rows > MANY and rows > ROWS_A_BYTE * path.stat().st_size:
+            raise BadInput(str(path), f"claims {rows} rows, which are next to nothing", "Save only rows of their own.")
+        return file
     except OSError as error:
         raise BadInput(str(path), f"cannot be read ({error.strerror or error})", "Check its permissions.") from error
     except pa.ArrowInvalid as error:

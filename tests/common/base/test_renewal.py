@@ -10,6 +10,7 @@ from torch import nn
 
 import carom
 from carom.common.base.errors import CaromError
+from carom.common.base.identity import name_of
 
 
 class Sign(nn.Module):
@@ -45,3 +46,46 @@ def test_facts_about_a_loaded_model_are_refused_and_not_dropped() -> None:
     model = carom.load_model("zoo:image-mlp")
     with pytest.raises(CaromError, match="loaded already"):
         carom.load_model(model, classes=["a"])
+
+
+class Reads:
+    """A tokenizer of characters."""
+
+    pad_id = 0
+
+    def encode(self, texts: list[str]) -> tuple[torch.Tensor, list[list[tuple[int, int]]]]:
+        width = max(map(len, texts))
+        ids = torch.tensor([[ord(c) % 8 for c in text.ljust(width)] for text in texts])
+        return ids, [[(at, at + 1) for at in range(len(text))] for text in texts]
+
+
+class TwoEmbeddings(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.other = nn.Embedding(8, 2), nn.Embedding(8, 2)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return (self.one(ids) + self.other(ids)).mean(1)
+
+
+def test_what_a_user_states_of_a_module_tells_models_apart() -> None:
+    heard = {"modality": "audio", "sample_rate": 8000, "classes": 2}
+    takes: list[dict[str, object]] = [{}, {"takes_lengths": True}, {"samples": 8000}, {"bounds": (-2, 2)}]
+    module = nn.Identity()
+    assert len({carom.load_model(module, **heard, **facts).digest for facts in takes}) == len(takes)
+    read = {"modality": "text", "tokenizer": Reads(), "classes": 2}
+    texts = TwoEmbeddings()
+    ways: list[dict[str, object]] = [{}, {"embedding": "one"}, {"embedding": "other"}]
+    assert len({carom.load_model(texts, **read, **facts).digest for facts in ways}) == len(ways)
+
+
+def computed(x: float) -> float:
+    with open("outside.txt") as file:
+        return x * float(file.read())
+
+
+def test_a_part_whose_code_cannot_be_read_has_a_name_of_this_process() -> None:
+    with pytest.warns(UserWarning, match="computed afresh each run"):
+        first = name_of(computed)
+    assert first == name_of(computed)
+    assert first.startswith("computed#")

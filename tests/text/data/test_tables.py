@@ -112,3 +112,10 @@ def test_columns_that_no_reader_could_know_are_refused(tmp_path, name, text, sai
     (tmp_path / name).write_text(text)
     with pytest.raises(BadInput, match=f"line 1: .*{said}"):
         Table(tmp_path / name).columns()
+
+
+def test_a_small_file_of_very_many_rows_is_refused(tmp_path):
+    one = pa.DictionaryArray.from_arrays(pa.array([0] * 1_000_001, pa.int8()), ["a"])
+    pq.write_table(pa.table({"text": one, "label": one}), tmp_path / "a.parquet")
+    with pytest.raises(BadInput, match="claims 1000001 rows"):
+        Table(tmp_path / "a.parquet").columns()
