@@ -78,7 +78,7 @@ class Digest(str):
     """
 
     why: str = ""
-    again: Callable[[], Digest]
+    again: Callable[[], Digest] | None = None
 
 
 def digest_of(thing: Any, *facts: object) -> Digest:

@@ -30,16 +30,18 @@ def test_a_network_that_was_trained_since_is_measured_as_it_is(tmp_path: Path) -
     data = data.with_classes(["dark", "light"], [0] * 10)
     module = Sign()
     model = carom.load_model(module, "image", normalise=None, classes=["dark", "light"], name="sign")
-    both = carom.ensemble([model], name="both")
+    both = carom.ensemble([carom.load_model(model)], name="both")
 
     def accuracy(of: object) -> float:
         outcome = carom.transfer([of], [of], ["fgsm"], data, eps="1/255", controls=1, store=tmp_path)
         return float(outcome.models()[0]["clean_accuracy"])
 
-    before = accuracy(model), accuracy(both)
+    behind = carom.defend(model, "bit-depth?bits=6")
+    before, digest = (accuracy(model), accuracy(both)), behind.digest
     with torch.no_grad():
         module.weight.neg_()
     assert (accuracy(model), accuracy(both)) == pytest.approx((1 - before[0], 1 - before[1]))
+    assert carom.load_model(behind).digest != digest
 
 
 def test_facts_about_a_loaded_model_are_refused_and_not_dropped() -> None:
