@@ -101,9 +101,7 @@ def fitted_classes(estimator: Any, names: Sequence[str] | None, who: str) -> tup
     places = [number for number in numbers if number is not None and 0 <= number < len(names)]
     if len(places) == len(numbers) and not any(isinstance(label, bool | np.bool_) for label in fitted):
         return tuple(names[place] for place in places)
-    if len(numbers) == len(
-        names
-    ):  # -1 and 1, 1 to 5, False and True: the names are those of its outputs, in their order
+    if len(numbers) == len(names):  # of -1 and 1, of 1 to 5, of False and True: its outputs are named in their order
         return tuple(names)
     raise CaromError(
         f"{who} was fitted on labels {', '.join(map(str, fitted[:4]))}{', ...' if len(fitted) > 4 else ''}, and "
