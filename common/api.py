@@ -120,6 +120,12 @@ def load_model(source: Any, modality: str | None = None, **facts: Any) -> Model:
         carom.common.loading.facts.MissingFacts: carom cannot know the normalisation of Sequential: pass ...
     """
     if isinstance(source, Model):
+        if facts:
+            raise CaromError(
+                f"model {source.name} is loaded already, and {', '.join(facts)} would change nothing. State facts where it "
+                "is loaded, or leave them out."
+            )
+        source.renew()
         return source
     return load_model_of(modality_of(source, modality), source, facts)
 

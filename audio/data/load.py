@@ -74,8 +74,9 @@ READING = ("sample_rate", "resample", "mono", "clip", "max_seconds", "classes")
 
 
 def _folder(path: str, split: str, limit: int | None, on_error: str, facts: Mapping[str, Any]) -> Dataset:
-    known_facts(facts, READING, f"folder:{path}")
-    found = class_folders(existing(path, "folder"), split, ENDINGS, stated_classes(facts))
+    known_facts(facts, (*READING, "links"), f"folder:{path}")
+    links = flag(facts, "links", f"folder:{path}")
+    found = class_folders(existing(path, "folder"), split, ENDINGS, stated_classes(facts), links)
     return _read(f"folder:{path}", split, found, limit, on_error, facts)
 
 
@@ -148,6 +149,9 @@ def _read(
 LOSSY = ("MPEG", "VORBIS", "OPUS")
 """Begin the names of formats whose decoded samples overshoot full scale where the master is loud. Players clip them."""
 
+OTHER_UNIT = 16
+"""Peak beyond which a sound is not loud, but in another unit: clipping would leave its signs alone."""
+
 MAX_RATE = 1_000_000
 BLOCK = 1 << 22  # samples read at once: what is allocated follows what there is, not what a header promises
 
@@ -196,6 +200,12 @@ def read_sound(
     if not np.isfinite(wave).all():
         raise BadInput(where, "holds samples that are not finite", "Export it again as 16-bit WAV or FLAC.")
     peak = float(np.abs(wave).max())
+    if peak > OTHER_UNIT:
+        raise BadInput(
+            where,
+            f"peaks at {peak:.4g}: its samples are in another unit than -1 to 1",
+            "Divide them by the full scale of that unit (32768 for 16 bits) and save it again.",
+        )
     if peak > 1:
         if not (lossy or clip):
             remedy = f"Scale it by {1 / peak:.3g} or less and save it again, or pass clip=true to clip what is louder."

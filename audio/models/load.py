@@ -8,6 +8,7 @@ reach the samples as they are stored.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,7 @@ from carom.common.loading.facts import (
 )
 from carom.common.loading.pretrained import check_pipeline, load_pretrained, load_processor, pipeline_parts
 from carom.common.loading.zoo import load_body
+from carom.common.models.answers import check_probabilities
 from carom.common.models.functions import FunctionModel
 from carom.common.models.networks import TorchModel
 from carom.common.models.trees import TreeEnsemble, TreeModel
@@ -344,11 +346,10 @@ def _estimator(estimator: Any, facts: Mapping[str, Any]) -> Model:
     def answer(waves: Any) -> Any:
         return scores(seen(waves))
 
-    named = digest_of(features)
     model = FunctionModel(
         answer,
         family=family_fact(facts, estimator),
-        digest=digest_of(estimator, low, high, named),
+        digest=digest_of(estimator, low, high, features),
         probabilities=probabilities,
         **shared,
     )
@@ -362,8 +363,12 @@ def _function(function: Callable[..., Any], facts: Mapping[str, Any]) -> Model:
     need(facts, [RATE, CLASSES] if threshold is not None else [RATE, ANSWERS, CLASSES], who)
     answers = "logits" if threshold is not None else choice(facts, "answers", ("logits", "probabilities"))
     low, high = bounds_fact(facts, (-1, 1))
+
+    def asked(waves: Any) -> Any:
+        return function(waves if (low, high) == (-1, 1) else (waves + 1) * ((high - low) / 2) + low)
+
     return FunctionModel(
-        function if (low, high) == (-1, 1) else lambda waves: function((waves + 1) * ((high - low) / 2) + low),
+        partial(check_probabilities, asked, who) if answers == "probabilities" else asked,
         name=called(function, facts),
         modality="audio",
         family=family_fact({"family": Family.OTHER, **facts}, function),

@@ -6,12 +6,15 @@ import dataclasses
 import inspect
 import math
 import secrets
+from collections.abc import Callable
 from enum import Enum
+from functools import partial
 from typing import Any
 
 import torch
 
 from carom.common.base.fingerprint import Unreadable, fingerprint
+from carom.common.base.notices import notice
 
 
 def describe(part: Any) -> Any:
@@ -49,23 +52,41 @@ def name_of(part: Any) -> str:
     revision = getattr(part, "revision", 1)
     tail = "" if revision == 1 else f"@{revision}"
     if part.__module__.partition(".")[0] != "carom":
-        tail += f"#{fingerprint(part)[:16]}"
+        tail += f"#{_code_of(part)}"
     return f"{part.__qualname__}{tail}"
+
+
+_DRAWN: dict[tuple[str, str], str] = {}
+"""What stands for the code of parts that cannot be read, in this process: nothing is found under it again."""
+
+
+def _code_of(part: Any) -> str:
+    try:
+        return fingerprint(part)[:16]
+    except Unreadable as error:
+        known = (part.__module__, part.__qualname__)
+        if known not in _DRAWN:
+            _DRAWN[known] = secrets.token_hex(8)
+            notice(f"{part.__qualname__}: {error}. What it computes is not kept, but computed afresh each run.")
+        return _DRAWN[known]
 
 
 class Digest(str):
     """64 hexadecimal digits that name a model in the store. `why` says what could not be read of it, "" where all was:
     then the digits are drawn at random, nothing is found under them again, and the model is computed afresh each run.
+    `again` reads the model once more: it may have been trained since.
     """
 
     why: str = ""
+    again: Callable[[], Digest] | None = None
 
 
 def digest_of(thing: Any, *facts: object) -> Digest:
     """A model's identity in the store: of all that its answers rest on, and of facts that Carom was told of it."""
     try:
-        return Digest(fingerprint(thing, *facts))
+        found = Digest(fingerprint(thing, *facts))
     except Unreadable as error:
-        drawn = Digest(secrets.token_hex(32))
-        drawn.why = str(error)
-        return drawn
+        found = Digest(secrets.token_hex(32))
+        found.why = str(error)
+    found.again = partial(digest_of, thing, *facts)
+    return found

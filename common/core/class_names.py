@@ -38,6 +38,17 @@ def in_order(names: Iterable[str]) -> tuple[tuple[str, ...], bool]:
     return tuple(counted if all(is_number(name) for name in plain) else plain), plain != counted
 
 
+def lookalikes(names: Iterable[str]) -> tuple[str, ...]:
+    """A remark on classes that differ in nothing but case, spaces or the form of their letters; none where all are
+    different to the eye."""
+    seen: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        first = seen.setdefault(folded(name), name)
+        if first != name:
+            return (f"{first!r} and {name!r} are taken for two classes: write them alike if they are one",)
+    return ()
+
+
 def is_number(name: str) -> bool:
     return name.isascii() and name.isdecimal()
 

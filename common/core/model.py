@@ -74,6 +74,11 @@ class Model:
         """
         return self
 
+    def renew(self) -> None:
+        """Take the identity of what the model is now: what was handed in may have been trained or changed since."""
+        if (again := getattr(self.digest, "again", None)) is not None:
+            self.digest = again()
+
     def to(self, device: torch.device | str) -> Model:
         """Move what computes to a device, in place."""
         self.device = torch.device(device)
@@ -111,7 +116,9 @@ class Model:
 
     def _misshapen(self, logits: Tensor, count: int, width: int | None) -> str:
         expected = f"[{count}, {'...' if width is None else width}]"
-        remedy = "Name its classes in the order of its outputs: classes=[...]."
+        remedy = "Hand in a model that answers each example with one row of numbers, one a class."
+        if logits.dim() == 2 and len(logits) == count:
+            remedy = f"Name its {logits.shape[1]} classes in the order of its outputs: classes=[...]."
         if width != len(self.classes):
             remedy = "So many numbers the task of the data takes for an example: choose a model made for it."
         said = f"model {self.name} answered with shape {list(logits.shape)} for {count} examples"

@@ -34,11 +34,8 @@ class Defended(Model):
 
     def __init__(self, base: Model, part: Any, draws: bool = False) -> None:
         """`draws`: whether the part draws anything."""
-        facts = repr(("defended", base.digest, describe(part)))
-        digest = Digest(hashlib.sha256(facts.encode()).hexdigest())
-        digest.why = getattr(base.digest, "why", "")
         name = f"{base.name}+{type(part).__name__}"
-        super().__init__(name, base.modality, base.family, base.space, base.classes, digest)
+        super().__init__(name, base.modality, base.family, base.space, base.classes, _digest(base, part))
         self.part = part
         self._stand_before(base)
         self.shape = getattr(base, "shape", None)
@@ -49,6 +46,10 @@ class Defended(Model):
         self.eot = max(base.eot, EOT if draws else 1)
         self._streams: Rng | None = None
         self._calls = 0
+
+    def renew(self) -> None:
+        self.base.renew()
+        self.digest = _digest(self.base, self.part)
 
     def _stand_before(self, base: Model) -> None:
         self.base, self.guides = base, base.guides
@@ -98,6 +99,12 @@ class Defended(Model):
     def frozen(self) -> Iterator[None]:
         with self.base.frozen():
             yield
+
+
+def _digest(base: Model, part: Any) -> Digest:
+    digest = Digest(hashlib.sha256(repr(("defended", base.digest, describe(part))).encode()).hexdigest())
+    digest.why = getattr(base.digest, "why", "")
+    return digest
 
 
 def undefended(model: Model) -> Model:

@@ -45,6 +45,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 def _zipped(path: Path) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(path) as held:
+        _check_room(path, sum(member.file_size for member in held.infolist()))
         for member in held.infolist():
             with held.open(member) as file:
                 check_header(path, member.filename, file, member.file_size)

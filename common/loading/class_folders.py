@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from carom.common.base.errors import BadInput, CaromError, UnknownName
 from carom.common.base.files import readable
-from carom.common.core.class_names import in_order, stated_places
+from carom.common.core.class_names import in_order, lookalikes, stated_places
 from carom.common.core.data import sampling_order
 
 
@@ -41,16 +41,21 @@ SPLITS = ("train", "training", "test", "testing", "val", "valid", "validation", 
 """Names of folders that hold no class."""
 
 
-def class_folders(root: Path, split: str, endings: Sequence[str], stated: Sequence[str] | None) -> Labelled:
+def class_folders(
+    root: Path, split: str, endings: Sequence[str], stated: Sequence[str] | None, links: bool = False
+) -> Labelled:
     """The files of `root/CLASS/...`, or of `root/SPLIT/CLASS/...` where there is such a folder; ids are their paths
     relative to `root`. Classes are the names of the folders, in alphabetical order, numbers in theirs; or the `stated`
     ones, among which each folder finds its place by name.
 
-    Raises CaromError where the folders are splits, none of which is called `split`, or hold no such files.
+    Raises CaromError where the folders are splits, none of which is called `split`, or hold no such files, and, unless
+    `links` are to be followed, where a link leads out of `root`: a folder that was received names nothing elsewhere.
     """
     inner = root / split
     top = inner if inner.is_dir() and _folders(inner) else root
     files = {folder: _files(folder) for folder in _folders(top)}
+    if not links:
+        check_links(root, (top, *files, *(path for found in files.values() for path in found)))
     usable = {f: [path for path in found if path.suffix.lower() in endings] for f, found in files.items()}
     if not any(usable.values()):
         others = sorted({path.suffix or readable(path.name) for found in files.values() for path in found})
@@ -75,7 +80,19 @@ def class_folders(root: Path, split: str, endings: Sequence[str], stated: Sequen
         for name, paths in zip(names, usable.values(), strict=True)
         for path in paths
     ]
-    return Labelled(classes, found, guessed, tuple(_remarks(top, files, usable, endings)))
+    remarks = (*_remarks(top, files, usable, endings), *(lookalikes(classes) if stated is None else ()))
+    return Labelled(classes, found, guessed, remarks)
+
+
+def check_links(root: Path, paths: Iterable[Path]) -> None:
+    """Refuse links that lead out of a folder."""
+    inside = root.resolve()
+    for path in paths:
+        if path != root and path.is_symlink() and not path.resolve().is_relative_to(inside):
+            raise CaromError(
+                f"{readable(str(path))}: is a link that leads out of {readable(str(root))}. Put the file itself there, or, if "
+                "the link is yours, have such links followed: links=true (?links=true behind the folder)."
+            )
 
 
 def _folders(top: Path) -> list[Path]:
@@ -124,6 +141,9 @@ def _remarks(
     beside = [p for p in sorted(top.iterdir()) if p.is_file() and p.suffix.lower() in endings and p.name[0] != "."]
     if beside:
         yield f"left out {_files_of(len(beside))} in no class folder, such as {readable(str(beside[0]))}"
+    broken = [path for folder in files for path in folder.rglob("*") if path.is_symlink() and not path.exists()]
+    if broken:
+        yield f"left out {len(broken)} links that lead nowhere, such as {readable(str(broken[0]))}"
     for folder, paths in usable.items():
         if not paths:
             yield f"{readable(str(folder))} holds no file ending in {', '.join(endings)}: its class has no examples"

@@ -113,7 +113,8 @@ def identified(model: Model, facts: Mapping[str, Any]) -> Model:
         model.digest = digest_of(model.classes, str(model.space), told)
         if isinstance(model.digest, Digest) and model.digest.why:
             raise CaromError(
-                f"model {model.name}: {model.digest.why}, among the facts that are given beside identity=."
+                f"model {model.name}: {model.digest.why}, among the facts that are given beside identity=. State "
+                "there what can be read: words, numbers, lists of them."
             )
         model.facts["identity"] = f"{facts['identity']}, as given"
     elif isinstance(model.digest, Digest) and model.digest.why:

@@ -35,7 +35,7 @@ def load_skops(path: str | Path, trusted: str | Sequence[str] = ()) -> Any:
         if unknown:
             raise CaromError(
                 f"{found}: holds types that skops does not trust: {', '.join(unknown)}. If you know them to be "
-                f"harmless, pass trusted={unknown!r}."
+                f"harmless, pass trusted={','.join(unknown)} (behind the path in a spec: ?trusted=...)."
             )
         estimator = skops.io.load(found, trusted=allowed)
         sound = all(_sound(part) for part in walk(estimator)) and _answers(estimator, str(found))
@@ -49,7 +49,7 @@ def load_skops(path: str | Path, trusted: str | Sequence[str] = ()) -> Any:
     if not sound:
         raise CaromError(
             f"{found}: holds a tree whose nodes point outside it, or does not answer with a score a class. The file is "
-            "damaged or made to do harm."
+            "damaged or made to do harm: save the estimator again with skops.io.dump."
         )
     return estimator
 

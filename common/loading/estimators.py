@@ -85,18 +85,38 @@ def fitted_classes(estimator: Any, names: Sequence[str] | None, who: str) -> tup
     import numpy as np
 
     if not hasattr(estimator, "classes_"):
-        raise CaromError(f"{who} has not been fitted: it has no classes_. Call fit first.")
+        raise CaromError(
+            f"{who} has no classes_: it has not been fitted, or is no classifier. Call fit first; of what answers one "
+            "number for each example, hand its predict in as a function, with threshold=."
+        )
     fitted = estimator.classes_
     if isinstance(fitted, list):
         raise CaromError(
             f"{who} is a multi-output classifier: it answers several questions at once; Carom needs one output. Hand in "
             "one of its estimators_."
         )
-    if names is None or not np.issubdtype(np.asarray(fitted).dtype, np.integer):
+    numbers = [_whole(label) for label in fitted]
+    if names is None or None in numbers:
         return tuple(str(c) for c in fitted)
-    if len(fitted) and int(max(fitted)) >= len(names):
-        raise CaromError(f"{who} was fitted on label {int(max(fitted))}, but only {len(names)} classes are named.")
-    return tuple(names[int(c)] for c in fitted)
+    places = [number for number in numbers if number is not None and 0 <= number < len(names)]
+    if len(places) == len(numbers) and not any(isinstance(label, bool | np.bool_) for label in fitted):
+        return tuple(names[place] for place in places)
+    if len(numbers) == len(names):  # of -1 and 1, of 1 to 5, of False and True: its outputs are named in their order
+        return tuple(names)
+    raise CaromError(
+        f"{who} was fitted on labels {', '.join(map(str, fitted[:4]))}{', ...' if len(fitted) > 4 else ''}, and "
+        f"{len(names)} classes are named: they are not its {len(fitted)} outputs, nor numbered so. Name its outputs in "
+        "their order: classes=[...]."
+    )
+
+
+def _whole(label: Any) -> int | None:
+    """The whole number that a fitted label is; None for a name."""
+    import numpy as np
+
+    if isinstance(label, bool | np.bool_ | int | np.integer):
+        return int(label)
+    return int(label) if isinstance(label, float | np.floating) and float(label).is_integer() else None
 
 
 def tree_ensemble(estimator: Any) -> TreeEnsemble | None:
@@ -110,6 +130,8 @@ def tree_ensemble(estimator: Any) -> TreeEnsemble | None:
     )
     if isinstance(estimator, BoostedTrees):
         return estimator.ensemble
+    if type(estimator).__module__.partition(".")[0] != "sklearn":  # one made from them may answer otherwise
+        return None
     if type(estimator).__name__ in BOOSTED:
         return boosted(estimator)
     return TreeEnsemble.from_sklearn(estimator) if type(estimator).__name__ in kinds else None
@@ -136,7 +158,8 @@ def scores_of(estimator: Any, probe: Any, who: str) -> tuple[Callable[[Any], Any
         if not found.any(1).all():
             strange = said[~found.any(1)][0]
             raise CaromError(
-                f"{who} answers {strange!r}, which is none of its classes_ ({', '.join(map(str, classes))})."
+                f"{who} answers {strange}, which is none of its classes_ ({', '.join(map(str, classes))}). Hand in a "
+                "function that answers scores for every class that it may answer."
             )
         return found.argmax(1)
 

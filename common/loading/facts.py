@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -101,9 +102,12 @@ def family_fact(facts: Mapping[str, Any], thing: Any) -> Family:
 
 
 def numbers(value: Any) -> list[float]:
-    """Numbers as keywords or specs give them: 0.5, (0.5, 0.4), "0.5,0.4"."""
+    """Numbers as keywords or specs give them: 0.5, (0.5, 0.4), "0.5,0.4". Raises ValueError for one that is not finite."""
     parts = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
-    return [float(part) for part in parts]
+    found = [float(part) for part in parts]
+    if not all(map(math.isfinite, found)):
+        raise ValueError(f"{value!r} is not finite")
+    return found
 
 
 T = TypeVar("T")

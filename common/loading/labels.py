@@ -27,6 +27,8 @@ class Labels:
 
     def refuse(self, where: str, label: Any) -> NoReturn:
         """What is wrong with a row whose label is none. Raises BadInput."""
+        if plain_label(label) is None and not isinstance(label, list | dict):
+            raise BadInput(where, f"holds no label ({label!r})", "Add one, or remove the row.")
         known = ", ".join(self.classes[:5]) + (", ..." if len(self.classes) > 5 else "")
         raise BadInput(where, f"label {label!r} is no class of {known}", "Correct the label, or classes=.")
 

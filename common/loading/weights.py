@@ -39,7 +39,10 @@ def load_state(path: Path, allow_pickle: bool = False) -> dict[str, Tensor]:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-            raise CaromError(f"{path}: not a state dict that torch.load(weights_only=True) reads: {error}") from error
+            raise CaromError(
+                f"{path}: not a state dict that torch.load(weights_only=True) reads ({_first_line(error)}). Save "
+                "state_dict() with safetensors.torch.save_file."
+            ) from error
         if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
             state = state["state_dict"]
         if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):
@@ -53,9 +56,15 @@ def load_state(path: Path, allow_pickle: bool = False) -> dict[str, Tensor]:
         ) from error
 
 
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
 def fill(module: nn.Module, state: Mapping[str, Tensor], where: str | Path) -> nn.Module:
     """Load a state dict strictly, naming whatever does not fit; the module comes back in evaluation mode."""
-    wanted = {name: tuple(t.shape) for name, t in module.state_dict().items()}
+    own = module.state_dict()
+    state = _completed(own, _without_wrapper(own, state))
+    wanted = {name: tuple(t.shape) for name, t in own.items()}
     given = {name: tuple(t.shape) for name, t in state.items()}
     shapes = [f"{n} {given[n]} for {wanted[n]}" for n in wanted if n in given and given[n] != wanted[n]]
     wrong = {
@@ -71,6 +80,34 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], where: str | Path) -> n
         )
     module.load_state_dict(dict(state))
     return module.eval()
+
+
+def _without_wrapper(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The weights under the names of the module itself, where they were saved from a wrapper around it."""
+    for wrapper in ("module.", "_orig_mod.", "model."):
+        inner = {name.removeprefix(wrapper): tensor for name, tensor in state.items()}
+        if all(name.startswith(wrapper) for name in state) and not set(state) & set(own) and set(inner) & set(own):
+            return inner
+    return state
+
+
+def _completed(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """With what a file leaves out and the answers do not miss: the second name of a tensor that two layers share, of
+    which safetensors keeps one, and counts of the batches that a norm has seen."""
+    full = dict(state)
+    by_place = {_place(own[name]): tensor for name, tensor in state.items() if name in own}
+    for name, tensor in own.items():
+        if name in full:
+            continue
+        if name.endswith("num_batches_tracked"):
+            full[name] = tensor
+        elif tensor.numel() and _place(tensor) in by_place:
+            full[name] = by_place[_place(tensor)]
+    return full
+
+
+def _place(tensor: Tensor) -> tuple[object, ...]:
+    return tensor.data_ptr(), tuple(tensor.shape), tensor.stride()
 
 
 def load_safetensors(spec: Spec) -> nn.Module:
@@ -90,5 +127,8 @@ def load_safetensors(spec: Spec) -> nn.Module:
     )
     module = call_with(import_object(factory, f"safetensors:{spec.rest}"), parameters, factory)
     if not isinstance(module, nn.Module):
-        raise CaromError(f"{factory} made a {type(module).__name__}, not a torch module to load {path} into.")
+        raise CaromError(
+            f"{factory} made a {type(module).__name__}, not a torch module to load {path} into. Name "
+            "what returns the module."
+        )
     return fill(module, state, path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,9 +22,9 @@ NARROW = (torch.float16, torch.bfloat16)
 def read_logits(answer: Any, rows: int, classes: int, who: str) -> Tensor:
     """float[rows, classes]: the logits in what a module answered to that many rows.
 
-    A tensor is taken as it is, of an output or a mapping the field `logits`; else, of a tuple, mapping or dataclass,
-    the one tensor of the right shape, or the first of a tuple where several have it: features and losses stand behind
-    logits. Raises `CaromError` that says what the module answers with.
+    A tensor is taken as it is, without sides of 1 behind its classes; of an output or a mapping the field `logits`; else,
+    of a tuple, mapping or dataclass, the one tensor of the right shape. Raises `CaromError` that says what the module
+    answers with.
     """
     found = answer if isinstance(answer, Tensor) else getattr(answer, "logits", None)
     if isinstance(answer, Mapping):
@@ -42,7 +42,38 @@ def read_logits(answer: Any, rows: int, classes: int, who: str) -> Tensor:
             else f"model {who} answers one number for each example, and {classes} classes are named. Hand in a module "
             "that answers a number for each class."
         )
+    if found.dim() > 2 and found.shape[:2] == (rows, classes) and found[0, 0].numel() == 1:
+        found = found.flatten(1)
     return found.float() if found.dtype in NARROW else found
+
+
+def numbers_of(answer: Any, who: str) -> Tensor:
+    """float32: what a function answered, a table or rows of numbers."""
+    import numpy as np
+
+    try:
+        return answer.float() if isinstance(answer, Tensor) else torch.from_numpy(np.array(answer, dtype=np.float32))
+    except (TypeError, ValueError):
+        one = next(iter(answer), None) if isinstance(answer, Sequence) and not isinstance(answer, str) else None
+        kind = type(answer).__name__ + ("" if one is None else f" of {type(one).__name__}")
+        raise CaromError(
+            f"model {who} answers with a {kind}; Carom needs a row of numbers for each example, one a class."
+        ) from None
+
+
+def check_probabilities(function: Callable[[Any], Any], who: str, given: Any) -> Tensor:
+    """float32[N, C]: what a function answers that is said to answer probabilities. Raises CaromError where it does not."""
+    answer = numbers_of(function(given), who)
+    if answer.shape[:1] != (len(given),) or answer.dim() > 2:
+        raise CaromError(
+            f"{who} answered with shape {list(answer.shape)} for {len(given)} inputs; expected one row of probabilities "
+            "for each."
+        )
+    if answer.dim() == 2 and answer.shape[1] > 1:
+        off = (answer < 0).any(1) | ((answer.sum(1) - 1).abs() > 1e-3)
+        if bool(off.any()) and bool(answer.isfinite().all()):
+            raise CaromError(f'{who} answers no probabilities: its rows do not sum to 1. Pass answers="logits".')
+    return answer
 
 
 def _among(answer: Any, shape: tuple[int, int], who: str) -> Tensor:
@@ -59,7 +90,7 @@ def _among(answer: Any, shape: tuple[int, int], who: str) -> Tensor:
             f"model {who} answers with {type(answer).__name__}; Carom needs a tensor of logits [N, classes]."
         )
     fits = [value for value in named.values() if isinstance(value, Tensor) and tuple(value.shape) == shape]
-    if len(fits) == 1 or (fits and not isinstance(answer, Mapping) and fits[0] is next(iter(named.values()))):
+    if len(fits) == 1:
         return fits[0]
     parts = ", ".join(f"{name}: {_said(value)}" for name, value in named.items()) or "nothing"
     raise CaromError(
@@ -81,6 +112,23 @@ def on_sides(answer: Tensor, threshold: float, who: str) -> Tensor:
             "each example: leave it out."
         )
     return two_sides(answer, threshold)
+
+
+class InDouble(nn.Module):
+    """A module whose weights are of double precision, given inputs of single precision."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor, *rest: Any) -> Any:
+        return self.module(x.double(), *rest)
+
+
+def in_double_where_it_is(module: nn.Module) -> nn.Module:
+    """The module, or one that gives it inputs of double precision where all its weights are."""
+    kinds = {tensor.dtype for tensor in (*module.parameters(), *module.buffers()) if tensor.is_floating_point()}
+    return InDouble(module) if kinds == {torch.float64} else module
 
 
 def in_single_precision(module: nn.Module) -> tuple[nn.Module, str | None]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from carom.common.base.errors import CaromError, UnknownName
 from carom.common.base.rng import Rng
-from carom.common.core.batch import Access, Family, Output
+from carom.common.core.batch import Access, Batch, Family, Output
 from carom.common.core.model import Model
 from carom.common.core.objectives import Objective
 from carom.common.core.spaces import Box, Inputs
@@ -50,14 +50,13 @@ class Ensemble(Model):
             raise CaromError(f"{', '.join(refusing)} may reject an input, and a mean of answers cannot: leave it out.")
         families = {member.family for member in members}
         called = "+".join(member.name for member in members) + (f"?fuse={fuse}" if fuse != "logits" else "")
-        facts = repr(("ensemble", fuse, [member.digest for member in members]))
         super().__init__(
             called if name is None else name,
             first.modality,
             families.pop() if len(families) == 1 else Family.OTHER,
             first.space,
             first.classes,
-            hashlib.sha256(facts.encode()).hexdigest(),
+            _digest(members, fuse),
         )
         self.members = tuple(members)
         self.fuse = fuse
@@ -67,6 +66,15 @@ class Ensemble(Model):
         self.access = Access.MEMBERS | _shared(members)
         self.device = first.device
         self._weights: Tensor | None = None
+
+    def renew(self) -> None:
+        for member in self.members:
+            member.renew()
+        self.digest = _digest(self.members, self.fuse)
+
+    def settle(self, batch: Batch, width: int | None) -> None:
+        for member in self.members:
+            member.settle(batch, width)
 
     def weighted(self, weights: Tensor) -> Ensemble:
         """The same members with shares float[N, K] for each of N examples, which add up to 1. Stacked copies of the N
@@ -123,6 +131,10 @@ class Ensemble(Model):
         copies = values.shape[1] // max(1, len(self._weights))
         weights = self._weights.repeat(copies, 1).T.to(values.dtype)
         return (weights.view(*weights.shape, *[1] * (values.dim() - 2)) * values).sum(0)
+
+
+def _digest(members: Sequence[Model], fuse: str) -> str:
+    return hashlib.sha256(repr(("ensemble", fuse, [member.digest for member in members])).encode()).hexdigest()
 
 
 def _shared(members: Sequence[Model]) -> Access:

@@ -25,13 +25,19 @@ def settle(model: Model, data: Dataset) -> None:
     try:
         with fitting(model, data):
             rows = torch.arange(min(LOOKED_AT, len(data)))
-            if data.lengths is not None:  # what is padded most of all shows whether padding can be cut off
-                rows = torch.cat([data.lengths.argmin()[None].to(rows), rows]).unique()
+            sizes = data.lengths if data.lengths is not None else _sizes(data)
+            if sizes is not None:  # what is padded most of all, and least, shows what padding does
+                rows = torch.cat([sizes.argmin()[None], rows, sizes.argmax()[None]]).unique()
             model.settle(data.take(rows).batch().to(model.device), data.task.width(data.classes))
     except CaromError:
         raise
     except Exception:
         return
+
+
+def _sizes(data: Dataset) -> Tensor | None:
+    """Characters of each text; None for data of one size."""
+    return None if isinstance(data.stored, Tensor) else torch.tensor([len(text) for text in data.stored])
 
 
 @contextlib.contextmanager

@@ -14,12 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from carom.common.base.identity import digest_of
-from carom.common.base.notices import notice
-from carom.common.core.batch import Access, Batch, Family, Output
-from carom.common.core.model import MISFITS, Model, check_shape
+from carom.common.core.batch import Access, Family
 from carom.common.core.spaces import Space
-from carom.common.models.answers import in_single_precision, on_sides, read_logits
-from carom.common.models.company import differ, in_groups, of_equal_length, one_by_one
+from carom.common.models.answers import in_double_where_it_is, in_single_precision, on_sides, read_logits
+from carom.common.models.company import CompanyModel
 from carom.common.models.evaluation.evaluator import Evaluation, Evaluator
 from carom.common.models.evaluation.row_blocks import filled
 
@@ -57,7 +55,7 @@ class FrozenModule:
                 m.training = mode
 
 
-class TorchModel(Model):
+class TorchModel(CompanyModel):
     """A torch module from Tensor[N, ...] of the space's values to logits float[N, C]."""
 
     access = Access.LABEL | Access.SCORE | Access.GRADIENT | Access.FEATURES
@@ -77,31 +75,25 @@ class TorchModel(Model):
         digest: str | None = None,
     ) -> None:
         """`threshold`: the module answers one number for each input; the classes are its sides, below and above."""
-        facts = () if threshold is None else ("threshold", threshold)
+        facts: list[object] = [] if threshold is None else ["threshold", threshold]
+        facts += ["takes lengths"] if takes_lengths else []
+        facts += [] if shape is None else ["shape", tuple(shape)]
         super().__init__(name, modality, family, space, classes, digest or digest_of(module, *facts))
-        self.module, precision = in_single_precision(module)
+        self.module, precision = in_single_precision(in_double_where_it_is(module))
         if precision is not None:
             self.facts["precision"] = f"{precision}, computed in float32"
         self.threshold = threshold
-        self.alone = False  # whether each input is asked by itself, because company changes the answers
-        self.cuts: bool | None = None  # whether padding is cut off; None: not known yet
         self.shape = shape  # of one input, None where any size goes
         self.takes_lengths = takes_lengths
         self._freeze = FrozenModule(self.module)
         self._frozen = 0  # how many contexts deep
         self._evaluator = Evaluator()
 
-    def __call__(self, inputs: Tensor, lengths: Tensor | None = None) -> Output:
-        check_shape(self, inputs)
-        cut = lengths is not None and not self.takes_lengths and self._cut(inputs, lengths)
-        if self.alone and len(inputs) > 1:
-            ends = lengths if cut or self.takes_lengths else None
-            return Output(in_groups(self._together, inputs, ends, one_by_one(len(inputs))))
-        if cut and lengths is not None:
-            return Output(in_groups(self._together, inputs, lengths, of_equal_length(lengths)))
-        return Output(self._together(inputs, lengths))
+    def single(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
+        """As the module answers: copies that fill up a block would be company."""
+        return self._read(self.module(inputs, lengths) if self.takes_lengths else self.module(inputs), len(inputs))
 
-    def _together(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
+    def together(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
         """float[N, C]: of inputs that go through the module together."""
         given: Sequence[Tensor | None] = (inputs, lengths) if self.takes_lengths else (inputs,)
         by = self.evaluation(given)
@@ -111,40 +103,6 @@ class TorchModel(Model):
     def _read(self, answer: Any, rows: int) -> Tensor:
         logits = read_logits(answer, rows, len(self.classes) if self.threshold is None else 1, self.name)
         return logits if self.threshold is None else on_sides(logits, self.threshold, self.name)
-
-    def _cut(self, inputs: Tensor, lengths: Tensor) -> bool:
-        """Whether padding is cut off, so that each input is asked as its owner asks it. A module that cannot take the
-        shortest of them has to be given them padded."""
-        one_length = self.shape is not None and self.shape[-1] is not None
-        if one_length or bool((lengths == inputs.shape[-1]).all()):
-            return False
-        if self.cuts is None:
-            self.cuts = True
-            try:
-                with self.frozen(), torch.inference_mode():
-                    row = lengths.argmin()
-                    self._together(inputs[row : row + 1, ..., : int(lengths[row])], lengths[row : row + 1])
-            except MISFITS:
-                self.cuts = False
-                self.facts["padding"] = "inputs are padded to one length, which the module asks for"
-        return self.cuts
-
-    def settle(self, batch: Batch, width: int | None) -> None:
-        """Find out, on a few inputs, whether company changes the answers, as statistics of the batch do."""
-        inputs, lengths = batch.inputs, batch.lengths
-        if lengths is not None and not self.takes_lengths:
-            inputs, lengths = inputs[..., : int(lengths.min())] if self._cut(inputs, lengths) else inputs, None
-        with self.frozen(), torch.inference_mode():
-            together = self._together(inputs, lengths)[:1]
-            given = (inputs[:1], None if lengths is None else lengths[:1]) if self.takes_lengths else (inputs[:1],)
-            alone = self._read(self.module(*given), 1)
-        if differ(together, alone):
-            self.alone = True
-            self.facts["company"] = "statistics of the batch change its answers: each input is asked alone"
-            notice(
-                f"model {self.name} answers an input otherwise when others stand beside it: it uses statistics of the "
-                "batch. Each input is asked alone, which is slow; give it running statistics to have its own answers."
-            )
 
     def evaluation(self, given: Sequence[Tensor | None]) -> Evaluation:
         """What computes the answers to these arguments of the module: while the model is frozen and nobody watches its

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from carom.common.base.identity import digest_of
-from carom.common.core.batch import Access, Family, Output
-from carom.common.core.model import Model, check_shape
+from carom.common.core.batch import Access, Family
+from carom.common.core.model import check_shape
 from carom.common.core.spaces import Space
+from carom.common.models.company import CompanyModel
 from carom.common.models.networks import FrozenModule
 
 LEAF = -1
@@ -210,7 +211,7 @@ def rounded_down(thresholds: Tensor) -> Tensor:
     return torch.where(nearest.double() > thresholds.double(), below, nearest)
 
 
-class TreeModel(Model):
+class TreeModel(CompanyModel):
     """A decision tree, a forest or boosted trees over inputs, or over the features that a differentiable front end makes
     of them.
 
@@ -245,8 +246,8 @@ class TreeModel(Model):
         check_shape(self, inputs)
         return inputs.flatten(1) if self.front_end is None else self.front_end(inputs)
 
-    def __call__(self, inputs: Tensor, lengths: Tensor | None = None) -> Output:
-        return Output(self.ensemble.logits(self.features(inputs)))
+    def together(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
+        return self.ensemble.logits(self.features(inputs))
 
     def to(self, device: torch.device | str) -> TreeModel:
         self.ensemble = self.ensemble.to(device)

@@ -113,7 +113,7 @@ class StoredCells:
                 else {name: Over(measure.over(clean, answers, all_right)[name]) for name in plan.denominators},
             )
             said = (*_of_rates(cell), *_of_controls(craft.threat, *self._broken(crafts, target)), *_of_rows(table))
-            yield replace(cell, warnings=(*_of_source(craft.source), *said)), draws
+            yield replace(cell, warnings=(*_of_source(craft.source), *said, *_of_size(size, table))), draws
 
     def _all_right(self) -> NDArray[np.bool_] | None:
         """bool[n]: which examples every model of the plan gets right when clean; None where that is not known of one."""
@@ -200,6 +200,12 @@ def _of_rows(table: pa.Table) -> Iterator[str]:
     for name in table.column_names:
         if name.startswith(NOTE) and (count := int(np.sum(table[name].to_numpy(zero_copy_only=False)))):
             yield f"{count} examples {name.removeprefix(NOTE)}"
+
+
+def _of_size(size: Mapping[str, object] | None, table: pa.Table) -> Iterator[str]:
+    idle = bool((table["status"].to_numpy() == Status.INFEASIBLE).all())  # that is said
+    if size is not None and size.get("changed") == 0 and not idle:
+        yield "no example was changed: nothing that can be stored lies within this budget, or the attack found no way"
 
 
 def warned_of_masking(cells: Sequence[Cell]) -> list[Cell]:

@@ -50,7 +50,9 @@ def check_threat(threat: Threat) -> None:
 def check_model(model: Model, modality: str, data: Dataset) -> None:
     """Refuse a model that takes other inputs than the data are."""
     if model.modality != modality:
-        raise CaromError(f"model {model.name} is for {model.modality}, this study is for {modality}.")
+        raise CaromError(
+            f"model {model.name} is for {model.modality}, this study is for {modality}. Choose models of one modality."
+        )
     if model.space != data.space:
         remedy = getattr(model.space, "remedy", "Convert the data, or choose a model made for it.")
         raise CaromError(

@@ -142,7 +142,10 @@ def load_surrogate(
     kept = ("name", "modality", "classes", "digest")
     model.card = {key: value for key, value in card.items() if key not in kept}
     if model.digest != card["digest"]:
-        raise CaromError(f"{path}: its weights, or {network or base.name}, are not those that its card names.")
+        raise CaromError(
+            f"{path}: its weights, or {network or base.name}, are not those that its card names, or another version of "
+            "carom saved it. Load it into the network that it was made from, or make it again with `carom surrogate`."
+        )
     return model
 
 

@@ -15,9 +15,11 @@ import torch
 
 from carom.common.base.errors import BadInput, CaromError, UnknownName
 from carom.common.base.files import readable
+from carom.common.base.parameters import flag
 from carom.common.base.specs import existing, parse
+from carom.common.core.class_names import lookalikes
 from carom.common.core.data import Dataset
-from carom.common.loading.class_folders import Labelled, Source, class_folders, read_all
+from carom.common.loading.class_folders import Labelled, Source, check_links, class_folders, read_all
 from carom.common.loading.facts import known_facts, stated_classes
 from carom.common.loading.hub_tables import hub_dataset, own_names
 from carom.common.loading.labels import labels_of
@@ -141,7 +143,8 @@ def _builtin(name: str, split: str, limit: int | None, on_error: str, facts: Map
 
 
 def _folder(path: str, split: str, limit: int | None, on_error: str, facts: Mapping[str, Any]) -> Dataset:
-    known_facts(facts, FACTS, f"folder:{path}")
+    known_facts(facts, (*FACTS, "links"), f"folder:{path}")
+    links = flag(facts, "links", f"folder:{path}")
     found = existing(path, "file or folder")
     names = stated_classes(facts)
     file = next((t for ending in ENDINGS if (t := found / f"{split}{ending}").is_file()), None)
@@ -154,9 +157,11 @@ def _folder(path: str, split: str, limit: int | None, on_error: str, facts: Mapp
                 f"{found}: it holds no table of split {split!r}, but of {there}. Name the one that is meant: "
                 f"--split {readable(tables[0])}."
             )
-        return _read(f"folder:{path}", split, class_folders(found, split, (".txt",), names), limit, on_error)
+        return _read(f"folder:{path}", split, class_folders(found, split, (".txt",), names, links), limit, on_error)
     if not is_table(file):
         raise CaromError(f"{file}: give a table that ends in {', '.join(ENDINGS)}, or class folders of .txt files.")
+    if found.is_dir() and not links:
+        check_links(found, [file])
     table = Table(file)
     columns, rows = None, []
     if header := table.columns():
@@ -190,7 +195,8 @@ def find_column(columns: Iterable[str], asked: str | None, usual: Sequence[str],
     name = "second" if what == "second text" else what
     raise CaromError(
         f"{where}: which column holds the {what}? Pass {name}= one of {', '.join(columns)} "
-        f"({name} = in a study or from Python, ?{name}= behind the path in a spec)."
+        f"({name} = in a study or from Python, ?{name}= behind the path in a spec). These are the words of the first line, "
+        "which has to name the columns."
     )
 
 
@@ -203,7 +209,8 @@ def _labelled(
     for number, (row, at) in enumerate(zip(rows, labels.rows, strict=True)):
         content = row.text if at is not None else partial(labels.refuse, row.where, row.label)
         sources.append(Source(f"{stem}-{number:06d}", at or 0, row.where, content))
-    return Labelled(labels.classes, sources, labels.guessed)
+    remarks = lookalikes(labels.classes) if stated is None and known is None else ()
+    return Labelled(labels.classes, sources, labels.guessed, remarks)
 
 
 def label_number(label: Any, classes: Sequence[str]) -> int | None:

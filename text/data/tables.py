@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 SEPARATED = {".csv": ",", ".tsv": "\t"}
 JSON_LINES = (".jsonl", ".ndjson")
 ENDINGS = (*SEPARATED, *JSON_LINES, ".parquet")
+MANY, ROWS_A_BYTE = 1_000_000, 10
+"""A file of more rows than this, and of so many for each of its bytes, repeats a few to fill the memory."""
 TOGETHER = 1024  # rows of Parquet read or written at once
 
 Row = dict[str, Any]
@@ -78,7 +80,11 @@ def _parquet(path: Path) -> pq.ParquetFile:
     import pyarrow.parquet as pq
 
     try:
-        return pq.ParquetFile(path)
+        file = pq.ParquetFile(path)
+        rows = file.metadata.num_rows
+        if rows > MANY and rows > ROWS_A_BYTE * path.stat().st_size:
+            raise BadInput(str(path), f"claims {rows} rows, which are next to nothing", "Save only rows of their own.")
+        return file
     except OSError as error:
         raise BadInput(str(path), f"cannot be read ({error.strerror or error})", "Check its permissions.") from error
     except pa.ArrowInvalid as error:
@@ -175,8 +181,12 @@ def _fields(path: Path) -> Iterator[tuple[int, list[str]]]:
     )
     # A field too long for us is refused by its row, not by the reader.
     before = csv.field_size_limit(path.stat().st_size + 1 if path.exists() else 1)
+    header = True
     try:
         for row in reader:
+            if header and row:
+                _check_header(path, separator, row)
+                header = False
             if separator == "\t" and len(taken) > 1 and all(line.count("\t") == len(row) - 1 for line in taken):
                 raise BadInput(
                     f"{path}, line {reader.line_num - len(taken) + 1}",
@@ -191,6 +201,18 @@ def _fields(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise BadInput(f"{path}, line {reader.line_num}", str(error), "Correct the quotes.") from error
     finally:
         csv.field_size_limit(before)
+
+
+def _check_header(path: Path, separator: str, names: Sequence[str]) -> None:
+    """Refuse a table whose columns stand apart by something else, or of which two are called the same."""
+    if len(names) == 1 and (other := next((mark for mark in ",;\t|" if mark in names[0] and mark != separator), None)):
+        raise BadInput(
+            f"{path}, line 1",
+            f"its columns are separated by {other!r}, not by {separator!r}",
+            "Save it as CSV with commas, as TSV with tabs, or as JSON lines.",
+        )
+    if twice := [name for name in dict.fromkeys(names) if name and names.count(name) > 1]:
+        raise BadInput(f"{path}, line 1", f"two columns are called {twice[0]!r}", "Rename one.")
 
 
 def _separated(path: Path) -> Iterator[tuple[int, Row]]:

@@ -32,7 +32,7 @@ from carom.common.loading.facts import (
 )
 from carom.common.loading.pretrained import check_pipeline, load_pretrained, load_processor, pipeline_parts
 from carom.common.loading.zoo import load_body
-from carom.common.models.answers import on_sides
+from carom.common.models.answers import check_probabilities, on_sides
 from carom.common.models.functions import FunctionModel
 from carom.common.models.trees import TreeEnsemble
 from carom.text.language.reviews import CLASSES as CLASS_NAMES
@@ -247,7 +247,7 @@ def _function(function: Callable[[list[str]], Any], facts: Mapping[str, Any]) ->
     if threshold is not None:
         asked, answers = partial(_beyond, asked, threshold, who), "logits"
     return FunctionModel(
-        partial(_probabilities, asked, who) if answers == "probabilities" else asked,
+        partial(check_probabilities, asked, who) if answers == "probabilities" else asked,
         name=who,
         modality="text",
         family=family_fact(facts, function) if "family" in facts else Family.OTHER,
@@ -260,19 +260,6 @@ def _function(function: Callable[[list[str]], Any], facts: Mapping[str, Any]) ->
 
 def _beyond(function: Callable[[list[str]], Any], threshold: float, who: str, texts: list[str]) -> Tensor:
     return on_sides(torch.as_tensor(function(texts), dtype=torch.float32), threshold, who)
-
-
-def _probabilities(function: Callable[[list[str]], Any], who: str, texts: list[str]) -> Tensor:
-    """What the function answers, which must be probabilities."""
-    answer = torch.as_tensor(function(texts), dtype=torch.float32)
-    if answer.dim() != 2 or len(answer) != len(texts):
-        raise CaromError(
-            f"{who} answered with shape {list(answer.shape)} for {len(texts)} texts; expected one row of "
-            "probabilities for each."
-        )
-    if bool((answer < 0).any()) or bool(((answer.sum(1) - 1).abs() > 1e-3).any()):
-        raise CaromError(f'{who} answers no probabilities: its rows do not sum to 1. Pass answers="logits".')
-    return answer
 
 
 def _zoo(spec: Spec, facts: Mapping[str, Any]) -> Model:

@@ -20,11 +20,11 @@ from carom.common.attacks.edits.editable import Edit, Gains
 from carom.common.attacks.edits.scheduler import CELLS as NEAR
 from carom.common.base.errors import CaromError
 from carom.common.base.identity import digest_of
-from carom.common.core.batch import Access, Family, Goal
+from carom.common.core.batch import Access, Batch, Family, Goal
 from carom.common.core.model import MISFITS
 from carom.common.core.objectives import margin
 from carom.common.models.answers import on_sides, read_logits
-from carom.common.models.company import differ, of_equal_length
+from carom.common.models.company import differ, of_equal_length, tell, what_moves
 from carom.common.models.networks import FrozenModule
 from carom.text.models.attention import attends, recorded
 from carom.text.models.base import Encoder, TextModel, encoder_facts
@@ -66,7 +66,8 @@ class TokenModel(TextModel):
         digest: str | None = None,
         threshold: float | None = None,
     ) -> None:
-        own = () if threshold is None else (threshold,)
+        own: list[object] = [] if threshold is None else [threshold]
+        own += [f"embedded by {name}" for name, part in module.named_modules() if part is embedding]
         digest = digest or digest_of(module, encoder_facts(encoder), *own)
         space = Words(pairs=getattr(encoder, "pairs", False))
         super().__init__(name, "text", family, space, classes, digest)
@@ -82,7 +83,9 @@ class TokenModel(TextModel):
         self._rows: dict[str, int] = {}  # word -> its row of _vectors
         self._vectors = torch.zeros(0, 0)
         self._pieces: dict[str, tuple[int, ...]] = {}
-        self.padded = self._stands_padding()  # whether texts are padded to be read together
+        self.alone = False  # whether each text is read by itself, because company changes the answers
+        self.padded = True  # whether texts are padded to be read together
+        self.padded = self._stands_padding()
 
     def _stands_padding(self) -> bool:
         """Whether a short text is answered alike alone and padded to a long one; tried on a few ids. What cannot be tried
@@ -98,14 +101,17 @@ class TokenModel(TextModel):
                 alone, beside = self._read_padded([short]), self._read_padded([short, long])[:1]
         except (CaromError, *MISFITS):
             return True
-        if not differ(alone, beside):
-            return True
-        moved = float((alone - beside).abs().max())
-        self.facts["padding"] = (
-            f"padding moves the module's answers (2 tokens padded to 9 move a logit by {moved:.2g}): texts of equal length "
-            "are read together, without any"
-        )
-        return False
+        self._notice_padding(beside, alone, "2 tokens padded to 9")
+        return self.padded
+
+    def _notice_padding(self, padded: Tensor, alone: Tensor, what: str) -> None:
+        if differ(alone, padded):
+            self.padded = False
+            moved = float((alone - padded).abs().max())
+            self.facts["padding"] = (
+                f"padding moves the module's answers ({what} move a logit by {moved:.2g}): texts of equal length are read "
+                "together, without any"
+            )
 
     def slots(self, example: Any) -> Slots | None:
         return slots_of(example, self.encoder, self._pieces)
@@ -132,9 +138,24 @@ class TokenModel(TextModel):
     def codes(self, inputs: Sequence[str]) -> list[tuple[int, ...]]:
         return self._encode(inputs)[0]
 
+    def settle(self, batch: Batch, width: int | None) -> None:
+        """Find out, on a few texts, whether padding or company changes the answers."""
+        super().settle(batch, width)
+        codes = self.codes(list(batch.inputs))
+        shortest = min(map(len, codes))
+        cut = [code[:shortest] for code in codes]
+        with self.frozen(), torch.inference_mode():
+            what = what_moves(self._read_padded(cut), lambda row: self._read_padded([cut[row]]))
+            self.alone = tell(self, what)
+            if what is None and self.padded and shortest < max(map(len, codes)):
+                together, alone = self._read_padded(codes), [self._read_padded([code]) for code in codes]
+                self._notice_padding(together, torch.cat(alone), "these texts together")
+
     def read(self, codes: Sequence[tuple[int, ...]]) -> Tensor:
         if not codes:
             return torch.zeros(0, len(self.classes))
+        if self.alone:
+            return torch.cat([self._read_padded([code]) for code in codes])
         lengths = torch.tensor([len(code) for code in codes])
         if not self.padded and lengths.min() < lengths.max():
             groups = of_equal_length(lengths)
@@ -145,7 +166,7 @@ class TokenModel(TextModel):
     def _count_together(self, codes: Sequence[tuple[int, ...]], order: Sequence[int]) -> int:
         """How many of the texts of `order`, the longest first, go through the module at once."""
         width = len(codes[order[0]])
-        count = max(1, min(ROWS, CELLS // width))
+        count = 1 if self.alone else max(1, min(ROWS, CELLS // width))
         if not self.padded:
             count = min(count, sum(len(codes[i]) == width for i in order))
         return count

@@ -51,6 +51,7 @@ def load_data(
     must have the same: one number brings the shorter side to it and cuts out the middle, (height, width) resizes to it
     whatever the aspect; `resize`, the shorter side before the middle is cut out (?size=224&resize=256); `max_pixels` of
     one file; `classes` in the order of the models;
+    folder: `links=true` follows links that lead out of the folder;
     torchvision: `root` and `download=true`; hf: the columns `image` and `label`.
 
     Raises BadInput for a file that cannot be used, and one error that names all where there are several; with
@@ -72,8 +73,9 @@ def _builtin(name: str, split: str, limit: int | None, on_error: str, facts: Map
 
 
 def _folder(path: str, split: str, limit: int | None, on_error: str, facts: Mapping[str, Any]) -> Dataset:
-    known_facts(facts, ("channels", "size", "resize", "max_pixels", "classes"), f"folder:{path}")
-    found = class_folders(existing(path, "folder"), split, ENDINGS, stated_classes(facts))
+    known_facts(facts, ("channels", "size", "resize", "max_pixels", "classes", "links"), f"folder:{path}")
+    links = flag(facts, "links", f"folder:{path}")
+    found = class_folders(existing(path, "folder"), split, ENDINGS, stated_classes(facts), links)
     return _read(f"folder:{path}", split, found, limit, on_error, facts)
 
 
@@ -240,8 +242,12 @@ def to_array(image: Any, where: str) -> np.ndarray:
     """uint8[H, W] or uint8[H, W, 3] of a PIL image: of its first picture."""
     from PIL import ImageOps
 
-    if image.mode not in (*GREY, *COLOUR):
-        raise BadInput(where, f"has pixels of mode {image.mode}, not 8 bits", "Convert it to 8-bit grey or RGB.")
+    # Pillow reads colours of 16 bits as their upper 8, without a word.
+    deep = next((str(args) for *_, args in getattr(image, "tile", ()) if ";16" in str(args)), None)
+    if image.mode not in (*GREY, *COLOUR) or deep:
+        raise BadInput(
+            where, f"has pixels of mode {deep or image.mode}, not 8 bits", "Convert it to 8-bit grey or RGB."
+        )
     grey = image.mode in GREY
     return np.asarray(ImageOps.exif_transpose(image).convert("L" if grey else "RGB"))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,7 @@ from carom.common.loading.facts import (
 )
 from carom.common.loading.pretrained import check_pipeline, load_pretrained, load_processor, pipeline_parts
 from carom.common.loading.zoo import load_body
+from carom.common.models.answers import check_probabilities
 from carom.common.models.functions import FunctionModel
 from carom.common.models.networks import TorchModel
 from carom.common.models.trees import TreeEnsemble, TreeModel
@@ -168,9 +170,23 @@ def _module(module: nn.Module, facts: Mapping[str, Any]) -> Model:
     normalise = _normalise(facts["normalise"])
     if normalise is not None:
         check_units(*normalise, low, high, called(module, facts))
+        facts = _with_channels(facts, len(normalise[0]), called(module, facts))
     if (low, high) == (0, 1) and normalise is None:
         return _torch_model(module, module, facts)
     return _torch_model(nn.Sequential(Rescale(low, high, normalise), module), module, facts)
+
+
+def _with_channels(facts: Mapping[str, Any], values: int, who: str) -> Mapping[str, Any]:
+    """The facts with the channels that a normalisation of several values is for: it would make as many of one channel."""
+    shape = _shape(facts.get("shape")) or (None, None, None)
+    if values == 1 or shape[0] == values:
+        return facts
+    if shape[0] is not None:
+        raise CaromError(
+            f"{who}: normalise has {values} values for the mean, and shape= says {shape[0]} channels. Give one value, or "
+            "one for each channel."
+        )
+    return {**facts, "shape": (values, *shape[1:])}
 
 
 def check_units(mean: Tensor, std: Tensor, low: float, high: float, who: str) -> None:
@@ -309,8 +325,12 @@ def _function(function: Callable[..., Any], facts: Mapping[str, Any]) -> Model:
     need(facts, [CLASSES] if threshold is not None else [ANSWERS, CLASSES], who)
     answers = "logits" if threshold is not None else choice(facts, "answers", ("logits", "probabilities"))
     low, high = bounds_fact(facts, (0, 1))
+
+    def asked(images: Any) -> Any:
+        return function(rescaled(images, low, high).astype(np.float32))
+
     return FunctionModel(
-        lambda images: function(rescaled(images, low, high).astype(np.float32)),
+        partial(check_probabilities, asked, who) if answers == "probabilities" else asked,
         name=called(function, facts),
         modality="image",
         family=family_fact({"family": Family.OTHER, **facts}, function),

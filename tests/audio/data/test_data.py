@@ -178,3 +178,13 @@ def test_a_rate_that_no_sound_has_is_refused(tmp_path):
     (tmp_path / "a" / "x.wav").write_bytes(damaged)
     with pytest.raises(BadInput, match="2000000000 Hz"):
         load_data(f"folder:{tmp_path}")
+
+
+@pytest.mark.parametrize("clip", [False, True])
+def test_samples_in_another_unit_are_not_clipped(tmp_path, clip):
+    file = tmp_path / "x.wav"
+    soundfile.write(file, np.sin(np.arange(80)) * 32000, 8000, subtype="FLOAT")
+    with pytest.raises(BadInput, match=r"another unit than -1 to 1\. Divide them by the full scale"):
+        read_sound(file, str(file), clip=clip)
+    soundfile.write(file, np.sin(np.arange(80)) * 32000 / 32768, 8000, subtype="FLOAT")  # as the remedy says
+    assert 0.9 < np.abs(read_sound(file, str(file))[0]).max() < 1

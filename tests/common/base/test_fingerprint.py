@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 import functools
 import importlib
 import os
 import pickle
+import re
 import subprocess
 import sys
 import threading
 import types
-from collections import OrderedDict, namedtuple
+import weakref
+from collections import OrderedDict, defaultdict, namedtuple
 from enum import Enum
 
 import numpy as np
@@ -77,7 +80,82 @@ class Net(nn.Module):
         return self.layer(x)
 
 
+class Missing(dict):
+    def __missing__(self, key):
+        return 1
+
+
+class Absent(dict):
+    def __missing__(self, key):
+        return 2
+
+
+Absent.__qualname__ = Absent.__name__ = "Missing"
+
+
+class Shaped(torch.Tensor):
+    pass
+
+
+class Scripted(nn.Module):
+    def __init__(self, k: float):
+        super().__init__()
+        self.k = k
+
+    def forward(self, x: torch.Tensor):
+        return x * self.k
+
+
+class Service:
+    """As wrappers of sessions that cannot be pickled: the session is left out, the path of its file is kept."""
+
+    def __init__(self, weights):
+        self.path, self.weights, self.lock = "model.onnx", weights, threading.Lock()
+
+    def __getstate__(self):
+        return {"path": self.path}
+
+    def __call__(self, x):
+        return x * self.weights
+
+
+def labelled(k):
+    values = torch.ones(2)
+    values.scale = k
+    return values
+
+
+def made_outside_any_module(k):
+    held = {}
+    exec(f"def inner(x):\n    return x * {k}\ndef outer(x):\n    return inner(x)", held)
+    return held["outer"]
+
+
+DENSE, RELU = nn.Linear(2, 2), nn.ReLU()
+HELD = [Called(1), Called(2)]
 PAIRS = {
+    "order of layers": (
+        nn.Sequential(OrderedDict(a=DENSE, b=RELU)),
+        nn.Sequential(OrderedDict(b=RELU, a=DENSE)),
+    ),
+    "order of steps": ({"scale": closure(2), "shift": closure(3)}, {"shift": closure(3), "scale": closure(2)}),
+    "what a mapping answers without a key": (defaultdict(closure(1)), defaultdict(closure(2))),
+    "kinds of mapping": (Missing(a=1), Absent(a=1)),
+    "masks": (np.ma.array([1, 2], mask=[0, 1]), np.ma.array([1, 2], mask=[1, 0])),
+    "kinds of array": (np.matrix([[1, 2], [3, 4]]), np.array([[1, 2], [3, 4]])),
+    "precision of one number": (np.float32(1), np.float64(1)),
+    "expressions": (re.compile("a+"), re.compile("a+", re.IGNORECASE)),
+    "references": (weakref.ref(HELD[0]), weakref.ref(HELD[1])),
+    "words in comprehensions": (
+        lambda texts: [t.replace("a", "b") for t in texts],
+        lambda texts: [t.replace("c", "b") for t in texts],
+    ),
+    "attributes of tensors": (labelled(1), labelled(2)),
+    "kinds of tensor": (torch.ones(2).as_subclass(Shaped), torch.ones(2)),
+    "attributes of scripted modules": (torch.jit.script(Scripted(1.0)), torch.jit.script(Scripted(2.0))),
+    "what pickling leaves out": (Service(1), Service(2)),
+    "names of fields": (namedtuple("P", "a b")(1, 2), namedtuple("P", "b a")(1, 2)),
+    "functions made outside any module": (made_outside_any_module(1), made_outside_any_module(2)),
     "closures": (closure(1), closure(2)),
     "closures over arrays": (closure(np.zeros(3)), closure(np.ones(3))),
     "closures over closures": (closure(closure(1)), closure(closure(2))),
@@ -249,6 +327,52 @@ def test_other_processes_agree():
     assert len(said) == 1
 
 
+WRAPPED = """
+import functools
+import torch.nn.functional as F
+SCALE = {k}
+@functools.wraps(F.relu)
+def act(x):
+    return F.relu(x) * SCALE
+"""
+
+
+def test_a_function_belongs_where_it_is_written_whatever_it_wraps(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    first = fingerprint(module_of(tmp_path, "fp_wraps", WRAPPED.format(k=1)).act)
+    assert fingerprint(module_of(tmp_path, "fp_wraps", WRAPPED.format(k=2)).act) != first
+
+
+@pytest.mark.parametrize("line", ["from fp_later import scaled", "import fp_later; scaled = fp_later.scaled"])
+def test_what_is_imported_only_as_it_answers_counts(tmp_path, monkeypatch, line):
+    monkeypatch.syspath_prepend(tmp_path)
+    text = f"def answer(x):\n    {line}\n    return scaled(x)\n"
+    module_of(tmp_path, "fp_later", "def scaled(x):\n    return x\n")
+    first = fingerprint(module_of(tmp_path, "fp_lazy", text).answer)
+    module_of(tmp_path, "fp_later", "def scaled(x):\n    return -x\n")
+    assert fingerprint(module_of(tmp_path, "fp_lazy", text).answer) != first
+    sys.modules.pop("fp_later")
+    assert fingerprint(module_of(tmp_path, "fp_lazy", text).answer) != first  # before anything has imported it
+
+
+def test_functions_found_by_name_count(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    text = "def scaled(x):\n    return {0}\ndef answer(x):\n    return globals()['scaled'](x)\n"
+    first = fingerprint(module_of(tmp_path, "fp_named", text.format("x")).answer)
+    assert fingerprint(module_of(tmp_path, "fp_named", text.format("-x")).answer) != first
+
+
+def test_methods_of_packages_that_the_user_has_changed_count(monkeypatch):
+    before, original = fingerprint(DENSE), nn.Linear.forward
+    monkeypatch.setattr(nn.Linear, "forward", lambda self, x: -original(self, x))
+    assert fingerprint(DENSE) != before
+    monkeypatch.undo()
+    uses = lambda x: nn.functional.relu(x)  # noqa: E731
+    before = fingerprint(uses)
+    monkeypatch.setattr(nn.functional, "relu", lambda x: x)
+    assert fingerprint(uses) != before
+
+
 class Locked:
     def __init__(self):
         self.lock = threading.Lock()
@@ -263,9 +387,68 @@ def calls(x):
     return subprocess.run(x)
 
 
-@pytest.mark.parametrize(
-    "thing", [Locked(), reads, calls, (i for i in range(3))], ids=["lock", "file", "process", "generator"]
-)
+def loads(x):
+    return np.load("weights.npy") @ x
+
+
+def asks_the_environment(x):
+    return x * float(os.environ["SCALE"])
+
+
+def chooses_its_code(x):
+    return importlib.import_module("somewhere").answer(x)
+
+
+class ReadsInAHelper:
+    """The reading is in a method that the answer calls, behind another."""
+
+    def __call__(self, x):
+        return self.scaled(x)
+
+    def scaled(self, x):
+        return x * self.weight
+
+    @property
+    def weight(self):
+        return float(open("weight.txt").read())
+
+
+class MakesAReader(nn.Module):
+    def forward(self, x):
+        return Reader().weight * x
+
+
+class Reader:
+    def __init__(self):
+        with open("weight.txt") as file:
+            self.weight = float(file.read())
+
+
+class MakesAHelper(nn.Module):
+    def forward(self, x):
+        return Called(2)(x)
+
+
+def test_what_is_made_as_it_answers_is_read_once_more_and_no_further():
+    assert fingerprint(MakesAHelper()) == fingerprint(MakesAHelper())
+
+
+OUTSIDE = {
+    "lock": Locked(),
+    "file": reads,
+    "process": calls,
+    "generator": (i for i in range(3)),
+    "arrays": loads,
+    "environment": asks_the_environment,
+    "code": chooses_its_code,
+    "helper": ReadsInAHelper(),
+    "constructor": MakesAReader(),
+    "function of another language": ctypes.CDLL(None).abs,
+    "function without a place": np.frompyfunc(scaled, 1, 1),
+}
+
+
+@pytest.mark.parametrize("thing", OUTSIDE.values(), ids=OUTSIDE)
 def test_what_cannot_be_read_is_refused(thing):
     with pytest.raises(Unreadable):
         fingerprint(thing)
@@ -283,6 +466,10 @@ def test_constructors_may_read_files(tmp_path):
 
         def forward(self, x):
             return x * self.weight
+
+        def save(self, path):
+            with open(path, "w") as file:
+                file.write(str(self.weight))
 
     (tmp_path / "w").write_text("1")
     first = fingerprint(Loaded(tmp_path / "w"))

@@ -192,3 +192,14 @@ def test_sounds_of_other_tools():
         load_set(save(clean=waves, adversarial=made, labels=LABELS[:3], lengths=np.array([1, 2, 10**9])), "audio")
     with pytest.raises(CaromError, match="of one channel"):
         load_set(save(clean=waves.reshape(3, 2, 200), adversarial=made.reshape(3, 2, 200), labels=LABELS[:3]), "audio")
+
+
+def test_arrays_that_fit_one_by_one_and_not_together_are_refused(tmp_path, monkeypatch):
+    from carom.common.loading import array_files
+
+    path = tmp_path / "bomb.npz"
+    np.savez_compressed(path, **{name: np.zeros(1 << 20, np.uint8) for name in ("clean", "adversarial", "labels")})
+    pages = {"SC_PHYS_PAGES": 5 << 20, "SC_PAGE_SIZE": 1}
+    monkeypatch.setattr(array_files.os, "sysconf", pages.__getitem__)
+    with pytest.raises(CaromError, match="do not fit into memory"):
+        array_files.read_arrays(path)

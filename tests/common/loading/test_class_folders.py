@@ -78,3 +78,41 @@ def test_names_that_are_not_utf8_are_written_out(tmp_path):
     assert found.classes == (r"caf\xe9",)
     assert found.sources[0].id == r"caf\xe9/\xe9.png"
     assert found.sources[0].content.exists()
+
+
+def test_links_that_lead_out_are_followed_where_the_user_says_so_alone(tmp_path):
+    root, away = tmp_path / "data", lay(tmp_path / "away", "secret.png", "dog/1.png")
+    lay(root, "cat/1.png", "cat/2.png")
+    (root / "cat" / "inside.png").symlink_to(root / "cat" / "1.png")
+    assert len(class_folders(root, "test", (".png",), None).sources) == 3
+    (root / "cat" / "out.png").symlink_to(away / "secret.png")
+    with pytest.raises(CaromError, match=r"out\.png: is a link that leads out of .*links=true"):
+        class_folders(root, "test", (".png",), None)
+    assert len(class_folders(root, "test", (".png",), None, links=True).sources) == 4
+    (root / "cat" / "out.png").unlink()
+    (root / "dog").symlink_to(away / "dog")
+    with pytest.raises(CaromError, match="dog: is a link that leads out"):
+        class_folders(root, "test", (".png",), None)
+    (tmp_path / "mine").symlink_to(root)  # what the user names is followed
+    (root / "dog").unlink()
+    assert len(class_folders(tmp_path / "mine", "test", (".png",), None).sources) == 3
+    (root / "cat" / "gone.png").symlink_to(root / "nothing.png")
+    (remark,) = class_folders(root, "test", (".png",), None).remarks
+    assert "1 links that lead nowhere" in remark
+
+
+def test_a_split_or_a_table_may_not_be_a_link_that_leads_out_either(tmp_path):
+    import carom
+
+    away = lay(tmp_path / "away", "cat/1.png")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "test").symlink_to(away)
+    with pytest.raises(CaromError, match="data/test: is a link that leads out"):
+        carom.load_data(f"folder:{tmp_path}/data", modality="image")
+    (away / "test.csv").write_text("text,label\nsecret,a\n")
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "test.csv").symlink_to(away / "test.csv")
+    with pytest.raises(CaromError, match=r"test\.csv: is a link that leads out"):
+        carom.load_data(f"folder:{tmp_path}/texts", modality="text")
+    assert len(carom.load_data(f"folder:{tmp_path}/texts?links=true", modality="text")) == 1
+    assert len(carom.load_data(f"folder:{tmp_path}/texts/test.csv", modality="text")) == 1

@@ -115,7 +115,7 @@ def test_files_of_another_structure_are_refused_by_name(what, file, tmp_path):
 def test_an_estimator_that_holds_nothing_is_refused_by_name(tmp_path):
     bare = schema(lambda s: {k: v for k, v in s.items() if k != "content"})(members("tree.skops"))
     path = written(tmp_path / "x.skops", bare)
-    with pytest.raises(CaromError, match=r"x\.skops has not been fitted"):
+    with pytest.raises(CaromError, match=r"x\.skops has no classes_: it has not been fitted"):
         carom.load_model(f"sklearn:{path}", "image", shape=(1, 2, 2), bounds=(0, 1))
 
 

@@ -116,7 +116,7 @@ def test_a_folder_of_tables(tmp_path):
         ("a.jsonl", "[1]\n", r"a.jsonl, line 1: a JSON list"),
         ("a.jsonl", '{"text": "good", "label": 1}\n{"text": 3, "label": 1}\n', r"line 2: holds a int, not a text"),
         ("a.jsonl", '{"text": "good", "label": 1}\n{"label": 1}\n', r"line 2: holds a NoneType, not a text"),
-        ("a.jsonl", '{"text": "good", "label": 1}\n{"text": "bad"}\n', r"line 2: label None is no class"),
+        ("a.jsonl", '{"text": "good", "label": 1}\n{"text": "bad"}\n', r"line 2: holds no label"),
         ("a.jsonl", '{"text": "good", "label": 1}\n{"text": "bad", "label": []}\n', r"line 2: label \[\] is no class"),
         ("a.jsonl", '{"text": "good", "label": 1}\n{"text": "bad", "label": -1}\n', r"line 2: label -1 is no class"),
         ("a.jsonl", '{"text": "\\ud800", "label": 1}\n', r"line 1: holds half of a surrogate pair"),
@@ -134,7 +134,9 @@ def test_what_cannot_be_used_is_named(tmp_path, name, content, says):
 
 def test_bad_rows_are_all_named_or_left_out(tmp_path):
     spec = write(tmp_path / "a.csv", "text,label\ngood,1\n ,0\nbad,0\nfine,\nnice,1\n")
-    with pytest.raises(CaromError, match=r"2 inputs cannot be used(.|\n)*line 3: the text(.|\n)*line 5: label ''"):
+    with pytest.raises(
+        CaromError, match=r"2 inputs cannot be used(.|\n)*line 3: the text(.|\n)*line 5: holds no label"
+    ):
         load_data(spec)
     data = load_data(spec, on_error="skip")
     assert data.stored == ["good", "bad", "nice"]
@@ -183,3 +185,17 @@ def test_any_file_of_a_folder_is_a_split_of_its_own_name(tmp_path):
 def test_specs_that_lead_nowhere(spec, says):
     with pytest.raises(CaromError, match=says):
         load_data(spec)
+
+
+def test_classes_that_look_the_same_are_remarked_on(tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\ngood,Pos\nfine,pos\nbad,neg\n")
+    data = load_data(f"folder:{tmp_path}/a.csv")
+    assert data.classes == ("Pos", "neg", "pos")
+    assert data.remarks == ("'Pos' and 'pos' are taken for two classes: write them alike if they are one",)
+    assert not load_data(f"folder:{tmp_path}/a.csv?classes=neg,pos,Pos").remarks
+
+
+def test_a_row_without_a_label_says_so(tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\ngood,1\nbad,\n")
+    with pytest.raises(BadInput, match="line 3: holds no label"):
+        load_data(f"folder:{tmp_path}/a.csv")

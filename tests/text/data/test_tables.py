@@ -97,3 +97,25 @@ def test_rows_do_not_vanish_inside_a_quotation(tmp_path):
     table = lines_of(tmp_path / "b.tsv", "text\tlabel", '"open\t1', 'close"\t0', "a\tb\t1")
     with pytest.raises(BadInput, match="line 2: a quotation mark encloses 2 lines"):
         list(table.rows())
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.csv", "text;label\ngood;1\n", "separated by ';', not by ','"),
+        ("a.csv", "text\tlabel\ngood\t1\n", r"separated by '\\t', not by ','"),
+        ("a.tsv", "text,label\ngood,1\n", r"separated by ',', not by '\\t'"),
+        ("a.csv", "text,label,label\ngood,1,0\n", "columns are called 'label'"),
+    ],
+)
+def test_columns_that_no_reader_could_know_are_refused(tmp_path, name, text, said):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(BadInput, match=f"line 1: .*{said}"):
+        Table(tmp_path / name).columns()
+
+
+def test_a_small_file_of_very_many_rows_is_refused(tmp_path):
+    one = pa.DictionaryArray.from_arrays(pa.array([0] * 1_000_001, pa.int8()), ["a"])
+    pq.write_table(pa.table({"text": one, "label": one}), tmp_path / "a.parquet")
+    with pytest.raises(BadInput, match="claims 1000001 rows"):
+        Table(tmp_path / "a.parquet").columns()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -288,3 +290,14 @@ def test_classes_of_a_hub_table_are_matched_by_name(tmp_path):
         load_data(f"hf:{tmp_path / 'hidden'}")
     skipped = load_data(f"hf:{tmp_path / 'hidden'}", on_error="skip")
     assert (len(skipped), len(skipped.skipped)) == (2, 1)
+
+
+def test_colours_of_16_bits_are_not_cut_to_8_in_silence(tmp_path):
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    rows = b"".join(b"\0" + struct.pack(">12H", *range(0, 12000, 1000)) for _ in range(4))
+    header = struct.pack(">IIBBBBB", 4, 4, 16, 2, 0, 0, 0)
+    parts = chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")
+    with pytest.raises(BadInput, match="RGB;16B, not 8 bits"):
+        read_image(b"\x89PNG\r\n\x1a\n" + b"".join(parts), "deep.png")

@@ -18,6 +18,7 @@ from carom.common.models.evaluation.row_blocks import ROWS_TOGETHER
 from carom.common.models.functions import FunctionModel
 from carom.common.models.networks import TorchModel
 from carom.common.models.trees import TreeModel
+from carom.vision.data.load import load_data
 from carom.vision.models.load import Rescale, load_model
 from carom.vision.space import PIXELS
 
@@ -545,3 +546,16 @@ class TestHuggingFace:
 
         with pytest.raises(CaromError, match="does more to images"):
             load_model(vit[1], processor=Flips())
+
+
+def test_a_normalisation_is_for_as_many_channels_as_it_has_values():
+    rgb = {"normalise": ((0.5, 0.4, 0.3), (0.2, 0.2, 0.2)), "classes": 10, "name": "mine"}
+    grey = load_data("builtin:fashion-mnist", limit=2)
+    model = load_model(torch.nn.Flatten(), **rgb)
+    with pytest.raises(CaromError, match="takes inputs of shape 3xanyxany, the data has 1x28x28"):
+        model.predict(grey.batch())  # it would make three channels of one
+    with pytest.raises(CaromError, match="3 values for the mean, and shape= says 1 channels"):
+        load_model(torch.nn.Flatten(), shape=(1, 28, 28), **rgb)
+    for facts in ({"normalise": "nan;1"}, {"normalise": None, "bounds": "0,inf"}):
+        with pytest.raises(CaromError, match=r"normalise=|bounds="):
+            load_model(torch.nn.Flatten(), **(rgb | facts))
