@@ -47,14 +47,14 @@ class Detector:
 
 
 @dataclass(frozen=True)
-class Level:
+class RejectionLevel:
     """Where rejection begins, and by how much scores of clean inputs differ."""
 
     threshold: float
     spread: float
 
     @classmethod
-    def of(cls, scores: Tensor, fpr: float) -> Level:
+    def of(cls, scores: Tensor, fpr: float) -> RejectionLevel:
         """Between the clean scores that are rejected and those that are not: at most a share `fpr` lies above."""
         ranked = scores.double().sort().values
         most = int(fpr * len(ranked) + 1e-9)
@@ -71,7 +71,7 @@ class Detecting(Defended):
     def __init__(self, base: Model, part: Detector) -> None:
         super().__init__(base, part, draws=part.random)
         self.rejects, self.passes = True, base.passes * part.passes
-        self.level: Level | None = None  # before it is calibrated, the alarm is the score
+        self.level: RejectionLevel | None = None  # before it is calibrated, the alarm is the score
         self.calibrated_on: frozenset[str] = frozenset()
 
     def calibrated(self, clean: Dataset) -> Detecting:
@@ -81,7 +81,7 @@ class Detecting(Defended):
         scores = torch.cat([alarm for _, alarm in asked if alarm is not None])
         if not bool(scores.isfinite().all()):
             raise CaromError(f"{self.name}: a clean example of {clean.name} scores no finite number.")
-        other, level = copy.copy(self), Level.of(scores, self.part.fpr)
+        other, level = copy.copy(self), RejectionLevel.of(scores, self.part.fpr)
         other.level, other.calibrated_on = level, frozenset(clean.contents())
         other.digest = Digest(hashlib.sha256(repr((self.digest, "calibrated", clean.digest)).encode()).hexdigest())
         other.digest.why = self.digest.why  # type: ignore[attr-defined]
