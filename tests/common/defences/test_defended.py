@@ -13,7 +13,7 @@ from carom.common.base.rng import Rng
 from carom.common.base.specs import defended_by, parse, split_defended
 from carom.common.core.batch import Batch
 from carom.common.core.data import Dataset
-from carom.common.defences.detectors import Level
+from carom.common.defences.detectors import RejectionLevel
 from carom.common.defences.info import DefenceInfo
 from carom.common.defences.voting import majority_of, mean_of
 from carom.common.modality.defences import choose_defence, defences_of, find_defence
@@ -161,9 +161,9 @@ def test_a_vote_steadies_what_is_random():
 def test_a_threshold_keeps_the_false_positive_rate():
     scores = torch.arange(100.0)
     for fpr in (0.0, 0.01, 0.05, 0.5):
-        level = Level.of(scores, fpr)
+        level = RejectionLevel.of(scores, fpr)
         assert (scores > level.threshold).float().mean().item() == pytest.approx(fpr)
-    tied = Level.of(torch.tensor([0.0] * 90 + [1.0] * 10), 0.05)
+    tied = RejectionLevel.of(torch.tensor([0.0] * 90 + [1.0] * 10), 0.05)
     assert (torch.tensor([0.0, 1.0]) > tied.threshold).tolist() == [False, False]
 
 
