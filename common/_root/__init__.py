@@ -27,6 +27,7 @@ _HOMES = {
     "load_model": "common.api",
     "load_set": "common.study.replay",
     "replay": "common.api",
+    "robust": "common.judging",
     "transfer": "common.api",
     "lgv": "common.surrogates.lgv",
     "substitute": "common.surrogates.substitute",
@@ -94,6 +95,7 @@ if TYPE_CHECKING:
     from carom.common.defences.export import export_module as export_module
     from carom.common.defences.info import DefenceInfo as DefenceInfo
     from carom.common.defences.transforms import InputTransform as InputTransform
+    from carom.common.judging import robust as robust
     from carom.common.modality.contract import Modality as Modality
     from carom.common.models.networks import TorchModel as TorchModel
     from carom.common.study.outcome import Transfer as Transfer

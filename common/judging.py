@@ -1,0 +1,68 @@
+"""How robust a model is, and which defence helps: what users import from `carom` besides attacks and transfer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from carom.common.api import _ledger, load_data, modality_of, threat_of
+from carom.common.attacks.info import AttackChoice
+from carom.common.core.data import Dataset
+from carom.common.core.model import Model
+from carom.common.core.threats import Threat
+from carom.common.modality.installed import get_modality
+from carom.common.modality.registry import choose_attack
+from carom.common.robustness.bench import Bench
+from carom.common.robustness.cases import case_of
+from carom.common.robustness.judge import judge
+from carom.common.robustness.outcome import Robust
+from carom.common.runs.devices import pick_device
+from carom.common.runs.load import load_named
+from carom.common.study.config import Named
+from carom.common.study.doubts import Warn, by_warnings
+from carom.common.work.executor import Progress
+from carom.common.work.store import Store
+
+
+def robust(
+    model: Model | str,
+    data: Dataset | str | None = None,
+    attacks: Iterable[str] = (),
+    *,
+    threat: Threat | str | None = None,
+    eps: float | str | None = None,
+    curve: Sequence[float | str] = (),
+    modality: str | None = None,
+    seed: int = 0,
+    store: Store | Path | str | None = None,
+    batch: int = 64,
+    device: str = "auto",
+    progress: Progress | None = None,
+    warn: Warn = by_warnings,
+) -> Robust:
+    """The robust accuracy of a model: the share of examples that are right when clean, and that no attack within the
+    budget makes wrong without being rejected. A clean example that is rejected counts as wrong.
+
+    Every example is attacked by the adaptive attacks of the modality's jury, or by `attacks` instead ("auto" is
+    AutoAttack in its standard version), through all that stands before the model. There is a number (`accuracy`) only
+    where the attacks pass the binarisation test and no alarm rings; else `status` says so, and `reasons` why. `curve`
+    are further budgets of the same kind. With a `store`, what is there is not computed again.
+
+    Examples:
+        >>> import carom
+        >>> data = carom.load_data("builtin:fashion-mnist", limit=12)
+        >>> found = carom.robust("zoo:image-mlp", data, eps="8/255")
+        >>> found.status, found.accuracy.value
+        ('robust accuracy', 0.0)
+    """
+    kind = get_modality(data.modality) if isinstance(data, Dataset) else modality_of(model, modality)
+    if isinstance(data, str) or data is None:
+        limit = kind.defaults.limit if data is None else None
+        data = load_data(data or kind.defaults.data, limit=limit, modality=kind.name)
+    held = load_named(kind, Named(spec=model), data) if isinstance(model, str) else model
+    held.to(pick_device(device))
+    budget, label = threat_of(kind, threat, eps)
+    named = label.split()[0] if threat is None or isinstance(threat, str) else None
+    chosen: list[AttackChoice] = [choose_attack(kind, spec, named) for spec in dict.fromkeys(attacks)]
+    case = case_of(kind, held, data, budget, label, named, chosen, [str(one) for one in curve])
+    return judge(case, Bench(_ledger(store), budget, seed, batch, progress=progress), warn)

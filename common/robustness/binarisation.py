@@ -1,0 +1,216 @@
+"""The binarisation test: can the attack solve a problem that is solvable by construction?
+
+Zimmermann, Brendel, Tramer and Carlini 2022, Increasing confidence in adversarial robustness evaluations, section 3. Of
+a clean example, points inside the budget and one on its rim are drawn. A linear readout on the model's features tells the
+one on the rim from all the others: a model of two classes, with the whole defence inside, that has an adversarial example
+by construction. An attack that does not find any is too weak, whatever it finds on the model itself.
+
+Where it differs from the paper: the features are the model's own answers, so that detectors and votes stand in the way as
+they do in earnest; the hidden point is, of several on the rim, the one that lies farthest out, so that random search does
+not find it; the readout has a closed form (Fisher's discriminant) and the scale of the model's own margin.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from carom.common.attacks.info import AttackChoice
+from carom.common.base.identity import Digest
+from carom.common.base.rng import Rng
+from carom.common.core.batch import Access, Batch, Output
+from carom.common.core.data import Dataset
+from carom.common.core.model import Model
+from carom.common.core.rounding import within
+from carom.common.core.spaces import Inputs
+from carom.common.core.tasks import CLASSES
+from carom.common.core.threats import Ball, confine
+from carom.common.measure.rates import Bools
+from carom.common.robustness.bench import Attacker, Bench, some
+
+EXAMPLES = 16
+"""Problems; the paper takes 512 where time allows."""
+
+INSIDE, RIM = 199, 64
+"""Points drawn inside the budget and on its rim."""
+
+DEPTH = 0.9
+"""How far the inner points reach, of the budget."""
+
+ENOUGH = 0.95
+"""The share of problems that an attack has to solve (the paper's)."""
+
+GIVE_UP = 3
+"""Problems that may fail before the rest is left: the test is lost by then."""
+
+TWO = ("as it was", "hidden")
+
+
+@dataclass(frozen=True)
+class Binarisation:
+    """The outcome of the test."""
+
+    solved: int
+    tested: int
+    unbuilt: int  # examples on whose features no readout tells a point of the rim from the inner ones
+    random: int  # of the problems tested, those that as many random points of the rim solve
+
+    @property
+    def passed(self) -> bool:
+        return self.tested > 0 and self.solved >= ENOUGH * self.tested
+
+    def said(self) -> str:
+        """In words."""
+        if not self.tested:
+            return f"no solvable problem could be made of {self.unbuilt} examples: the answers hardly move within the budget"
+        least = "" if self.passed else f"; {ENOUGH:.0%} are asked for"
+        return (
+            f"the attacks solve {self.solved} of {self.tested} problems that are solvable by construction, {RIM} random "
+            f"points {self.random}{least}"
+        )
+
+
+class Binarised(Model):
+    """A model of two classes: a readout w·logits - t on the answers of another, rejection included."""
+
+    def __init__(self, base: Model, weights: Tensor, offset: float) -> None:
+        facts = repr((base.digest, [round(w, 9) for w in weights.tolist()], round(offset, 9)))
+        digest = Digest(hashlib.sha256(facts.encode()).hexdigest())
+        digest.why = getattr(base.digest, "why", "")
+        super().__init__(f"{base.name} (binarised)", base.modality, base.family, base.space, TWO, digest)
+        self.base, self.weights, self.offset = base, weights, offset
+        self.device, self.shape = base.device, getattr(base, "shape", None)
+        self.access = base.access & (Access.LABEL | Access.SCORE | Access.GRADIENT)
+        self.rejects, self.passes, self.random, self.eot = base.rejects, base.passes, base.random, base.eot
+
+    def __call__(self, inputs: Inputs, lengths: Tensor | None = None) -> Output:
+        output = self.base(inputs, lengths)
+        value = output.logits.float() @ self.weights.to(output.logits.device) - self.offset
+        return output._replace(logits=torch.stack([-value / 2, value / 2], 1))
+
+    def keyed(self, rng: Rng) -> Model:
+        other = copy.copy(self)
+        other.base = self.base.keyed(rng)
+        return other
+
+    def settle(self, batch: Batch, width: int | None) -> None:
+        """The base has settled already."""
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        with self.base.frozen():
+            yield
+
+
+def applies(model: Model, data: Dataset, bench: Bench, chosen: tuple[AttackChoice, ...]) -> bool:
+    """Whether the test can be put: inputs in a ball, answers that are classes, and an attack that a readout admits."""
+    passed = model.access & (Access.LABEL | Access.SCORE | Access.GRADIENT)
+    fits = [one for one in chosen if one.info.needs in passed and one.info.models == "any"]
+    ball = isinstance(bench.threat, Ball) and not bench.threat.counts
+    return bool(fits) and ball and data.task == CLASSES and Access.SCORE in model.access
+
+
+def binarisation(
+    bench: Bench, model: Model, data: Dataset, right: Bools, chosen: tuple[AttackChoice, ...]
+) -> Binarisation:
+    """Put the test to the attacks, which count together, on examples that the model gets right."""
+    part, _ = some(data, right, EXAMPLES)
+    solved = tested = unbuilt = lucky = 0
+    for row in range(0 if part is None else len(part)):
+        assert part is not None
+        bench.step("binarisation test")
+        example = part.take(torch.tensor([row]))
+        problem = build(bench, model, example)
+        if problem is None:
+            unbuilt += 1
+            continue
+        binary, luck = problem
+        asked = replace(example, labels=torch.zeros(1, dtype=torch.long), classes=TWO)
+        tested, lucky = tested + 1, lucky + luck
+        for one in chosen:
+            if one.runs_on(binary) and (found := bench.attacked(binary, Attacker("adaptive", binary, one), asked)):
+                if bool(found.verdict.fooled[0]):
+                    solved += 1
+                    break
+        if tested - solved >= GIVE_UP:
+            break
+    return Binarisation(solved, tested, unbuilt, lucky)
+
+
+def build(bench: Bench, model: Model, example: Dataset) -> tuple[Binarised, bool] | None:
+    """(the model with a readout, whether random points solve it), of one example; None where no readout does."""
+    threat, space = bench.threat, model.space
+    assert isinstance(threat, Ball)
+    batch = example.batch()
+    x0, rng = batch.inputs, Rng.of(bench.seed, batch.ids).fold("binarisation")
+
+    def drawn(name: str, count: int) -> Tensor:
+        """Points of the rim in stored form; with INSIDE in their name, of the inner ball."""
+        points = []
+        for number in range(count):
+            own = rng.fold(name, number)
+            x = threat.start(x0, own) if name == "inside" else threat.extend(threat.noise(x0, own), x0)
+            change = confine(x - x0, batch.mask()) * (DEPTH if name == "inside" else 1.0)
+            points.append(within(threat, space, space.clamp(x0 + change), x0))  # type: ignore[arg-type]
+        return torch.cat(points)
+
+    inner, rim, luck = (drawn(*what) for what in (("inside", INSIDE), ("rim", RIM), ("luck", RIM)))
+    points = torch.cat([x0, inner, rim, luck])
+    logits, rejected = _answers(bench, model, example, points)
+    near = slice(0, 1 + INSIDE)
+    within_rim = slice(1 + INSIDE, 1 + INSIDE + RIM)
+    centre = logits[near].mean(0)
+    spread = (logits[near] - centre).T @ (logits[near] - centre) / (1 + INSIDE)
+    spread += (1e-4 * spread.diagonal().mean() + 1e-12) * torch.eye(len(spread), dtype=spread.dtype)
+    far = logits[within_rim] - centre
+    out = (torch.linalg.solve(spread, far.T).T * far).sum(1).masked_fill(rejected[within_rim], -torch.inf)
+    for at in out.argsort(descending=True)[:3].tolist():
+        if not bool(out[at].isfinite()):
+            return None
+        weights = torch.linalg.solve(spread, far[at])
+        weights = weights / weights.abs().amax().clamp_min(1e-30)
+        value = logits @ weights
+        hidden = value[1 + INSIDE + at]
+        others = torch.cat([value[near], value[within_rim][torch.arange(RIM) != at]])
+        below = others[others < hidden].amax() if bool((others < hidden).any()) else hidden
+        if not bool((value[near] < hidden).all()):
+            continue
+        middle = (below + hidden) / 2
+        ordered = logits[0].sort(descending=True).values
+        margin = (ordered[0] - ordered[1]).clamp_min(1e-2)
+        scale = margin / (middle - value[0]).clamp_min(1e-30)
+        binary = Binarised(model, (weights * scale).float(), float(middle * scale))
+        if _holds(bench, binary, example, points[[0, 1 + INSIDE + at]]):
+            after = slice(1 + INSIDE + RIM, None)
+            lucky = (value[after] > middle) & ~rejected[after]
+            return binary, bool(lucky.any())
+    return None
+
+
+def _answers(bench: Bench, model: Model, example: Dataset, points: Tensor) -> tuple[Tensor, Tensor]:
+    """(logits float64[M, C], which points are rejected bool[M])"""
+    ids = [f"{example.ids[0]} {number}" for number in range(len(points))]
+    lengths = None if example.lengths is None else example.lengths.expand(len(points))
+    batch = Batch(points, example.labels.expand(len(points)), ids, lengths)
+    parts = model.ask(batch, lambda output: (output.logits, output.rejected), bench.batch, stream="binarisation")
+    order = torch.cat([rows for rows, _ in parts]).argsort()
+    logits = torch.cat([logits for _, (logits, _) in parts])[order].double()
+    no = [torch.zeros(len(logits), dtype=torch.bool) if no is None else no for _, (logits, no) in parts]
+    return logits, torch.cat(no)[order]
+
+
+def _holds(bench: Bench, binary: Binarised, example: Dataset, pair: Tensor) -> bool:
+    """Whether the binary model, asked as it will be judged, takes the clean example for what it was and the hidden point,
+    unrejected, for the other."""
+    for x, wanted, stream in ((pair[:1], 0, "clean"), (pair[1:], 1, f"attacked {bench.seed}")):
+        batch = replace(example.batch(), inputs=x)
+        [(_, output)] = binary.ask(batch, lambda output: output, stream=stream)
+        if int(output.logits.argmax(1)) != wanted or (output.rejected is not None and bool(output.rejected[0])):
+            return False
+    return True
