@@ -31,7 +31,7 @@ def robust(
     *,
     threat: Threat | str | None = None,
     eps: float | str | None = None,
-    curve: Sequence[float | str] = (),
+    budgets: Sequence[float | str] = (),
     modality: str | None = None,
     seed: int = 0,
     store: Store | Path | str | None = None,
@@ -45,8 +45,8 @@ def robust(
 
     Every example is attacked by the adaptive attacks of the modality's jury, or by `attacks` instead ("auto" is
     AutoAttack in its standard version), through all that stands before the model. There is a number (`accuracy`) only
-    where the attacks pass the binarisation test and no alarm rings; else `status` says so, and `reasons` why. `curve`
-    are further budgets of the same kind. With a `store`, what is there is not computed again.
+    where the attacks pass the binarisation test and no alarm rings; else `status` says so, and `reasons` why. `budgets`
+    are further ones of the same kind, for the curve. With a `store`, what is there is not computed again.
 
     Examples:
         >>> import carom
@@ -64,5 +64,5 @@ def robust(
     budget, label = threat_of(kind, threat, eps)
     named = label.split()[0] if threat is None or isinstance(threat, str) else None
     chosen: list[AttackChoice] = [choose_attack(kind, spec, named) for spec in dict.fromkeys(attacks)]
-    case = case_of(kind, held, data, budget, label, named, chosen, [str(one) for one in curve])
+    case = case_of(kind, held, data, budget, label, named, chosen, [str(one) for one in budgets])
     return judge(case, Bench(_ledger(store), budget, seed, batch, progress=progress), warn)

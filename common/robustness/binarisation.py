@@ -133,14 +133,16 @@ def binarisation(
         binary, luck = problem
         asked = replace(example, labels=torch.zeros(1, dtype=torch.long), classes=TWO)
         tested, lucky = tested + 1, lucky + luck
-        for one in chosen:
-            if one.runs_on(binary) and (found := bench.attacked(binary, Attacker("adaptive", binary, one), asked)):
-                if bool(found.verdict.fooled[0]):
-                    solved += 1
-                    break
+        fits = [one for one in chosen if one.runs_on(binary)]
+        solved += any(_solves(bench, binary, one, asked) for one in fits)
         if tested - solved >= GIVE_UP:
             break
     return Binarisation(solved, tested, unbuilt, lucky)
+
+
+def _solves(bench: Bench, binary: Binarised, chosen: AttackChoice, asked: Dataset) -> bool:
+    found = bench.attacked(binary, Attacker("adaptive", binary, chosen), asked)
+    return found is not None and bool(found.verdict.fooled[0])
 
 
 def build(bench: Bench, model: Model, example: Dataset) -> tuple[Binarised, bool] | None:

@@ -93,7 +93,9 @@ def _checked(
 ) -> Model:
     """The model as it answers in the classes of the data, once a study of it would be allowed."""
     if model.recorded:
-        raise CaromError(f"{model.name} only repeats what it once answered: robustness needs a model that can be asked.")
+        raise CaromError(
+            f"{model.name} only repeats what it once answered: robustness needs a model that can be asked."
+        )
     for one in attacks:
         if not one.runs_on(model):
             raise CaromError(
@@ -102,7 +104,9 @@ def _checked(
                 f"attacks --modality {modality.name}`."
             )
         if one.needs_others:
-            raise CaromError(f"attack {one.info.name} needs examples besides those attacked: robustness is judged without.")
+            raise CaromError(
+                f"attack {one.info.name} needs examples besides those attacked: robustness is judged without."
+            )
     plan = Plan(
         modality=modality.name,
         sources=(model,) if attacks else (),

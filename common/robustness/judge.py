@@ -40,7 +40,7 @@ class Case:
     adaptive: tuple[AttackChoice, ...]
     query: tuple[AttackChoice, ...] = ()
     transferred: tuple[Attacker, ...] = ()
-    tests: Tests = Tests()
+    tests: Tests = field(default_factory=Tests)
     curve: tuple[tuple[str, Threat], ...] = ()
     training: Mapping[str, Any] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
@@ -121,12 +121,16 @@ def _answering(bench: Bench, model: Model, data: Dataset) -> float:
 def _remarks(case: Case, bench: Bench, untested: bool, own: Mapping[str, Attacked]) -> list[str]:
     said = []
     if untested:
-        said.append("the binarisation test was not put: it needs a ball of inputs, scores, and an attack that uses them alone")
+        said.append(
+            "the binarisation test was not put: it needs a ball of inputs, scores, and an attack that uses them alone"
+        )
     if not case.tests.unbounded and own:
         said.append("no attack without any bound was tried: the modality has none")
     for label, one in own.items():
         if idle := int(one.ended(Status.INFEASIBLE).sum()):
-            said.append(f"{label}: {idle} of {len(case.data)} examples had nothing that could be changed within the budget")
+            said.append(
+                f"{label}: {idle} of {len(case.data)} examples had nothing that could be changed within the budget"
+            )
     return said
 
 
@@ -148,7 +152,9 @@ def _curve(case: Case, bench: Bench, clean: Verdict, standing: Bools) -> list[tu
     """Robust accuracy at other budgets, by the adaptive attacks. An example that fell stays fallen where more is allowed,
     and one that stands stands where less is: only the others are attacked at each."""
     own, found = reach(case.threat, case.data), [(reach(case.threat, case.data), case.label, standing)]
-    points = sorted(((reach(threat, case.data), label, threat) for label, threat in case.curve), key=lambda point: point[0])
+    points = sorted(
+        ((reach(threat, case.data), label, threat) for label, threat in case.curve), key=lambda point: point[0]
+    )
     fallen = clean.right & ~standing
     for at, label, threat in [point for point in reversed(points) if point[0] < own]:
         fallen = fallen & _fooled(case, bench, fallen, label, threat)

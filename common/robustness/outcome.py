@@ -172,5 +172,3 @@ def left(clean: Verdict, found: Verdict) -> Bools:
 def rejected_share(verdict: Verdict, rejects: bool) -> float | None:
     """The share of answers that are neither right nor wrong."""
     return float(np.mean(~verdict.right & ~verdict.fooled)) if rejects else None
-
-

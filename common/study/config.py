@@ -136,6 +136,8 @@ class Study(BaseModel):
     # Excess transfer against cost: "gradients", or with the allowances: "gradients=1,10,50"; "queries=100,300".
     curve: Words | None = None
     curve_limit: Count | None = None
+    # Of a judgement of defences: further budgets, at which robust accuracy is measured too.
+    budgets: list[Annotated[float | str, BeforeValidator(_number)]] = Field(default_factory=list)
 
 
 _FLAGS = {"seeds": "seed", "sources": "source", "targets": "target", "attacks": "attack", "defences": "defence"}
