@@ -62,7 +62,7 @@ MODALITY = Modality(
         transfer=("mi-fgsm", "soft-leaf-path"),
         one_step=("fgsm",),
         many_steps=("pgd?steps=20",),
-        longer=("apgd-t?steps=60&targets=3",),
+        longer=("apgd-t?steps=60&targets=2",),
         black_box=("square?queries=200",),
     ),
     order=2,

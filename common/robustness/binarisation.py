@@ -150,17 +150,15 @@ def build(bench: Bench, model: Model, example: Dataset) -> tuple[Binarised, bool
     threat, space = bench.threat, model.space
     assert isinstance(threat, Ball)
     batch = example.batch()
-    x0, rng = batch.inputs, Rng.of(bench.seed, batch.ids).fold("binarisation")
+    x0 = batch.inputs
 
     def drawn(name: str, count: int) -> Tensor:
-        """Points of the rim in stored form; with INSIDE in their name, of the inner ball."""
-        points = []
-        for number in range(count):
-            own = rng.fold(name, number)
-            x = threat.start(x0, own) if name == "inside" else threat.extend(threat.noise(x0, own), x0)
-            change = confine(x - x0, batch.mask()) * (DEPTH if name == "inside" else 1.0)
-            points.append(within(threat, space, space.clamp(x0 + change), x0))  # type: ignore[arg-type]
-        return torch.cat(points)
+        """Points of the rim in stored form; called "inside", of the inner ball."""
+        rng = Rng.of(bench.seed, [f"{batch.ids[0]} {number}" for number in range(count)]).fold("binarisation", name)
+        near, inside = x0.expand(count, *x0.shape[1:]), name == "inside"
+        x = threat.start(near, rng) if inside else threat.extend(threat.noise(near, rng), near)
+        change = confine(x - near, batch.mask()) * (DEPTH if inside else 1.0)
+        return within(threat, space, space.clamp(near + change), near)
 
     inner, rim, luck = (drawn(*what) for what in (("inside", INSIDE), ("rim", RIM), ("luck", RIM)))
     points = torch.cat([x0, inner, rim, luck])
