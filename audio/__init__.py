@@ -58,6 +58,7 @@ MODALITY = Modality(
     model_kinds=("torchaudio",),
     jury=Jury(
         adaptive=(("auto?steps=20&targets=4&queries=300", "apgd"), ("leaf-path",), ("soft-leaf-path",)),
+        random=(("pgd?steps=40",),),
         query=(("square?queries=1000", "hopskipjump"),),
         transfer=("mi-fgsm", "soft-leaf-path"),
         one_step=("fgsm",),

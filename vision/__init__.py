@@ -53,6 +53,7 @@ MODALITY = Modality(
             ("auto?steps=20&targets=4&queries=300", "apgd", "fmn", "patch", "jsma"),
             ("leaf-path", "soft-leaf-path"),
         ),
+        random=(("pgd?steps=40",),),
         query=(("square?queries=1000", "sparse-rs", "spatial", "hopskipjump"),),
         transfer=("mi-fgsm", "soft-leaf-path", "apgd", "fmn"),
         one_step=("fgsm",),

@@ -19,6 +19,9 @@ class Jury:
 
     adaptive: tuple[Group, ...]
     """By one who has the model, and differentiates or searches through all that stands before it."""
+    random: tuple[Group, ...] = ()
+    """Besides, against models that draw anew for each answer: attacks that go on once the mean of several is wrong, as
+    one answer may still be right."""
     query: tuple[Group, ...] = ()
     """By one who only asks it."""
     transfer: Group = ()

@@ -40,6 +40,12 @@ EXAMPLES = 16
 INSIDE, RIM = 199, 64
 """Points drawn inside the budget and on its rim."""
 
+NEAR, ON_RIM, LUCK = slice(0, 1 + INSIDE), slice(1 + INSIDE, 1 + INSIDE + RIM), slice(1 + INSIDE + RIM, None)
+"""The clean example and the inner points; those of the rim, of which one is hidden; as many more, for random search."""
+
+TRIES = 3
+"""Points of the rim that are tried."""
+
 DEPTH = 0.9
 """How far the inner points reach, of the budget."""
 
@@ -48,6 +54,9 @@ ENOUGH = 0.95
 
 GIVE_UP = 3
 """Problems that may fail before the rest is left: the test is lost by then."""
+
+DRAWS = 16
+"""Of a random model, that its features are means of; of one that votes over several, fewer."""
 
 TWO = ("as it was", "hidden")
 
@@ -87,16 +96,23 @@ class Binarised(Model):
         self.base, self.weights, self.offset = base, weights, offset
         self.device, self.shape = base.device, getattr(base, "shape", None)
         self.access = base.access & (Access.LABEL | Access.SCORE | Access.GRADIENT)
-        self.rejects, self.passes, self.random, self.eot = base.rejects, base.passes, base.random, base.eot
+        self.rejects, self.random = base.rejects, base.random
+        self.draws = drawn_of(base)
+        self.passes = base.passes * self.draws
+        self._rng: Rng | None = None
 
     def __call__(self, inputs: Inputs, lengths: Tensor | None = None) -> Output:
-        output = self.base(inputs, lengths)
-        value = output.logits.float() @ self.weights.to(output.logits.device) - self.offset
-        return output._replace(logits=torch.stack([-value / 2, value / 2], 1))
+        bases = [
+            self.base if self._rng is None else self.base.keyed(self._rng.fold("one", k)) for k in range(self.draws)
+        ]
+        outputs = [base(inputs, lengths) for base in bases]
+        logits = torch.stack([output.logits.float() for output in outputs]).mean(0)
+        value = logits @ self.weights.to(logits.device) - self.offset
+        return outputs[0]._replace(logits=torch.stack([-value / 2, value / 2], 1))
 
     def keyed(self, rng: Rng) -> Model:
         other = copy.copy(self)
-        other.base = self.base.keyed(rng)
+        other._rng = rng if self.random else None
         return other
 
     def settle(self, batch: Batch, width: int | None) -> None:
@@ -106,6 +122,11 @@ class Binarised(Model):
     def frozen(self) -> Iterator[None]:
         with self.base.frozen():
             yield
+
+
+def drawn_of(model: Model) -> int:
+    """How many draws of a model its features are means of."""
+    return max(1, -(-DRAWS // model.passes)) if model.random else 1
 
 
 def applies(model: Model, data: Dataset, bench: Bench, chosen: tuple[AttackChoice, ...]) -> bool:
@@ -160,49 +181,62 @@ def build(bench: Bench, model: Model, example: Dataset) -> tuple[Binarised, bool
         change = confine(x - near, batch.mask()) * (DEPTH if inside else 1.0)
         return within(threat, space, space.clamp(near + change), near)
 
-    inner, rim, luck = (drawn(*what) for what in (("inside", INSIDE), ("rim", RIM), ("luck", RIM)))
-    points = torch.cat([x0, inner, rim, luck])
-    logits, rejected = _answers(bench, model, example, points)
-    near = slice(0, 1 + INSIDE)
-    within_rim = slice(1 + INSIDE, 1 + INSIDE + RIM)
-    centre = logits[near].mean(0)
-    spread = (logits[near] - centre).T @ (logits[near] - centre) / (1 + INSIDE)
-    spread += (1e-4 * spread.diagonal().mean() + 1e-12) * torch.eye(len(spread), dtype=spread.dtype)
-    far = logits[within_rim] - centre
-    out = (torch.linalg.solve(spread, far.T).T * far).sum(1).masked_fill(rejected[within_rim], -torch.inf)
-    for at in out.argsort(descending=True)[:3].tolist():
-        if not bool(out[at].isfinite()):
-            return None
-        weights = torch.linalg.solve(spread, far[at])
-        weights = weights / weights.abs().amax().clamp_min(1e-30)
-        value = logits @ weights
-        hidden = value[1 + INSIDE + at]
-        others = torch.cat([value[near], value[within_rim][torch.arange(RIM) != at]])
-        below = others[others < hidden].amax() if bool((others < hidden).any()) else hidden
-        if not bool((value[near] < hidden).all()):
+    points = torch.cat([x0, *(drawn(*what) for what in (("inside", INSIDE), ("rim", RIM), ("luck", RIM)))])
+    logits, rejected = _answers(bench, model, example, points, "first")
+    # Of a random model the point that its draws favoured is looked at anew.
+    again = _answers(bench, model, example, points, "again")[0] if model.random else logits
+    for at, weights in _readouts(logits, rejected):
+        value = again @ weights
+        hidden, middle = value[at], _threshold(value, at, model.random)
+        if middle is None:
             continue
-        middle = (below + hidden) / 2
         ordered = logits[0].sort(descending=True).values
         margin = (ordered[0] - ordered[1]).clamp_min(1e-2)
         scale = margin / (middle - value[0]).clamp_min(1e-30)
         binary = Binarised(model, (weights * scale).float(), float(middle * scale))
-        if _holds(bench, binary, example, points[[0, 1 + INSIDE + at]]):
-            after = slice(1 + INSIDE + RIM, None)
-            lucky = (value[after] > middle) & ~rejected[after]
-            return binary, bool(lucky.any())
+        if bool(hidden > middle) and _holds(bench, binary, example, points[[0, at]]):
+            return binary, bool(((value > middle) & ~rejected)[LUCK].any())
     return None
 
 
-def _answers(bench: Bench, model: Model, example: Dataset, points: Tensor) -> tuple[Tensor, Tensor]:
+def _readouts(logits: Tensor, rejected: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """(a point of the rim, weights float64[C] of Fisher's discriminant between it and the inner points) for the few that
+    lie farthest out and are not rejected."""
+    centre = logits[NEAR].mean(0)
+    spread = (logits[NEAR] - centre).T @ (logits[NEAR] - centre) / (1 + INSIDE)
+    spread += (1e-4 * spread.diagonal().mean() + 1e-12) * torch.eye(len(spread), dtype=spread.dtype)
+    far = logits[ON_RIM] - centre
+    out = (torch.linalg.solve(spread, far.T).T * far).sum(1)
+    for at in out.argsort(descending=True)[:TRIES].tolist():
+        if not bool(rejected[ON_RIM][at]):
+            weights = torch.linalg.solve(spread, far[at])
+            yield ON_RIM.start + at, weights / weights.abs().amax().clamp_min(1e-30)
+
+
+def _threshold(value: Tensor, at: int, random: bool) -> Tensor | None:
+    """Where the hidden point begins, given what the readout makes of all points float64[M]: midway to the largest of the
+    others below it, of random models to that of the inner points. None where an inner point lies beyond."""
+    hidden = value[at]
+    if not bool((value[NEAR] < hidden).all()):
+        return None
+    others = value[NEAR] if random else value[: LUCK.start]
+    return (others[others < hidden].amax() + hidden) / 2
+
+
+def _answers(bench: Bench, model: Model, example: Dataset, points: Tensor, look: str) -> tuple[Tensor, Tensor]:
     """(logits float64[M, C], which points are rejected bool[M])"""
     ids = [f"{example.ids[0]} {number}" for number in range(len(points))]
     lengths = None if example.lengths is None else example.lengths.expand(len(points))
     batch = Batch(points, example.labels.expand(len(points)), ids, lengths)
-    parts = model.ask(batch, lambda output: (output.logits, output.rejected), bench.batch, stream="binarisation")
-    order = torch.cat([rows for rows, _ in parts]).argsort()
-    logits = torch.cat([logits for _, (logits, _) in parts])[order].double()
-    no = [torch.zeros(len(logits), dtype=torch.bool) if no is None else no for _, (logits, no) in parts]
-    return logits, torch.cat(no)[order]
+    logits, rejected = torch.zeros(0), torch.zeros(len(points), dtype=torch.bool)
+    for draw in range(drawn_of(model)):
+        asked = model.ask(batch, lambda output: (output.logits, output.rejected), bench.batch, stream=f"{look} {draw}")
+        order = torch.cat([rows for rows, _ in asked]).argsort()
+        own = torch.cat([logits for _, (logits, _) in asked])[order].double()
+        logits = own if not draw else logits + own
+        if model.rejects:
+            rejected |= torch.cat([no for _, (_, no) in asked if no is not None])[order]
+    return logits / drawn_of(model), rejected
 
 
 def _holds(bench: Bench, binary: Binarised, example: Dataset, pair: Tensor) -> bool:

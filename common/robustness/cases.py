@@ -65,7 +65,7 @@ def case_of(
         adaptive = [one for one in attacks if one.info.needs & jury.counts]
         asked = [one for one in attacks if not one.info.needs & jury.counts]
     else:
-        adaptive, asked = all_of(jury.adaptive, choose, model), []
+        adaptive, asked = all_of((*jury.adaptive, *(jury.random if model.random else ())), choose, model), []
         adaptive = [one for one in adaptive if one.info.needs & jury.counts]
     if query or not any(isinstance(one.attack, Worst) for one in adaptive):
         known = {one.info.name for one in (*adaptive, *asked)}
@@ -142,7 +142,7 @@ def tests_of(modality: Modality, jury: Jury, choose: Choose, case: Case) -> Test
     if isinstance(space, Box) and isinstance(case.threat, Ball) and EVERYTHING in modality.threats:
         within = [one for one in case.adaptive if EVERYTHING in one.info.threats]
         if within:
-            unbounded = within[0], modality.threats[EVERYTHING](space.high - space.low)
+            unbounded = within[-1 if model.random else 0], modality.threats[EVERYTHING](space.high - space.low)
     return Tests(
         one_step=first_of(jury.one_step, choose, model),
         many_steps=first_of(jury.many_steps, choose, model),

@@ -109,6 +109,7 @@ def _row(by: Attacker, one: Attacked, clean: Verdict, model: Model) -> Row:
         left=share(left(clean, one.verdict)),
         rejected=rejected_share(one.verdict, model.rejects),
         spent=one.spent,
+        crafts=one.crafts,
     )
 
 
@@ -179,8 +180,3 @@ def _fooled(case: Case, bench: Bench, among: Bools, label: str, threat: Threat) 
         if found is not None:
             fooled[rows[found.verdict.fooled]] = True
     return fooled
-
-
-def kinds_of(attackers: Sequence[Row]) -> list[str]:
-    """The kinds of attackers that took part, each once, in their order."""
-    return list(dict.fromkeys(row.kind for row in attackers))

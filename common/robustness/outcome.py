@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from carom.common.base.specs import number
 from carom.common.core.data import Dataset
 from carom.common.core.model import Model
 from carom.common.measure.cells import Spent
@@ -16,6 +17,7 @@ from carom.common.measure.stats import wilson
 from carom.common.robustness.alarms import Alarm
 from carom.common.robustness.binarisation import Binarisation
 from carom.common.work.executor import Failure
+from carom.common.work.units import Craft
 
 NUMBER = "robust accuracy"
 NOT_ADAPTIVE = "not evaluated adaptively"
@@ -40,6 +42,7 @@ class Row:
     left: Rate  # right when clean, and afterwards right or rejected
     rejected: float | None  # share of what was crafted that is rejected; None of a model that never does
     spent: Spent
+    crafts: Sequence[Craft] = ()
 
     def summary(self) -> dict[str, Any]:
         return {
@@ -154,7 +157,10 @@ class Robust:
                 "random": held.random,
                 "said": held.said(),
             },
-            "curve": [{"threat": at, "accuracy": r.value, "low": r.low, "high": r.high} for at, r in self.curve],
+            "curve": [
+                {"threat": at, "eps": number(at.split()[-1]), "accuracy": r.value, "low": r.low, "high": r.high}
+                for at, r in self.curve
+            ],
             "adaptation": list(getattr(self.model, "adaptation", ())),
             "passes": self.price.passes,
             "seconds": self.price.seconds,

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from carom.common.base.files import write_atomically
+from carom.common.report.judgement import write_judgement
+from carom.common.robustness.examples import examples_of
 from carom.common.robustness.judgement import Judgement
 from carom.common.runs.devices import pick_device
 from carom.common.runs.run import PACKAGES, command_line, version_of
@@ -45,4 +47,6 @@ def save(found: Mapping[str, Judgement], study: Study, folder: Path) -> dict[str
     }
     told = {**summary, "manifest": manifest}
     write_atomically(folder / "result.json", json.dumps(told, indent=2, allow_nan=False).encode())
+    examples = [example for judgement in found.values() for example in examples_of(judgement)]
+    write_judgement(path, told, examples)
     return summary
