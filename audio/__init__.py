@@ -63,7 +63,7 @@ MODALITY = Modality(
         transfer=("mi-fgsm", "soft-leaf-path"),
         one_step=("fgsm",),
         many_steps=("pgd?steps=20",),
-        longer=("apgd-t?steps=60&targets=2",),
+        longer=("apgd?steps=100&loss=margin",),
         black_box=("square?queries=200",),
     ),
     order=2,

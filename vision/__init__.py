@@ -58,7 +58,7 @@ MODALITY = Modality(
         transfer=("mi-fgsm", "soft-leaf-path", "apgd", "fmn"),
         one_step=("fgsm",),
         many_steps=("pgd?steps=20",),
-        longer=("apgd-t?steps=60&targets=2", "apgd?steps=200"),
+        longer=("apgd?steps=100&loss=margin",),
         black_box=("square?queries=200", "sparse-rs?queries=300"),
     ),
     order=1,

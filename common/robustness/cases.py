@@ -136,7 +136,7 @@ def tests_of(modality: Modality, jury: Jury, choose: Choose, case: Case) -> Test
 
     def first(group: Group) -> AttackChoice | None:
         found = first_of(group, choose, model)
-        return found if found is not None and found.info.name not in {c.info.name for c in case.adaptive} else None
+        return found if found is not None and found.label not in {c.label for c in case.adaptive} else None
 
     space, unbounded = model.space, None
     if isinstance(space, Box) and isinstance(case.threat, Ball) and EVERYTHING in modality.threats:
