@@ -40,7 +40,7 @@ class Alarm:
 
 
 @dataclass(frozen=True)
-class Tests:
+class Probes:
     """What alarms try on the model; None where threat or model admit no such attack."""
 
     one_step: AttackChoice | None = None
@@ -71,7 +71,7 @@ Extra = dict[str, tuple[np.ndarray, Bools]]
 """What alarms fooled besides: attack -> (rows of the data int64[m], which of them bool[m])."""
 
 
-def ring(bench: Bench, tried: Tried, tests: Tests) -> tuple[list[Alarm], Extra]:
+def ring(bench: Bench, tried: Tried, tests: Probes) -> tuple[list[Alarm], Extra]:
     """Every alarm that can be tried, and what the attacks behind them fooled within the budget."""
     extra: Extra = {}
 
@@ -103,7 +103,7 @@ def more(count: int, n: int) -> bool:
     return count > max(1, SLACK * n)
 
 
-def _one_step(tests: Tests, fooled_by: Callable[[AttackChoice | None], Bools | None]) -> Iterator[Alarm]:
+def _one_step(tests: Probes, fooled_by: Callable[[AttackChoice | None], Bools | None]) -> Iterator[Alarm]:
     one, many = fooled_by(tests.one_step), fooled_by(tests.many_steps)
     if one is None or many is None or tests.one_step is None or tests.many_steps is None:
         return
@@ -111,7 +111,7 @@ def _one_step(tests: Tests, fooled_by: Callable[[AttackChoice | None], Bools | N
     yield Alarm("one step stronger than many", more(int(one.sum()) - int(many.sum()), len(one)), said)
 
 
-def _beyond(tried: Tried, tests: Tests, fooled_by: Callable[[AttackChoice | None], Bools | None]) -> Iterator[Alarm]:
+def _beyond(tried: Tried, tests: Probes, fooled_by: Callable[[AttackChoice | None], Bools | None]) -> Iterator[Alarm]:
     """What scores alone, or more steps, find beyond the attacks that count."""
     n = int(tried.right.sum())
     longer, scores = fooled_by(tests.longer), fooled_by(tests.black_box)
@@ -131,7 +131,7 @@ def _alone(count: int) -> str:
     return f"; {count} fell to scores after every attack by gradients had failed" if count else ""
 
 
-def _unbounded(tests: Tests, fooled_by: Callable[[AttackChoice, Threat], Bools | None]) -> Iterator[Alarm]:
+def _unbounded(tests: Probes, fooled_by: Callable[[AttackChoice, Threat], Bools | None]) -> Iterator[Alarm]:
     if tests.unbounded is None:
         return
     chosen, threat = tests.unbounded

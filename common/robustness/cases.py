@@ -16,7 +16,7 @@ from carom.common.modality.budgets import threat_from
 from carom.common.modality.contract import Modality
 from carom.common.modality.jury import Choose, Group, Jury, all_of, first_of
 from carom.common.modality.registry import attacks_of, choose_attack
-from carom.common.robustness.alarms import Tests
+from carom.common.robustness.alarms import Probes
 from carom.common.robustness.bench import Attacker
 from carom.common.robustness.judge import Case
 from carom.common.study.plan import Plan
@@ -130,7 +130,7 @@ def _budgets(modality: Modality, kind: str | None, curve: Sequence[str]) -> tupl
     return tuple((f"{kind} {eps}", threat_from(modality, str(kind), eps)) for eps in dict.fromkeys(curve))
 
 
-def tests_of(modality: Modality, jury: Jury, choose: Choose, case: Case) -> Tests:
+def tests_of(modality: Modality, jury: Jury, choose: Choose, case: Case) -> Probes:
     """What alarms try on the model of a case."""
     model = case.model
 
@@ -143,7 +143,7 @@ def tests_of(modality: Modality, jury: Jury, choose: Choose, case: Case) -> Test
         within = [one for one in case.adaptive if EVERYTHING in one.info.threats]
         if within:
             unbounded = within[-1 if model.random else 0], modality.threats[EVERYTHING](space.high - space.low)
-    return Tests(
+    return Probes(
         one_step=first_of(jury.one_step, choose, model),
         many_steps=first_of(jury.many_steps, choose, model),
         longer=first(jury.longer),

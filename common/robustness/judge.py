@@ -20,7 +20,7 @@ from carom.common.core.tasks import CLASSES
 from carom.common.core.threats import Ball, Threat
 from carom.common.measure.rates import Bools, Rate, Verdict
 from carom.common.models.mismatch import settle
-from carom.common.robustness.alarms import Tests, Tried, ring
+from carom.common.robustness.alarms import Probes, Tried, ring
 from carom.common.robustness.bench import Attacked, Attacker, Bench
 from carom.common.robustness.binarisation import EXAMPLES, applies, binarisation
 from carom.common.robustness.outcome import Price, Robust, Row, left, rejected_share, share
@@ -40,7 +40,7 @@ class Case:
     adaptive: tuple[AttackChoice, ...]
     query: tuple[AttackChoice, ...] = ()
     transferred: tuple[Attacker, ...] = ()
-    tests: Tests = field(default_factory=Tests)
+    tests: Probes = field(default_factory=Probes)
     curve: tuple[tuple[str, Threat], ...] = ()
     training: Mapping[str, Any] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()

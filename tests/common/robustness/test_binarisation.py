@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from test_robust import EPS, N, PIXELS, Linear, data_of, model_of
+from linear import EPS, PIXELS, Linear, N, data_of, model_of
 from toys import choice
 
 import carom
@@ -18,7 +18,7 @@ from carom.common.core.problem import Status
 from carom.common.core.threats import Linf
 from carom.common.modality.installed import get_modality
 from carom.common.modality.registry import choose_attack
-from carom.common.robustness.alarms import Tests, Tried, ring
+from carom.common.robustness.alarms import Probes, Tried, ring
 from carom.common.robustness.bench import Attacker, Bench
 from carom.common.robustness.binarisation import binarisation, build
 from carom.common.work.store import Store
@@ -115,20 +115,20 @@ def alarms(tmp_path, adaptive, tests, eps=EPS):
 
 def test_each_alarm_rings_for_its_own_reason_and_not_without(tmp_path):
     idle, shift, half = choice("idle", Idle()), choice("shift", Shift()), choice("half", Shift(0.2))
-    rung, _ = alarms(tmp_path, [shift], Tests(one_step=half, many_steps=shift, longer=shift, black_box=shift))
+    rung, _ = alarms(tmp_path, [shift], Probes(one_step=half, many_steps=shift, longer=shift, black_box=shift))
     assert not any(rung.values())
-    rung, _ = alarms(tmp_path, [shift], Tests(one_step=shift, many_steps=idle))
+    rung, _ = alarms(tmp_path, [shift], Probes(one_step=shift, many_steps=idle))
     assert rung["one step stronger than many"]
-    rung, extra = alarms(tmp_path, [idle], Tests(longer=shift))
+    rung, extra = alarms(tmp_path, [idle], Probes(longer=shift))
     assert rung["more steps still gaining"]
     assert not rung.get("black box stronger than white box", False)
     rows, fooled = extra["shift"]
     assert fooled.any()
     assert set(rows) <= set(np.flatnonzero(RIGHT))
-    rung, _ = alarms(tmp_path, [idle], Tests(black_box=shift))
+    rung, _ = alarms(tmp_path, [idle], Probes(black_box=shift))
     assert rung["black box stronger than white box"]
-    rung, extra = alarms(tmp_path, [shift], Tests(unbounded=(shift, Linf(1.0))))
+    rung, extra = alarms(tmp_path, [shift], Probes(unbounded=(shift, Linf(1.0))))
     assert not rung["unbounded attack below 1"]
     assert extra == {}, "what is outside the budget does not count"
-    rung, _ = alarms(tmp_path, [shift], Tests(unbounded=(half, Linf(EPS))))
+    rung, _ = alarms(tmp_path, [shift], Probes(unbounded=(half, Linf(EPS))))
     assert rung["unbounded attack below 1"]
