@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from carom.common.attacks.info import AttackChoice
-from carom.common.base.errors import CaromError
+from carom.common.base.specs import number
 from carom.common.core.data import Dataset
 from carom.common.core.model import Model
 from carom.common.core.problem import Status
@@ -20,9 +20,9 @@ from carom.common.core.tasks import CLASSES
 from carom.common.core.threats import Ball, Threat
 from carom.common.measure.rates import Bools, Rate, Verdict
 from carom.common.models.mismatch import settle
-from carom.common.robustness.alarms import Probes, Tried, ring
+from carom.common.robustness.alarms import Alarm, Probes, Tried, ring
 from carom.common.robustness.bench import Attacked, Attacker, Bench
-from carom.common.robustness.binarisation import EXAMPLES, applies, binarisation
+from carom.common.robustness.binarisation import EXAMPLES, Binarisation, applies, binarisation
 from carom.common.robustness.outcome import Price, Robust, Row, left, rejected_share, share
 from carom.common.study.doubts import Warn, by_warnings, doubt_of
 from carom.common.study.plan import shards
@@ -72,7 +72,8 @@ def judge(case: Case, bench: Bench, warn: Warn = by_warnings) -> Robust:
     for _, one in found:
         standing &= ~one.verdict.fooled
     own = {by.chosen.label: one for by, one in found if by.kind == "adaptive"}
-    alarms, test = [], None
+    alarms: list[Alarm] = []
+    test: Binarisation | None = None
     if own and clean.right.any():
         alarms, extra = ring(bench, Tried(model, data, clean.right, own, case.adaptive), case.tests)
         for places, fooled in extra.values():
@@ -138,24 +139,24 @@ def _remarks(case: Case, bench: Bench, untested: bool, own: Mapping[str, Attacke
 # The curve over budgets.
 
 
-def reach(threat: Threat, data: Dataset) -> float:
-    """How far a threat lets an example go, to order budgets by."""
+def reach(threat: Threat, label: str, data: Dataset) -> float:
+    """How far a threat lets an example go, to order budgets by: the radius of a ball, else the budget as it is written."""
     x = data.batch(0, min(len(data), 16)).inputs
-    if isinstance(threat, Ball) and isinstance(x, Tensor):
-        return float(threat.radius(x).mean())
-    eps = getattr(threat, "eps", None)
-    if not isinstance(eps, float | int):
-        raise CaromError("the curve needs budgets that can be ordered: leave --curve out.")
-    return float(eps)
+    return (
+        float(threat.radius(x).mean())
+        if isinstance(threat, Ball) and isinstance(x, Tensor)
+        else number(label.split()[-1])
+    )
 
 
 def _curve(case: Case, bench: Bench, clean: Verdict, standing: Bools) -> list[tuple[str, Rate]]:
     """Robust accuracy at other budgets, by the adaptive attacks. An example that fell stays fallen where more is allowed,
     and one that stands stands where less is: only the others are attacked at each."""
-    own, found = reach(case.threat, case.data), [(reach(case.threat, case.data), case.label, standing)]
-    points = sorted(
-        ((reach(threat, case.data), label, threat) for label, threat in case.curve), key=lambda point: point[0]
-    )
+    if not case.curve:
+        return [(case.label, share(standing))]
+    own = reach(case.threat, case.label, case.data)
+    found = [(own, case.label, standing)]
+    points = sorted(((reach(t, label, case.data), label, t) for label, t in case.curve), key=lambda point: point[0])
     fallen = clean.right & ~standing
     for at, label, threat in [point for point in reversed(points) if point[0] < own]:
         fallen = fallen & _fooled(case, bench, fallen, label, threat)
