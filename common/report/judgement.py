@@ -18,7 +18,7 @@ from carom.common.report.values import flatten, plain, rate, short, visible
 
 TITLE = "What attackers leave of each model"
 
-LEFT, ACROSS, ROW, TOP, BOTTOM = 240, 420, 46, 14, 34  # of the picture, in pixels
+LEFT, ACROSS, ROW, TOP, BOTTOM = 240, 420, 54, 14, 34  # of the picture, in pixels
 NAME = 34  # characters of a name beside a row
 
 MARKS = {
@@ -28,7 +28,10 @@ MARKS = {
     "query": ("M0-5L5 4H-5Z", "by queries alone"),
     "adaptive": ("M-4.5-4.5h9v9h-9Z", "by one who knows the defence"),
 }
-"""Shape and meaning of each mark of the picture."""
+"""Shape and meaning of each mark of the picture, from the upper to the lower edge of a line."""
+
+APART = 8
+"""Between the marks of a line, so that equal values do not hide each other."""
 
 
 def write_judgement(path: Path, summary: Mapping[str, Any], examples: Sequence[Example], title: str = TITLE) -> None:
@@ -110,8 +113,8 @@ def _line(row: Mapping[str, Any], y: int, x: Any) -> Markup:
     )
     value = row["at_most"] if row["robust_accuracy"] is None else row["robust_accuracy"]
     kind = "bound" if row["robust_accuracy"] is None else "robust"
-    out += Markup('<rect class="bar {}" x="{}" y="{}" width="{}" height="18"><title>{}</title></rect>').format(
-        kind, x(0), y - 9, max(1.0, round(x(value) - x(0), 1)), f"{said}; at most {rate(row['at_most'])}"
+    out += Markup('<rect class="bar {}" x="{}" y="{}" width="{}" height="42"><title>{}</title></rect>').format(
+        kind, x(0), y - 21, max(1.0, round(x(value) - x(0), 1)), f"{said}; at most {rate(row['at_most'])}"
     )
     if row["robust_low"] is not None:
         out += Markup('<path class="whisker" d="M{} {}H{}"/>').format(x(row["robust_low"]), y, x(row["robust_high"]))
@@ -121,7 +124,7 @@ def _line(row: Mapping[str, Any], y: int, x: Any) -> Markup:
     ]
     for name, at, label in marks:
         out += Markup('<path class="mark {}" transform="translate({} {})" d="{}"><title>{}: {}</title></path>').format(
-            name.replace(" ", "-"), x(at), y, MARKS[name][0], label, rate(at)
+            name.replace(" ", "-"), x(at), y + APART * (list(MARKS).index(name) - 2), MARKS[name][0], label, rate(at)
         )
     return out
 
