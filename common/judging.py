@@ -51,9 +51,9 @@ def robust(
     Examples:
         >>> import carom
         >>> data = carom.load_data("builtin:fashion-mnist", limit=12)
-        >>> found = carom.robust("zoo:image-mlp", data, eps="8/255")
-        >>> found.status, found.accuracy.value
-        ('robust accuracy', 0.0)
+        >>> found = carom.robust("zoo:image-mlp", data, eps="28/255")
+        >>> found.status, round(found.accuracy.value, 2), round(found.accuracy.high, 2)
+        ('robust accuracy', 0.08, 0.35)
     """
     kind = get_modality(data.modality) if isinstance(data, Dataset) else modality_of(model, modality)
     if isinstance(data, str) or data is None:
