@@ -43,10 +43,23 @@ def robust(
     """The robust accuracy of a model: the share of examples that are right when clean, and that no attack within the
     budget makes wrong without being rejected. A clean example that is rejected counts as wrong.
 
-    Every example is attacked by the adaptive attacks of the modality's jury, or by `attacks` instead ("auto" is
-    AutoAttack in its standard version), through all that stands before the model. There is a number (`accuracy`) only
-    where the attacks pass the binarisation test and no alarm rings; else `status` says so, and `reasons` why. `budgets`
-    are further ones of the same kind, for the curve. With a `store`, what is there is not computed again.
+    Every example is attacked through all that stands before the model. There is a number (`accuracy`) only where the
+    attacks pass the binarisation test and no alarm rings; else `status` says so, and `reasons` why.
+
+    Args:
+        model: A model, or the spec of one.
+        data: Examples, or their spec; by default those of the modality's own study.
+        attacks: Attacks instead of the adaptive ones of the modality's jury: "auto" is AutoAttack's standard version.
+        threat: Kind of threat ("linf"), or a threat; by default the modality's own.
+        eps: Its budget.
+        budgets: Further budgets of the same kind, for the curve.
+        modality: Of a model that does not tell.
+        seed: Of the attacks' random numbers.
+        store: Folder of finished work; what is there is not computed again.
+        batch: Examples at once.
+        device: "auto" (a GPU when there is one), "cpu", "cuda".
+        progress: Called with (steps done, steps in all, what comes next).
+        warn: Called with what is to be doubted of the clean answers.
 
     Examples:
         >>> import carom
