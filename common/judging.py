@@ -47,19 +47,22 @@ def robust(
     attacks pass the binarisation test and no alarm rings; else `status` says so, and `reasons` why.
 
     Args:
-        model: A model, or the spec of one.
-        data: Examples, or their spec; by default those of the modality's own study.
-        attacks: Attacks instead of the adaptive ones of the modality's jury: "auto" is AutoAttack's standard version.
-        threat: Kind of threat ("linf"), or a threat; by default the modality's own.
-        eps: Its budget.
-        budgets: Further budgets of the same kind, for the curve.
-        modality: Of a model that does not tell.
-        seed: Of the attacks' random numbers.
-        store: Folder of finished work; what is there is not computed again.
-        batch: Examples at once.
+        model: a model, or the spec of one.
+        data: examples, or their spec; by default those of the modality's own study.
+        attacks: attacks instead of the adaptive ones of the modality's jury: "auto" is AutoAttack's standard version.
+        threat: kind of threat ("linf"), or a threat; by default the modality's own.
+        eps: its budget.
+        budgets: further budgets of the same kind, for the curve.
+        modality: of a model that does not tell.
+        seed: of the attacks' random numbers.
+        store: folder of finished work; what is there is not computed again.
+        batch: examples at once.
         device: "auto" (a GPU when there is one), "cpu", "cuda".
-        progress: Called with (steps done, steps in all, what comes next).
-        warn: Called with what is to be doubted of the clean answers.
+        progress: called with (steps done, steps in all, what comes next).
+        warn: called with what is to be doubted of the clean answers.
+
+    Raises:
+        CaromError: the model, the data and the attacks do not fit, said before anything is computed.
 
     Examples:
         >>> import carom
