@@ -17,6 +17,7 @@ from carom.common.core.metrics import distance
 from carom.common.loading.array_files import ENDINGS
 from carom.common.loading.arrays import load_arrays
 from carom.common.modality.contract import Defaults, Modality
+from carom.common.modality.jury import Jury
 
 SOURCES = ("zoo:audio-melcnn", "zoo:audio-gru", "zoo:audio-kwt", "zoo:audio-forest")
 
@@ -55,6 +56,16 @@ MODALITY = Modality(
         "l2": [f"{0.01 * 1.15**k:.3g}" for k in range(60)],
     },
     model_kinds=("torchaudio",),
+    jury=Jury(
+        adaptive=(("auto?steps=20&targets=4&queries=300", "apgd"), ("leaf-path",), ("soft-leaf-path",)),
+        random=(("pgd?steps=40",),),
+        query=(("square?queries=1000", "hopskipjump"),),
+        transfer=("mi-fgsm", "soft-leaf-path"),
+        one_step=("fgsm",),
+        many_steps=("pgd?steps=20",),
+        longer=("apgd?steps=100&loss=margin",),
+        black_box=("square?queries=200",),
+    ),
     order=2,
     study=(files(__name__) / "templates" / "study.toml").read_text(encoding="utf-8"),
 )

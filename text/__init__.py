@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from importlib.resources import files
 
+from carom.common.core.batch import Access
 from carom.common.modality.contract import Defaults, Modality
+from carom.common.modality.jury import Jury
 from carom.text.attacks import ATTACKS, THREATS
 from carom.text.augment import augment_file
 from carom.text.data.load import BUILTIN, load_data
@@ -46,6 +48,12 @@ MODALITY = Modality(
     logs=LOGS,
     write_example=write_text,
     scales={"words": [f"{k / 50:g}" for k in range(1, 26)]},  # to half of the words: beyond, it is another sentence
+    jury=Jury(
+        # Each has its own words to choose from: what stands is what stands before all of them.
+        adaptive=(("textbugger", "leap"), ("pwws",), ("deepwordbug",), ("greedy-unk",), ("beam?width=4",)),
+        transfer=("textbugger?until=0.3",),
+        counts=Access.LABEL | Access.SCORE | Access.GRADIENT,
+    ),
     order=3,
     study=(files(__name__) / "templates" / "study.toml").read_text(encoding="utf-8"),
 )

@@ -8,6 +8,7 @@ from importlib.resources import files
 from carom.common.loading.array_files import ENDINGS
 from carom.common.loading.arrays import load_arrays
 from carom.common.modality.contract import Defaults, Modality
+from carom.common.modality.jury import Jury
 from carom.vision.attacks import ATTACKS, THREATS, TRANSFORMS
 from carom.vision.data.layout import channels_first, write_png
 from carom.vision.data.load import BUILTIN, load_data
@@ -47,6 +48,19 @@ MODALITY = Modality(
     log_folders=True,
     write_example=write_png,
     model_kinds=("torchvision",),
+    jury=Jury(
+        adaptive=(
+            ("auto?steps=20&targets=4&queries=300", "apgd", "fmn", "patch", "jsma"),
+            ("leaf-path", "soft-leaf-path"),
+        ),
+        random=(("pgd?steps=40",),),
+        query=(("square?queries=1000", "sparse-rs", "spatial", "hopskipjump"),),
+        transfer=("mi-fgsm", "soft-leaf-path", "apgd", "fmn"),
+        one_step=("fgsm",),
+        many_steps=("pgd?steps=20",),
+        longer=("apgd?steps=100&loss=margin",),
+        black_box=("square?queries=200", "sparse-rs?queries=300"),
+    ),
     order=1,
     study=(files(__name__) / "templates" / "study.toml").read_text(encoding="utf-8"),
     scales={

@@ -27,6 +27,8 @@ _HOMES = {
     "load_model": "common.api",
     "load_set": "common.study.replay",
     "replay": "common.api",
+    "robust": "common.judging",
+    "Robust": "common.robustness.outcome",
     "transfer": "common.api",
     "lgv": "common.surrogates.lgv",
     "substitute": "common.surrogates.substitute",
@@ -94,8 +96,10 @@ if TYPE_CHECKING:
     from carom.common.defences.export import export_module as export_module
     from carom.common.defences.info import DefenceInfo as DefenceInfo
     from carom.common.defences.transforms import InputTransform as InputTransform
+    from carom.common.judging import robust as robust
     from carom.common.modality.contract import Modality as Modality
     from carom.common.models.networks import TorchModel as TorchModel
+    from carom.common.robustness.outcome import Robust as Robust
     from carom.common.study.outcome import Transfer as Transfer
     from carom.common.study.replay import AdversarialSet as AdversarialSet
     from carom.common.study.replay import load_set as load_set

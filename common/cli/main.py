@@ -20,6 +20,7 @@ from carom.common.base.memory import keep_few_kernels, keep_freed_memory
 from carom.common.base.notices import print_notices
 from carom.common.cli.augment import augment
 from carom.common.cli.export import export
+from carom.common.cli.judging import defend, robust
 from carom.common.cli.options import (
     BAD_INPUT,
     BUG,
@@ -102,6 +103,8 @@ def cli() -> None:
     carom demo                              three modalities, offline, about two minutes
     carom list models --modality audio      what there is to attack
     carom run --modality image --source zoo:image-resnet --target zoo:image-forest --attack pgd --eps 8/255
+    carom robust zoo:image-vgg --eps 8/255  the share of examples that no attack makes wrong
+    carom defend -t zoo:image-vgg --defence noise+vote     whether a defence helps, against who knows it
     carom init                              a study file for your own models and data
     """
 
@@ -479,3 +482,5 @@ cli.add_command(surrogate)
 cli.add_command(augment)
 cli.add_command(transfer)
 cli.add_command(export)
+cli.add_command(robust)
+cli.add_command(defend)

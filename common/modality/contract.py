@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from carom.common.core.adversarial_set import AdversarialSet
 from carom.common.attacks.gradient.transforms import TransformInfo
 from carom.common.attacks.info import AttackInfo
+from carom.common.modality.jury import Jury
 from carom.common.modality.panels import Panel
 
 
@@ -85,6 +86,8 @@ class Modality:
     a search for a wanted white-box success looks."""
     model_kinds: tuple[str, ...] = ()
     """Kinds of spec that name models and data of this modality alone, such as torchvision."""
+    jury: Jury | None = None
+    """Which attacks judge robustness; None: the attacks of its default study do, and nothing tests their strength."""
     order: int = 100
     """Its place where several modalities are listed: the lowest first, then by name."""
     study: str = ""

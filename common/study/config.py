@@ -150,6 +150,8 @@ class Study(BaseModel):
     curve_limit: Count | None = None
     # Transfer is said besides over other examples than those that both models get right (`DENOMINATORS`).
     denominators: list[Denominator] = Field(default_factory=list)
+    # Of a judgement of defences: further budgets, at which robust accuracy is measured too.
+    budgets: list[Annotated[float | str, BeforeValidator(_number)]] = Field(default_factory=list)
 
 
 _FLAGS = {

@@ -28,8 +28,10 @@ COMMON = [
     {"modality"},
     {"surrogates", "report"},
     {"study"},
+    {"robustness"},
     {"runs"},
     {"api"},
+    {"judging"},
     {"cli"},
 ]
 ATTACKS = [

@@ -20,7 +20,13 @@ PAGES = {
     for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 }
 RUNNING = [name for name, path in PAGES.items() if any(b.language in ("python", "sh", "diff") for b in blocks(path))]
-SLOW = {"README.md", "docs/guides/images.md", "docs/guides/text.md", "docs/guides/studies.md"}
+SLOW = {
+    "README.md",
+    "docs/guides/defences.md",
+    "docs/guides/images.md",
+    "docs/guides/text.md",
+    "docs/guides/studies.md",
+}
 IN_A_CHECKOUT = {"docs/guides/add-attack.md", "docs/guides/add-defence.md", "docs/guides/add-model.md"}
 EMPTY = {"docs/guides/add-modality.md"}
 
