@@ -78,7 +78,7 @@ def train_network(schedule: Schedule, recipe: Recipe, progress: Progress | None)
 
     network = recipe.build()
     assert isinstance(network, nn.Module)
-    return fit(network, sample, chosen(data, recipe.half), schedule, recipe.seed, progress)
+    return fit(network, sample, chosen(data, recipe.half), schedule, recipe.seed, progress, method=recipe.method)
 
 
 @torch.inference_mode()

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from carom.common.base.errors import CaromError
 from carom.common.base.files import write_atomically
 from carom.common.loading.packing import pack, precision, unpack, unpack_trees
-from carom.common.models.training import Progress, deterministic
+from carom.common.models.training import Method, Progress, deterministic
 from carom.common.models.trees import TreeEnsemble
 
 Body = nn.Module | TreeEnsemble
@@ -32,7 +32,7 @@ Body = nn.Module | TreeEnsemble
 class Recipe:
     """How one model of the zoo is built and trained.
 
-    `build()` gives the untrained body; `train(recipe, progress)` a trained one, reading `seed` and `half`.
+    `build()` gives the untrained body; `train(recipe, progress)` a trained one, reading `seed`, `half` and `method`.
     `half` is None for all training examples, 0 or 1 for one of two disjoint halves. `train`, `evaluate` and
     `data_digest` read the data that `data` names; `reading` puts another spec there.
     """
@@ -49,6 +49,8 @@ class Recipe:
     folder: Path  # where the checkpoint and its card lie
     seed: int = 0
     half: int | None = None
+    method: Method | None = None  # how a network is taught, if not in the plain way; for one training
+    defence: str = ""  # the defence that trains it, as a spec
     origin: str = ""  # for data that do not ship: where they come from, one sentence
 
     @property
@@ -122,6 +124,7 @@ def write(recipe: Recipe, trained: Body, folder: Path) -> dict[str, Any]:
         "command": recipe.command,
         "seed": recipe.seed,
         "half": recipe.half,
+        **({"defence": recipe.defence} if recipe.defence else {}),
         "data": recipe.data,
         "data_digest": recipe.data_digest(recipe),
         "clean_accuracy": round(accuracy, 4),

@@ -174,7 +174,7 @@ def _train_network(
 
     module = recipe.build()
     assert isinstance(module, nn.Module)
-    return fit(module, sample, _chosen(labels, recipe.half), schedule, recipe.seed, progress)
+    return fit(module, sample, _chosen(labels, recipe.half), schedule, recipe.seed, progress, method=recipe.method)
 
 
 def _train_trees(

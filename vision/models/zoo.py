@@ -17,10 +17,14 @@ import torch
 from torch import Tensor
 
 from carom.common.base.errors import CaromError
+from carom.common.base.specs import call_with, split_parameters
+from carom.common.defences.catalogue import defences_in
+from carom.common.defences.training.trained import trained_by
 from carom.common.loading.zoo import Recipe
 from carom.common.models.training import Schedule
 from carom.vision.data import cifar, fashion
 from carom.vision.data.load import load_data
+from carom.vision.defences.training import TRAINING
 from carom.vision.models.networks import MLP, VGG, Mixer, ResNet, RowGRU, SweepGRU, ViT
 from carom.vision.models.recipes import Architecture, Pictures, SignNoise, accuracy, network, trees
 
@@ -125,6 +129,8 @@ _CIFAR = {
     "cifar-forest": trees(CIFAR, "random forest on CIFAR-10's raw pixels, 48 trees of 512 leaves", _forest),
 }
 
+TRAINERS = defences_in(TRAINING)
+
 _FIRST = {"": (0, None, "")}  # suffix: seed, half, what the summary adds
 _SEEDS = _FIRST | {"-s1": (1, None, ", second seed")}
 _HALVES = {"-halfa": (2, 0, ", first half of the data"), "-halfb": (3, 1, ", second half of the data")}
@@ -156,8 +162,32 @@ def _recipes(
     return {recipe.name: recipe for recipe in made}
 
 
+# What defends the residual CNN: a network of its own each, for the budget that the embedded study attacks with. None sees
+# noise or erased rectangles: inputs are changed by the defence. As many steps and epochs as one CPU core makes in minutes.
+_ROBUST_CNN = _on_fashion(
+    "cnn", "residual CNN, three stages", ResNet, Schedule(10, lr=4e-3), erase=0.0, noise=None, layout=torch.channels_last
+)
+_STEPS = "pgd?steps=3&size=0.5"
+_DEFENCES: dict[str, tuple[str, str]] = {  # suffix of the name: the defence as a spec, what the summary adds
+    "-at": (f"pgd-at?eps=28/255&attack=({_STEPS})", "adversarially trained with PGD at 28/255"),
+    "-trades": (f"trades?eps=28/255&beta=3&attack=({_STEPS})", "trained by TRADES at 28/255"),
+    "-eat": ("ensemble-at?eps=28/255", "ensemble adversarial training at 28/255"),
+    "-distilled": ("distillation?temperature=20", "defensively distilled at temperature 20"),
+}
+
+
+def _defended() -> dict[str, Recipe]:
+    (plain,) = _recipes(FASHION, {"resnet-plain": _ROBUST_CNN}, "builtin:fashion-mnist").values()
+    made = {}
+    for suffix, (spec, note) in _DEFENCES.items():
+        name, parameters = split_parameters(spec)
+        defence = call_with(TRAINERS[name].build, parameters, f"defence {name}")
+        made[f"image-resnet{suffix}"] = trained_by(plain, defence, spec, f"image-resnet{suffix}", note)
+    return made
+
+
 _OF_CIFAR = _recipes(CIFAR, _CIFAR, "torchvision:CIFAR10?root=PATH", cifar.ORIGIN)
-RECIPES: dict[str, Recipe] = _recipes(FASHION, _FASHION, "builtin:fashion-mnist") | _OF_CIFAR
+RECIPES: dict[str, Recipe] = _recipes(FASHION, _FASHION, "builtin:fashion-mnist") | _defended() | _OF_CIFAR
 
 
 def pictures_of(name: str) -> Pictures:
