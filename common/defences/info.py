@@ -105,7 +105,8 @@ class DefenceChoice:
             found = defence.wrap(model)
         else:
             raise CaromError(
-                f"{self.info.name} trains a model: it cannot stand around {model.name}, which is trained already."
+                f"{self.info.name} trains a model: it cannot stand around {model.name}, which is trained already. Train one "
+                f"with it: carom train zoo:NAME --defence '{self.label}'."
             )
         found.name = f"{model.name}+{self.label}"
         return found

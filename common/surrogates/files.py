@@ -25,6 +25,8 @@ from carom.common.models.ensembles import Ensemble
 from carom.common.models.networks import TorchModel
 from carom.common.surrogates.networks import built, copied
 
+KINDS = ("lgv", "defended", "substitute")
+
 # Files: one safetensors with every member's state, named NUMBER.PARAMETER, and the card in its header and beside it.
 
 
@@ -50,7 +52,7 @@ def save_surrogate(model: Model, path: Path | str) -> dict[str, Any]:
 
     path = surrogate_file(path)
     if not model.card:
-        raise CaromError(f"{model.name} has no card: only what carom.lgv or carom.substitute made is saved here.")
+        raise CaromError(f"{model.name} has no card: only what carom.lgv, carom.substitute or carom.train_defended made is saved here.")
     members = getattr(model, "members", (model,))
     tensors = {
         f"{number}.{name}": tensor.detach().cpu().contiguous()
@@ -84,8 +86,8 @@ def _checked(card: Any) -> dict[str, Any]:
     for name in ("name", "modality", "digest", "kind"):
         if not isinstance(card.get(name), str):
             raise ValueError(f"its card has no {name}")
-    if card["kind"] not in ("lgv", "substitute"):
-        raise ValueError(f"its card says {card['kind']!r:.40} where it should say lgv or substitute")
+    if card["kind"] not in KINDS:
+        raise ValueError(f"its card says {card['kind']!r:.40} where it should say {', '.join(KINDS[:-1])} or {KINDS[-1]}")
     classes = card.get("classes")
     if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
         raise ValueError("its card names no classes")

@@ -165,9 +165,9 @@ def _recipes(
 # What defends the residual CNN: a network of its own each, for the budget that the embedded study attacks with. None sees
 # noise or erased rectangles: inputs are changed by the defence. As many steps and epochs as one CPU core makes in minutes.
 _ROBUST_CNN = _on_fashion(
-    "cnn", "residual CNN, three stages", ResNet, Schedule(10, lr=4e-3), erase=0.0, noise=None, layout=torch.channels_last
+    "cnn", "residual CNN, three stages", ResNet, Schedule(7, lr=5e-3), erase=0.0, noise=None, layout=torch.channels_last
 )
-_STEPS = "pgd?steps=3&size=0.5"
+_STEPS = "pgd?steps=2&size=0.75"
 _DEFENCES: dict[str, tuple[str, str]] = {  # suffix of the name: the defence as a spec, what the summary adds
     "-at": (f"pgd-at?eps=28/255&attack=({_STEPS})", "adversarially trained with PGD at 28/255"),
     "-trades": (f"trades?eps=28/255&beta=3&attack=({_STEPS})", "trained by TRADES at 28/255"),

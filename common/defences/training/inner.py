@@ -150,8 +150,10 @@ def crafted(
         raise CaromError(f"{who}: {name} works in {', '.join(info.threats)}, not in {kind}. Give threat={info.threats[0]}.")
     granted = Learner.access if source is None else source.access
     if info.needs & ~granted:
-        raise CaromError(f"{who}: {name} needs {', '.join((info.needs & ~granted).words())}, which a network in training "
-                         "does not grant. Choose an attack that climbs its gradient: attack=pgd.")
+        asked = "a network in training" if source is None else source.name
+        remedy = "Choose an attack that climbs its gradient: attack=pgd." if source is None else "Name another model."
+        lacking = ", ".join((info.needs & ~granted).words())
+        raise CaromError(f"{who}: {name} needs {lacking}, which {asked} does not grant. {remedy}")
     built = call_with(info.build, parameters, f"attack {name}", counts=True)
     if objective is not None:
         climb = climb_of(built)

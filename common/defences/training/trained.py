@@ -40,8 +40,9 @@ class By(Trains):
         return taught(recipe, self.method(), progress)
 
 
-def trained_by(recipe: Recipe, defence: Trains, label: str, name: str, note: str) -> Recipe:
-    """The recipe of what `defence` makes of `recipe`; `label` is the spec that asks for it, `note` what the summary adds."""
+def trained_by(recipe: Recipe, defence: Trains, label: str, name: str, note: str, of: str = "") -> Recipe:
+    """The recipe of what `defence` makes of `recipe`; `label` is the spec that asks for it, `note` what the summary adds,
+    `of` the spec of `recipe` where the new one is not of the zoo."""
     if recipe.family == "tree" and not getattr(defence, "trees", False):
         raise CaromError(f"{recipe.name} grows trees, and {label} trains networks: choose harden, or another recipe.")
     build = getattr(defence, "build", None)
@@ -56,4 +57,5 @@ def trained_by(recipe: Recipe, defence: Trains, label: str, name: str, note: str
         train=train,
         build=recipe.build if build is None else lambda: build(recipe),
         defence=label,
+        of=of,
     )
