@@ -12,6 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from carom.common.core.model import Model
+from carom.common.models.trees import TreeEnsemble
+
 Sampler = Callable[[Tensor, torch.Generator], tuple[Any, Tensor]]
 """(indices[B], generator) -> (inputs[B, ...], labels[B]): reads, pads and augments one training batch. Inputs in a
 tuple are a module's several arguments."""
@@ -63,6 +66,18 @@ class Method:
     def look(self, network: nn.Module, epoch: int) -> bool:
         """Told after each epoch, from 1 on, of the network as it would be returned now: whether to stop here."""
         return False
+
+    def grow(
+        self,
+        fit: Callable[[Tensor, Tensor], TreeEnsemble],
+        model: Callable[[TreeEnsemble], Model],
+        inputs: Tensor,
+        labels: Tensor,
+        seed: int,
+    ) -> TreeEnsemble:
+        """Of trees, instead of all other: grown by `fit(inputs, labels)`, here once. `model` makes a model of trees, to be
+        attacked."""
+        return fit(inputs, labels)
 
     def end(self, network: nn.Module) -> None:
         """Told once, before the network is returned, which may be put back to an earlier state."""

@@ -15,14 +15,15 @@ def _load(spec: str) -> Model:
     return load_model_of(get_modality("image"), spec, {})
 
 
-GROUND = Ground(
-    modality="image",
-    space=PIXELS,
-    threats=THREATS,
-    attacks=ATTACKS,
-    load=_load,
-    threat="linf",
-    eps=8 / 255,
-    static="zoo:image-vgg+zoo:image-mlp+zoo:image-vit",
+TRAINING = trainers(
+    Ground(
+        modality="image",
+        space=PIXELS,
+        threats=THREATS,
+        attacks=ATTACKS,
+        load=_load,
+        threat="linf",
+        eps=8 / 255,
+        static="zoo:image-vgg+zoo:image-mlp+zoo:image-vit",
+    )
 )
-TRAINING = trainers(GROUND)

@@ -137,9 +137,10 @@ def crafted(
     who: str,
     objective: Divergence | None = None,
     source: Model | None = None,
+    granted: Access = Learner.access,
 ) -> Crafted:
     """The inner maximisation by the attack of a spec such as `pgd?steps=7`, with another `objective` where one is given.
-    `who` is the defence that errors name."""
+    `who` is the defence that errors name, `granted` what is trained grants an attack."""
     name, parameters = split_parameters(attack[1:-1] if attack.startswith("(") and attack.endswith(")") else attack)
     if name not in ground.attacks:
         raise UnknownName(f"{ground.modality} attack", name, ground.attacks)
@@ -148,10 +149,10 @@ def crafted(
         raise UnknownName(f"threat for {ground.modality}", kind, ground.threats)
     if kind not in info.threats:
         raise CaromError(f"{who}: {name} works in {', '.join(info.threats)}, not in {kind}. Give threat={info.threats[0]}.")
-    granted = Learner.access if source is None else source.access
+    granted = granted if source is None else source.access
     if info.needs & ~granted:
-        asked = "a network in training" if source is None else source.name
-        remedy = "Choose an attack that climbs its gradient: attack=pgd." if source is None else "Name another model."
+        asked = "what is being trained" if source is None else source.name
+        remedy = "Choose another attack, such as the default." if source is None else "Name another model."
         lacking = ", ".join((info.needs & ~granted).words())
         raise CaromError(f"{who}: {name} needs {lacking}, which {asked} does not grant. {remedy}")
     built = call_with(info.build, parameters, f"attack {name}", counts=True)

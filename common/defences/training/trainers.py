@@ -6,16 +6,20 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from carom.common.base.errors import CaromError
+from carom.common.base.errors import CaromError, UnknownName
 from carom.common.base.specs import split_plus
 from carom.common.core.model import Model
 from carom.common.core.threats import Ball
 from carom.common.defences.catalogue import Defences
 from carom.common.defences.training.adversarial import Adversarial, Awp, Free, Mart, Mixed, Outer, Trades
 from carom.common.defences.training.distillation import DefensiveDistillation, RobustDistillation
+from carom.common.defences.training.hardening import Hardening
 from carom.common.defences.training.inner import Crafted, Divergence, Ground, Transferred, crafted
+from carom.common.defences.training.members import Averaging, Diverse
 from carom.common.defences.training.trained import By
+from carom.common.defences.training.transferred import WAYS, Transferring, parent_of
 from carom.common.defences.training.watch import Watch
+from carom.common.models.trees import TreeModel
 
 MADRY = "Madry et al. 2018, Towards deep learning models resistant to adversarial attacks"
 ZHANG = "Zhang et al. 2019, Theoretically principled trade-off between robustness and accuracy"
@@ -26,6 +30,11 @@ WONG = "Wong, Rice and Kolter 2020, Fast is better than free: revisiting adversa
 TRAMER = "Tramer et al. 2017, Ensemble adversarial training: attacks and defenses"
 PAPERNOT = "Papernot et al. 2016, Distillation as a defense to adversarial perturbations against deep neural networks"
 GOLDBLUM = "Goldblum et al. 2020, Adversarially robust distillation"
+
+TRANSFER = "Shafahi et al. 2020, Adversarially robust transfer learning"
+DIETTERICH = "Dietterich 2000, Ensemble methods in machine learning"
+KANTCHELIAN = "Kantchelian, Tygar and Joseph 2016, Evasion and hardening of tree ensemble classifiers"
+KARIYAPPA = "Kariyappa and Qureshi 2019, Improving adversarial robustness of ensembles with diversity training"
 
 FROZEN = "the inner attack sees the network in evaluation mode; the schedule, the augmentation and the optimiser are the recipe's"
 
@@ -195,6 +204,57 @@ def trainers(ground: Ground) -> Defences:
             return inner(attack, eps, threat, "ard", Divergence(network, temperature))
 
         return RobustDistillation(answers, against, _positive(temperature, "ard"), alpha, epochs)
+
+    @found.defence(
+        "robust-transfer",
+        "a network taught anew from one of the same build that was trained before, on other data or by a defence",
+        paper=TRANSFER,
+        departures="the schedule, the augmentation and the optimiser are the recipe's",
+    )
+    def robust_transfer(source: str, how: str = "full", weight: float = 0.1, epochs: int | None = None) -> By:
+        """From the weights of the model `source`, but for the last layer. `how` is "probe" (that layer alone), "full"
+        (all), or "penalty" (all, features held near the source's with `weight`)."""
+        if how not in WAYS:
+            raise UnknownName("way to transfer", how, WAYS)
+        return By(lambda: Transferring(parent_of(ground.load(source)), source, how, weight, epochs))
+
+    @found.defence(
+        "averaging",
+        "several networks from seeds of their own, whose mean probabilities answer",
+        paper=DIETTERICH,
+        cost="members passes per answer",
+    )
+    def averaging(members: int = 3, epochs: int | None = None) -> Averaging:
+        """So many networks."""
+        return Averaging(members, epochs)
+
+    @found.defence(
+        "gal",
+        "several networks trained together, the gradients of their losses kept from pointing the same way",
+        paper=KARIYAPPA,
+        departures="activations are the architecture's, not leaky rectifiers",
+        cost="members passes per answer",
+    )
+    def gal(members: int = 3, weight: float = 0.5, epochs: int | None = None) -> Diverse:
+        """So many networks; `weight` of the alignment of their gradients."""
+        return Diverse(members, weight, epochs)
+
+    @found.defence(
+        "harden",
+        "trees grown again on adversarial inputs against them, round after round",
+        paper=KANTCHELIAN,
+        departures="all trees are grown anew each round, on the examples so far, where the paper boosts one more tree",
+    )
+    def harden(
+        eps: float = eps_,
+        rounds: int = 3,
+        share: float = 0.1,
+        attack: str = "soft-leaf-path",
+        threat: str | None = None,
+    ) -> Hardening:
+        """In each round adversarial versions of `share` of the training inputs join them."""
+        made = crafted(ground, attack, eps, threat, "harden", granted=TreeModel.access)
+        return Hardening(made.attack, made.threat, rounds, share)
 
     return found
 
