@@ -170,9 +170,9 @@ _ROBUST_CNN = _on_fashion(
 _STEPS = "pgd?steps=2&size=0.75"
 _DEFENCES: dict[str, tuple[str, str]] = {  # suffix of the name: the defence as a spec, what the summary adds
     "-at": (f"pgd-at?eps=28/255&attack=({_STEPS})", "adversarially trained with PGD at 28/255"),
-    "-trades": (f"trades?eps=28/255&beta=3&attack=({_STEPS})", "trained by TRADES at 28/255"),
-    "-eat": ("ensemble-at?eps=28/255", "ensemble adversarial training at 28/255"),
-    "-distilled": ("distillation?temperature=20", "defensively distilled at temperature 20"),
+    "-trades": (f"trades?eps=28/255&beta=3&epochs=5&attack=({_STEPS})", "trained by TRADES at 28/255"),
+    "-eat": ("ensemble-at?eps=28/255&epochs=5", "ensemble adversarial training at 28/255"),
+    "-distilled": ("distillation?temperature=20&epochs=5", "defensively distilled at temperature 20"),
 }
 
 
