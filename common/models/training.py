@@ -58,7 +58,9 @@ class Method:
         """Put the module into the mode it is trained in, before each epoch."""
         module.train()
 
-    def loss(self, module: nn.Module, inputs: Any, labels: Tensor, generator: torch.Generator, smoothing: float) -> Tensor:
+    def loss(
+        self, module: nn.Module, inputs: Any, labels: Tensor, generator: torch.Generator, smoothing: float
+    ) -> Tensor:
         """The loss of one batch, a number: its gradient is what a step descends. `smoothing` of the labels is the
         schedule's."""
         return F.cross_entropy(answer(module, inputs), labels, label_smoothing=smoothing)

@@ -17,8 +17,9 @@ from carom.common.defences.training.trained import trained_by
 from carom.common.loading.zoo import Body, Recipe
 from carom.common.modality.defences import choose_defence
 from carom.common.modality.installed import get_modality
+from carom.common.models.averaged import Averaged
+from carom.common.models.ensembles import Ensemble
 from carom.common.models.mismatch import fitting
-from carom.common.models.networks import TorchModel
 from carom.common.models.training import Progress, Schedule, deterministic, fit
 from carom.common.surrogates.networks import accuracies, copied, examples_of, network_of
 
@@ -35,13 +36,14 @@ def train_defended(
     held_out: Dataset | None = None,
     modality: str | None = None,
     progress: Progress | None = None,
-) -> TorchModel:
+) -> Model:
     """A network trained by a defence of the kind training, such as "pgd-at?eps=8/255": a model like any other.
 
-    `model` is one whose architecture is taken, with the weights that it has; of a zoo spec with fresh ones. It is not
-    changed. `data` are labelled examples, used as they are. `held_out` is where the accuracy on its card is measured, on
-    clean inputs: what it withstands is what an attack says that knows of it. The same arguments give the same weights on
-    one machine.
+    `model` is one whose architecture is taken, with the weights that it has (of what a defence trains besides, such as
+    further members of an ensemble, drawn anew); of a zoo spec with fresh ones. It is not changed. Of several networks
+    that answer together an `Ensemble` is returned. `data` are labelled examples, used as they are. `held_out` is where
+    the accuracy on its card is measured, on clean inputs: what it withstands is what an attack says that knows of it. The
+    same arguments give the same weights on one machine.
 
     Zoo models are trained by their own recipes and augmentation with `carom train zoo:NAME --defence DEFENCE`.
     """
@@ -63,7 +65,7 @@ def train_defended(
         modality=base.modality,
         family=base.family,
         summary=base.name,
-        build=lambda: copy.deepcopy(base.module).cpu(),
+        build=_Again(base.module, seed),
         train=train,
         evaluate=lambda recipe, body: 0.0,
         data=data.name,
@@ -76,7 +78,10 @@ def train_defended(
     with fitting(base, data), deterministic(seed):
         body = wanted.train(wanted, progress)
     assert isinstance(body, nn.Module)
-    made = copied(base, name, body)
+    made: Model = copied(base, name, body)
+    if isinstance(body, Averaged):
+        members = [copied(base, f"{name}{k}", member) for k, member in enumerate(body.members)]
+        made = Ensemble(members, "probabilities", name)
     card: Mapping[str, Any] = {
         "kind": "defended",
         "defence": choice.label,
@@ -92,3 +97,21 @@ def train_defended(
     }
     made.card = card
     return made
+
+
+class _Again:
+    """Copies of a network: the first with its weights, others with weights drawn anew."""
+
+    def __init__(self, module: nn.Module, seed: int) -> None:
+        self.module, self.seed, self.made = module, seed, 0
+
+    def __call__(self) -> nn.Module:
+        module = copy.deepcopy(self.module).cpu()
+        if self.made:
+            # Not from `seed` itself: whoever seeded torch with it drew the given weights from there.
+            torch.manual_seed(self.seed + 1_000_003 * self.made)
+            for part in module.modules():
+                if callable(reset := getattr(part, "reset_parameters", None)):
+                    reset()
+        self.made += 1
+        return module

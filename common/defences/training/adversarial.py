@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -84,7 +84,7 @@ class Awp:
     def __call__(self, network: nn.Module, clean: Tensor, adversarial: Tensor, labels: Tensor) -> Tensor:
         weights = {name: value for name, value in network.named_parameters() if value.ndim > 1 and value.requires_grad}
 
-        def at(moved: dict[str, Tensor], buffers: dict[str, Tensor]) -> Network:
+        def at(moved: Mapping[str, Tensor], buffers: Mapping[str, Tensor]) -> Network:
             return lambda x: functional_call(network, {**moved, **buffers}, (x,))
 
         untouched = {name: value.clone() for name, value in network.named_buffers()}

@@ -148,17 +148,19 @@ def crafted(
     if kind not in ground.threats:
         raise UnknownName(f"threat for {ground.modality}", kind, ground.threats)
     if kind not in info.threats:
-        raise CaromError(f"{who}: {name} works in {', '.join(info.threats)}, not in {kind}. Give threat={info.threats[0]}.")
+        raise CaromError(
+            f"{who}: {name} works in {', '.join(info.threats)}, not in {kind}. Give threat={info.threats[0]}."
+        )
     granted = granted if source is None else source.access
     if info.needs & ~granted:
-        asked = "what is being trained" if source is None else source.name
+        lacking, asked = ", ".join((info.needs & ~granted).words()), "it" if source is None else source.name
         remedy = "Choose another attack, such as the default." if source is None else "Name another model."
-        lacking = ", ".join((info.needs & ~granted).words())
         raise CaromError(f"{who}: {name} needs {lacking}, which {asked} does not grant. {remedy}")
     built = call_with(info.build, parameters, f"attack {name}", counts=True)
     if objective is not None:
         climb = climb_of(built)
         if climb is None:
             raise CaromError(f"{who} climbs a divergence of its own, and {name} climbs no gradient: choose attack=pgd.")
-        built = with_climb(built, replace(climb, objective=objective))
+        # At the clean inputs a divergence from their own answers has no gradient.
+        built = with_climb(built, replace(climb, objective=objective, random_start=True))
     return Crafted(built, info.threat(ground.threats[kind](eps)), ground, source)

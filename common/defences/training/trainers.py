@@ -36,7 +36,8 @@ DIETTERICH = "Dietterich 2000, Ensemble methods in machine learning"
 KANTCHELIAN = "Kantchelian, Tygar and Joseph 2016, Evasion and hardening of tree ensemble classifiers"
 KARIYAPPA = "Kariyappa and Qureshi 2019, Improving adversarial robustness of ensembles with diversity training"
 
-FROZEN = "the inner attack sees the network in evaluation mode; the schedule, the augmentation and the optimiser are the recipe's"
+RECIPES = "the schedule, the augmentation and the optimiser are the recipe's"
+FROZEN = f"the inner attack sees the network in evaluation mode; {RECIPES}"
 
 
 def trainers(ground: Ground) -> Defences:
@@ -45,15 +46,15 @@ def trainers(ground: Ground) -> Defences:
     found = Defences(kind="training", adaptation=("network",), departures=FROZEN)
     eps_, PGD = ground.eps, "pgd?steps=7&size=0.25"
 
-    def inner(
-        attack: str, eps: float, threat: str | None, who: str, objective: Divergence | None = None
-    ) -> Crafted:
+    def inner(attack: str, eps: float, threat: str | None, who: str, objective: Divergence | None = None) -> Crafted:
         return crafted(ground, attack, eps, threat, who, objective)
 
     def watching(quick: Crafted, eps: float, threat: str | None) -> Watch:
         return Watch(quick, inner("pgd?steps=20&size=0.15", eps, threat, "the watch"))
 
-    def by(outer: Outer, craft: Crafted, epochs: int | None, eps: float, threat: str | None, watched: bool, awp: float) -> By:
+    def by(
+        outer: Outer, craft: Crafted, epochs: int | None, eps: float, threat: str | None, watched: bool, awp: float
+    ) -> By:
         descended = Awp(outer, awp) if awp else outer
         return By(lambda: Adversarial(craft, descended, epochs, watching(craft, eps, threat) if watched else None))
 
@@ -131,7 +132,7 @@ def trainers(ground: Ground) -> Defences:
         "free-at",
         "adversarial training by the gradients of training itself, each batch several times",
         paper=SHAFAHI,
-        departures="the schedule, the augmentation and the optimiser are the recipe's; gradients are in training mode",
+        departures=f"{RECIPES}; gradients are in training mode",
     )
     def free_at(
         eps: float = eps_,
@@ -176,14 +177,16 @@ def trainers(ground: Ground) -> Defences:
         "distillation",
         "a student taught by a teacher's answers at a high temperature; falls to who attacks the logits",
         paper=PAPERNOT,
-        departures="the schedule, the augmentation and the optimiser are the recipe's",
+        departures=RECIPES,
     )
     def distillation(temperature: float = 20.0, epochs: int | None = None) -> DefensiveDistillation:
         """Both networks at `temperature`; the student answers at temperature 1."""
         return DefensiveDistillation(_positive(temperature, "distillation"), epochs)
 
     @found.defence(
-        "ard", "distillation from a robust teacher, on adversarial inputs", paper=GOLDBLUM,
+        "ard",
+        "distillation from a robust teacher, on adversarial inputs",
+        paper=GOLDBLUM,
     )
     def ard(
         teacher: str,
@@ -209,7 +212,7 @@ def trainers(ground: Ground) -> Defences:
         "robust-transfer",
         "a network taught anew from one of the same build that was trained before, on other data or by a defence",
         paper=TRANSFER,
-        departures="the schedule, the augmentation and the optimiser are the recipe's",
+        departures=RECIPES,
     )
     def robust_transfer(source: str, how: str = "full", weight: float = 0.1, epochs: int | None = None) -> By:
         """From the weights of the model `source`, but for the last layer. `how` is "probe" (that layer alone), "full"

@@ -36,7 +36,9 @@ class Transferring(Watched):
         kept = {name: value for name, value in self.parent.state_dict().items() if name not in fresh}
         wanted = {name: value.shape for name, value in module.state_dict().items() if name not in fresh}
         if {name: value.shape for name, value in kept.items()} != wanted:
-            raise CaromError(f"robust-transfer: {self.called} is built otherwise than what is trained: name another source.")
+            raise CaromError(
+                f"robust-transfer: {self.called} is built otherwise than what is trained: name another source."
+            )
         module.load_state_dict(kept, strict=False)
         if self.how == "probe":
             module.requires_grad_(False)
@@ -93,5 +95,3 @@ def parent_of(model: Any) -> nn.Module:
     if not isinstance(module, nn.Module):
         raise CaromError(f"{model.name} is no torch network to transfer from: name another source.")
     return module
-
-
