@@ -77,7 +77,7 @@ def _accuracy(recipe: Recipe, body: Body) -> float:
 def _train(recipe: Recipe, progress: Progress | None) -> Body:
     module, (x, labels) = recipe.build(), inputs(400, seed=0)
     assert isinstance(module, nn.Module)
-    schedule = Schedule(4, batch=50, lr=0.05)
+    schedule = Schedule(12, batch=50, lr=0.05)
 
     def sample(rows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         return x[rows], labels[rows]
