@@ -92,13 +92,13 @@ def recipe_of(spec: str) -> Recipe:
 def defended_recipe(recipe: Recipe, of: str, wanted: str) -> Recipe:
     """The recipe of what a defence that trains makes of a recipe, by the specs of both."""
     choice = choose_defence(get_modality(recipe.modality), wanted)
-    if not hasattr(choice.defence, "train"):
+    if choice.trainer is None:
         raise CaromError(
             f"{choice.info.name} stands around a model and trains none: use it as defended:zoo:{recipe.name}+"
             f"{choice.label}. See `carom list defences` for those of the kind training."
         )
     file = re.sub(r"[^A-Za-z0-9.]+", "-", f"{recipe.name}-{wanted}").strip("-")
-    return trained_by(recipe, choice.defence, wanted, file, f"defended by {wanted}", of)
+    return trained_by(recipe, choice.trainer, wanted, file, f"defended by {wanted}", of)
 
 
 def find(name: str, modality: str | None = None) -> dict[str, Any]:

@@ -88,6 +88,12 @@ class DefenceChoice:
         tail = "&".join(f"{name}={value}" for name, value in self.parameters.items())
         return f"{self.info.name}?{tail}" if tail else self.info.name
 
+    @property
+    def trainer(self) -> Trains | None:
+        """What trains a recipe; None of a defence that stands around a model."""
+        defence: Any = self.defence
+        return defence if hasattr(defence, "train") else None
+
     def around(self, model: Model, clean: Clean | None = None) -> Model:
         """The model behind the defence; `clean` reads what a detector is calibrated on."""
         if model.recorded:

@@ -50,7 +50,7 @@ def train_defended(
     with deterministic(seed):
         base, spec, data = network_of(model, data, modality, fresh=True)
     choice = choose_defence(get_modality(base.modality), defence)
-    if not hasattr(choice.defence, "train"):
+    if choice.trainer is None:
         raise CaromError(f"{choice.info.name} stands around a model and trains none: carom.defend(model, {defence!r}).")
     schedule = Schedule(epochs=epochs, batch=min(batch, len(data)), lr=lr)
 
@@ -74,7 +74,7 @@ def train_defended(
         seed=seed,
     )
     name = f"{base.name}+{choice.label}"
-    wanted = trained_by(recipe, choice.defence, choice.label, name, f"defended by {choice.label}")  # type: ignore[arg-type]
+    wanted = trained_by(recipe, choice.trainer, choice.label, name, f"defended by {choice.label}")
     with fitting(base, data), deterministic(seed):
         body = wanted.train(wanted, progress)
     assert isinstance(body, nn.Module)

@@ -22,7 +22,8 @@ def sounds(n: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize(
-    ("spec", "most"), [({"eps": 20.0}, None), ({"eps": 0.002, "threat": "linf"}, 0.002), ({"eps": 1.0, "threat": "l2"}, None)]
+    ("spec", "most"),
+    [({"eps": 20.0}, None), ({"eps": 0.002, "threat": "linf"}, 0.002), ({"eps": 1.0, "threat": "l2"}, None)],
 )
 def test_the_inner_attack_stays_within_the_budget_of_each_clip(spec, most):
     torch.manual_seed(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,7 @@ def test_it_makes_a_recipe_of_a_recipe(modality: str, info: DefenceInfo) -> None
     body, before = train(0), torch.get_rng_state()
     assert told
     assert told[-1][0] == told[-1][1]
-    assert all(one[0] < other[0] for one, other in zip(told, told[1:], strict=False))
+    assert all(one[0] < other[0] for one, other in pairwise(told))
     again = train(0)
     assert torch.equal(before, torch.get_rng_state())
     packed, other = pack(body), pack(again)
