@@ -83,7 +83,7 @@ def built(modality: str, info: DefenceInfo) -> Any:
         del given["attack"]
     if modality in FACTS:
         spec = f"py:{__name__.rpartition('.')[2]}:network?{FACTS[modality]}"
-        given |= {name: spec for name in ("teacher", "source", "static") if name in taken}
+        given |= {name: f"({spec})" for name in ("teacher", "source", "static") if name in taken}
     return info.build(**given)
 
 

@@ -16,7 +16,7 @@ from carom.common.attacks.gradient.ascent import climb_of, with_climb
 from carom.common.attacks.info import AttackInfo
 from carom.common.base.errors import CaromError, UnknownName
 from carom.common.base.rng import Rng
-from carom.common.base.specs import call_with, split_parameters
+from carom.common.base.specs import bare, call_with, split_parameters
 from carom.common.core.batch import Access, Batch, Family, Goal, Output
 from carom.common.core.model import Model
 from carom.common.core.oracle import Oracle
@@ -141,7 +141,7 @@ def crafted(
 ) -> Crafted:
     """The inner maximisation by the attack of a spec such as `pgd?steps=7`, with another `objective` where one is given.
     `who` is the defence that errors name, `granted` what is trained grants an attack."""
-    name, parameters = split_parameters(attack[1:-1] if attack.startswith("(") and attack.endswith(")") else attack)
+    name, parameters = split_parameters(bare(attack))
     if name not in ground.attacks:
         raise UnknownName(f"{ground.modality} attack", name, ground.attacks)
     info, kind = ground.attacks[name], threat or ground.threat

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from carom.common.base.errors import CaromError, UnknownName
-from carom.common.base.specs import split_plus
+from carom.common.base.specs import bare, split_plus
 from carom.common.core.model import Model
 from carom.common.core.threats import Ball
 from carom.common.defences.catalogue import Defences
@@ -167,7 +167,7 @@ def trainers(ground: Ground) -> Defences:
         own = inner(attack, eps, threat, "ensemble-at")
 
         def method() -> Adversarial:
-            models = [ground.load(spec) for spec in split_plus(static)]
+            models = [ground.load(bare(spec)) for spec in split_plus(bare(static))]
             others = [crafted(ground, attack, eps, threat, "ensemble-at", None, model) for model in models]
             return Adversarial(Transferred((own, *others)), Mixed(clean), epochs)
 
@@ -200,7 +200,7 @@ def trainers(ground: Ground) -> Defences:
         """`teacher` is the spec of a robust model; `alpha` the weight of its answers, the rest is the labels'."""
 
         def answers() -> Callable[[Tensor], Tensor]:
-            model = ground.load(teacher)
+            model = ground.load(bare(teacher))
             return _logits_of(model)
 
         def against(network: Callable[[Tensor], Tensor]) -> Crafted:
@@ -219,7 +219,7 @@ def trainers(ground: Ground) -> Defences:
         (all), or "penalty" (all, features held near the source's with `weight`)."""
         if how not in WAYS:
             raise UnknownName("way to transfer", how, WAYS)
-        return By(lambda: Transferring(parent_of(ground.load(source)), source, how, weight, epochs))
+        return By(lambda: Transferring(parent_of(ground.load(bare(source))), source, how, weight, epochs))
 
     @found.defence(
         "averaging",
