@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from carom.audio.defences.training import TRAINING
 from carom.audio.defences.transforms import RANDOM, TRANSFORMS
 from carom.common.defences.catalogue import defences_in
 from carom.common.defences.shared import VOTES
 
-DEFENCES = defences_in(TRANSFORMS, RANDOM, VOTES)
+DEFENCES = defences_in(TRANSFORMS, RANDOM, VOTES, TRAINING)

@@ -91,9 +91,9 @@ def _zoo(spec: Spec, facts: Mapping[str, Any]) -> Model:
     from carom.audio.data import keywords
     from carom.audio.models.frontends import MfccStatistics
 
-    known_facts({**spec.parameters, **facts}, ("name",), f"zoo:{spec.rest}")
+    known_facts({**spec.parameters, **facts}, ("name", "weights"), f"zoo:{spec.rest}")
     recipe = RECIPES[spec.rest]
-    body = load_body(recipe)
+    body = load_body(recipe, spec.parameters.get("weights"))
     shared: dict[str, Any] = {
         "name": facts["name"],
         "modality": "audio",

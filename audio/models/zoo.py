@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from carom.audio.data import keywords
 from carom.audio.models.frontends import MfccStatistics
 from carom.audio.models.networks import M5, AttentionGru, KeywordTransformer, MelCnn
+from carom.audio.space import Waveform
 from carom.common.loading.zoo import Body, Recipe
-from carom.common.models.training import Progress, Schedule, fit
-from carom.common.models.trees import TreeEnsemble
+from carom.common.models.training import Method, Progress, Schedule, fit
+from carom.common.models.trees import TreeEnsemble, TreeModel
 
 COPIES = 4
 """Augmented copies of each clip that a tree sees besides the clip itself."""
@@ -78,23 +79,34 @@ def train_network(schedule: Schedule, recipe: Recipe, progress: Progress | None)
 
     network = recipe.build()
     assert isinstance(network, nn.Module)
-    return fit(network, sample, chosen(data, recipe.half), schedule, recipe.seed, progress)
+    return fit(network, sample, chosen(data, recipe.half), schedule, recipe.seed, progress, method=recipe.method)
 
 
-@torch.inference_mode()
 def train_trees(grow: Callable[[int], Any], recipe: Recipe, progress: Progress | None) -> Body:
     """`grow(seed)` gives the unfitted scikit-learn classifier."""
-    data, statistics = clips("train"), MfccStatistics()
+    data, statistics = clips("train"), MfccStatistics().eval()
     generator = torch.Generator().manual_seed(recipe.seed)
     indices = chosen(data, recipe.half)
     waves, lengths = data.waves[indices], data.lengths[indices]
-    features = [statistics(waves)]
+    heard = [waves]
     for copy in range(COPIES):
-        features.append(statistics(augment(waves, lengths, generator)))
+        heard.append(augment(waves, lengths, generator))
         if progress is not None:
             progress(copy + 1, COPIES, 0.0)
-    labels = data.labels[indices].repeat(len(features))
-    return TreeEnsemble.from_sklearn(grow(recipe.seed).fit(torch.cat(features), labels))
+
+    def fit(waves: Tensor, labels: Tensor) -> TreeEnsemble:
+        with torch.inference_mode():
+            features = torch.cat([statistics(part) for part in waves.split(len(indices))])
+        return TreeEnsemble.from_sklearn(grow(recipe.seed).fit(features, labels))
+
+    def model(found: TreeEnsemble) -> TreeModel:
+        space = Waveform(sample_rate=keywords.SAMPLE_RATE)
+        return TreeModel(
+            found, name=recipe.name, modality="audio", space=space, classes=keywords.CLASSES, front_end=statistics
+        )
+
+    labels = data.labels[indices].repeat(len(heard))
+    return (recipe.method or Method()).grow(fit, model, torch.cat(heard), labels, recipe.seed)
 
 
 def _forest(seed: int) -> Any:

@@ -32,6 +32,7 @@ _HOMES = {
     "transfer": "common.api",
     "lgv": "common.surrogates.lgv",
     "substitute": "common.surrogates.substitute",
+    "train_defended": "common.surrogates.defended",
     "save_surrogate": "common.surrogates.files",
     "load_surrogate": "common.surrogates.files",
     "Access": "common.core.batch",
@@ -103,6 +104,7 @@ if TYPE_CHECKING:
     from carom.common.study.outcome import Transfer as Transfer
     from carom.common.study.replay import AdversarialSet as AdversarialSet
     from carom.common.study.replay import load_set as load_set
+    from carom.common.surrogates.defended import train_defended as train_defended
     from carom.common.surrogates.files import load_surrogate as load_surrogate
     from carom.common.surrogates.files import save_surrogate as save_surrogate
     from carom.common.surrogates.lgv import lgv as lgv

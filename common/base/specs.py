@@ -79,7 +79,7 @@ def split_parameters(text: str) -> tuple[str, dict[str, Any]]:
 def split_members(rest: str) -> list[str]:
     """The specs of an ensemble's members: what plus signs separate that a kind of spec follows."""
     parts = re.split(r"\+(?=\(|[a-z]+:)(?![^(]*\))", rest)
-    return [part[1:-1] if part.startswith("(") and part.endswith(")") else part for part in parts]
+    return [bare(part) for part in parts]
 
 
 DEFENDED = "defended"
@@ -94,7 +94,12 @@ def split_defended(rest: str) -> tuple[str, list[str]]:
             f"{DEFENDED}:{rest} is not a model and its defences: write {DEFENDED}:zoo:NAME+DEFENCE, the model in "
             "parentheses where its own spec has a plus sign."
         )
-    return model[1:-1] if model.startswith("(") and model.endswith(")") else model, defences
+    return bare(model), defences
+
+
+def bare(text: str) -> str:
+    """A spec without the parentheses that keep its parameters to it."""
+    return text[1:-1] if text.startswith("(") and text.endswith(")") else text
 
 
 def split_plus(text: str) -> list[str]:

@@ -419,26 +419,39 @@ def _store_of(folder: Path, named: str, asked: str | None) -> Store:
 
 @cli.command()
 @click.argument("spec", metavar="zoo:NAME")
+@click.option(
+    "--defence", help="Train it with a defence of the kind training: pgd-at, 'trades?eps=8/255'. See `list defences`."
+)
 @click.option("--data", "-d", help="For recipes whose data do not ship: folder:PATH, torchvision:CIFAR10?root=PATH.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("trained"), show_default=True, help="Folder.")
 @quiet
 @as_json
-def train(spec: str, data: str | None, out: Path, quiet: bool, as_json: bool) -> None:
+def train(spec: str, defence: str | None, data: str | None, out: Path, quiet: bool, as_json: bool) -> None:
     """Train a model of the zoo from its recipe: checkpoint and card go to OUT, to be used or compared.
 
-    On one machine the same recipe gives the same bytes; the card that ships names its sha256 and accuracy.
+    
+    carom train zoo:image-resnet
+    carom train zoo:image-resnet --defence 'pgd-at?eps=8/255'
+    carom train py:mymodule:recipe --defence trades     a Recipe of your own (carom.common.loading.zoo)
+
+    What is trained is used as zoo:NAME?weights=FILE. On one machine the same recipe gives the same bytes; the card that
+    ships names its sha256 and accuracy.
     """
-    from carom.common.cli.show import recipe_of
+    from carom.common.cli.show import defended_recipe, recipe_of
     from carom.common.cli.tables import print_facts
     from carom.common.loading.zoo import read_card, train_and_save
 
     recipe = recipe_of(spec).reading(data)
+    if defence is not None:
+        recipe = defended_recipe(recipe, spec, defence)
     folder_for("the checkpoint", out, "--out")
     with training(quiet, recipe.name) as epoch:
         card = train_and_save(recipe, out, epoch)
     shipped = read_card(recipe) if recipe.card.exists() else {}
     card["equals_shipped"] = card["sha256"] == shipped.get("sha256")
     card["shipped_clean_accuracy"] = shipped.get("clean_accuracy")
+    if spec.startswith("zoo:"):
+        card["use"] = f"{spec}?weights={out / recipe.checkpoint.name}"
     print_json(card) if as_json else print_facts(card)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 
 from carom.common.api import load_model
 from carom.common.base.errors import CaromError, UnknownName
-from carom.common.base.specs import parse
+from carom.common.base.specs import Spec, parse
 from carom.common.cli.listing import attacks, data, defences, models, transforms
 from carom.common.core.batch import Batch
 from carom.common.core.model import MISFITS, Model
@@ -19,8 +20,11 @@ from carom.common.core.spaces import Box
 from carom.common.defences.defended import Defended
 from carom.common.defences.info import ADAPTATIONS
 from carom.common.loading.boosters.read import SAVE
+from carom.common.defences.training.trained import trained_by
+from carom.common.loading.dispatch import load_python
 from carom.common.loading.zoo import Recipe, read_card
-from carom.common.modality.installed import modalities, zoo_recipe
+from carom.common.modality.defences import choose_defence
+from carom.common.modality.installed import get_modality, modalities, zoo_recipe
 from carom.common.modality.registry import describe_attack, find_attack
 from carom.common.models.evaluation.row_blocks import ROWS_TOGETHER
 from carom.common.models.networks import TorchModel
@@ -73,8 +77,29 @@ def evaluated(model: Model) -> dict[str, str]:
 
 
 def recipe_of(spec: str) -> Recipe:
-    """The recipe of zoo:NAME."""
-    return zoo_recipe(parse(spec, ("zoo",)).rest if ":" in spec else spec)
+    """The recipe of zoo:NAME, or the one of your own that py:pkg.module:name is or makes."""
+    parsed = parse(spec, ("zoo", "py")) if ":" in spec else Spec("zoo", spec)
+    if parsed.kind == "zoo":
+        return zoo_recipe(parsed.rest)
+    found = load_python(parsed)
+    if not isinstance(found, Recipe):
+        raise CaromError(
+            f"{spec} is a {type(found).__name__}: `carom train` takes a Recipe (carom.common.loading.zoo), or a function "
+            "that makes one."
+        )
+    return found
+
+
+def defended_recipe(recipe: Recipe, of: str, wanted: str) -> Recipe:
+    """The recipe of what a defence that trains makes of a recipe, by the specs of both."""
+    choice = choose_defence(get_modality(recipe.modality), wanted)
+    if choice.trainer is None:
+        raise CaromError(
+            f"{choice.info.name} stands around a model and trains none: use it as defended:zoo:{recipe.name}+"
+            f"{choice.label}. See `carom list defences` for those of the kind training."
+        )
+    file = re.sub(r"[^A-Za-z0-9.]+", "-", f"{recipe.name}-{wanted}").strip("-")
+    return trained_by(recipe, choice.trainer, wanted, file, f"defended by {wanted}", of)
 
 
 def find(name: str, modality: str | None = None) -> dict[str, Any]:

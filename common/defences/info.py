@@ -88,6 +88,12 @@ class DefenceChoice:
         tail = "&".join(f"{name}={value}" for name, value in self.parameters.items())
         return f"{self.info.name}?{tail}" if tail else self.info.name
 
+    @property
+    def trainer(self) -> Trains | None:
+        """What trains a recipe; None of a defence that stands around a model."""
+        defence: Any = self.defence
+        return defence if hasattr(defence, "train") else None
+
     def around(self, model: Model, clean: Clean | None = None) -> Model:
         """The model behind the defence; `clean` reads what a detector is calibrated on."""
         if model.recorded:
@@ -105,7 +111,8 @@ class DefenceChoice:
             found = defence.wrap(model)
         else:
             raise CaromError(
-                f"{self.info.name} trains a model: it cannot stand around {model.name}, which is trained already."
+                f"{self.info.name} trains a model: it cannot stand around {model.name}, which is trained already. Train one "
+                f"with it: carom train zoo:NAME --defence '{self.label}'."
             )
         found.name = f"{model.name}+{self.label}"
         return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -88,6 +89,8 @@ def dispatch(
         return identified(wrap(source, facts), facts)
     spec, stated = separate(source, known)
     name = spec.rest if spec.kind == "zoo" else f"{spec.kind}:{spec.rest}"
+    if spec.kind == "zoo" and "weights" in spec.parameters:
+        name = Path(str(spec.parameters["weights"])).stem
     facts = {"name": name, **stated, **facts}
     known_facts(facts, known, facts["name"])
     try:

@@ -79,6 +79,11 @@ def describe_defence(modality: str, info: DefenceInfo) -> dict[str, Any]:
         "attacked": [ADAPTATIONS[one] for one in info.adaptation],
         "cost": info.cost,
         "departures": info.departures,
-        "parameters": {p.name: p.default for p in own if p.kind is not p.VAR_KEYWORD} | _besides(info),
-        "use": f"-t defended:zoo:NAME+{info.name}, or --defence {info.name}",
+        "parameters": {
+            p.name: "needed" if p.default is p.empty else p.default for p in own if p.kind is not p.VAR_KEYWORD
+        }
+        | _besides(info),
+        "use": f"carom train zoo:NAME --defence {info.name}"
+        if info.kind == "training"
+        else f"-t defended:zoo:NAME+{info.name}, or --defence {info.name}",
     }

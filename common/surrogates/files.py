@@ -25,6 +25,8 @@ from carom.common.models.ensembles import Ensemble
 from carom.common.models.networks import TorchModel
 from carom.common.surrogates.networks import built, copied
 
+KINDS = ("lgv", "defended", "substitute")
+
 # Files: one safetensors with every member's state, named NUMBER.PARAMETER, and the card in its header and beside it.
 
 
@@ -50,7 +52,9 @@ def save_surrogate(model: Model, path: Path | str) -> dict[str, Any]:
 
     path = surrogate_file(path)
     if not model.card:
-        raise CaromError(f"{model.name} has no card: only what carom.lgv or carom.substitute made is saved here.")
+        raise CaromError(
+            f"{model.name} has no card: only what carom.lgv, carom.substitute or carom.train_defended made is saved here."
+        )
     members = getattr(model, "members", (model,))
     tensors = {
         f"{number}.{name}": tensor.detach().cpu().contiguous()
@@ -84,8 +88,10 @@ def _checked(card: Any) -> dict[str, Any]:
     for name in ("name", "modality", "digest", "kind"):
         if not isinstance(card.get(name), str):
             raise ValueError(f"its card has no {name}")
-    if card["kind"] not in ("lgv", "substitute"):
-        raise ValueError(f"its card says {card['kind']!r:.40} where it should say lgv or substitute")
+    if card["kind"] not in KINDS:
+        raise ValueError(
+            f"its card says {card['kind']!r:.40} where it should say {', '.join(KINDS[:-1])} or {KINDS[-1]}"
+        )
     classes = card.get("classes")
     if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
         raise ValueError("its card names no classes")
@@ -133,12 +139,13 @@ def load_surrogate(
     called = card["name"] if name is None else name
     members = []
     for at in sorted(states):
-        one = f"{called}{at}" if card["kind"] == "lgv" else called
+        one = f"{called}{at}" if len(states) > 1 or card["kind"] == "lgv" else called
         try:
             members.append(copied(base, one, fill(copy.deepcopy(base.module), states[at], path)))
         except RuntimeError as error:
             raise _no_surrogate(path, error) from None
-    model: Model = Ensemble(members, name=called) if card["kind"] == "lgv" else members[0]
+    fuse = "logits" if card["kind"] == "lgv" else "probabilities"
+    model: Model = Ensemble(members, fuse, called) if len(members) > 1 or card["kind"] == "lgv" else members[0]
     kept = ("name", "modality", "classes", "digest")
     model.card = {key: value for key, value in card.items() if key not in kept}
     if model.digest != card["digest"]:

@@ -265,10 +265,10 @@ def _beyond(function: Callable[[list[str]], Any], threshold: float, who: str, te
 def _zoo(spec: Spec, facts: Mapping[str, Any]) -> Model:
     if spec.rest not in zoo.RECIPES:
         raise UnknownName("text model in the zoo", spec.rest, zoo.RECIPES)
-    known_facts({**spec.parameters, **facts}, ("name",), f"zoo:{spec.rest}")
+    known_facts({**spec.parameters, **facts}, ("name", "weights"), f"zoo:{spec.rest}")
     recipe = zoo.RECIPES[spec.rest]
-    body = load_body(recipe)
-    shared: dict[str, Any] = {"name": recipe.name, "family": recipe.family, "classes": CLASS_NAMES}
+    body = load_body(recipe, spec.parameters.get("weights"))
+    shared: dict[str, Any] = {"name": facts["name"], "family": recipe.family, "classes": CLASS_NAMES}
     encoder: Any = zoo.encoder(recipe.name)
     if isinstance(body, TreeEnsemble | Linear):
         return FeatureModel(body, encoder, **shared)

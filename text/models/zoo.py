@@ -160,7 +160,7 @@ def _train_words(recipe: Recipe, progress: Progress | None) -> Body:
     every = torch.arange(len(corpus.labels))
     indices = torch.cat([every[:sentences].repeat(REPEATED), every[sentences:]])
     schedule = Schedule(epochs=4, lr=1e-3, weight_decay=0.1, average=0.998)
-    return fit(network, corpus.sample, indices, schedule, recipe.seed, progress)
+    return fit(network, corpus.sample, indices, schedule, recipe.seed, progress, method=recipe.method)
 
 
 def _train_linear(recipe: Recipe, progress: Progress | None) -> Body:
@@ -218,7 +218,7 @@ def _train_head(recipe: Recipe, progress: Progress | None) -> Body:
         return vectors[indices], labels[indices]
 
     schedule = Schedule(epochs=5, lr=1e-3)
-    fit(network.head, sample, torch.arange(len(labels)), schedule, recipe.seed, progress)
+    fit(network.head, sample, torch.arange(len(labels)), schedule, recipe.seed, progress, method=recipe.method)
     return network.eval()
 
 

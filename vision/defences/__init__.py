@@ -6,6 +6,7 @@ from carom.common.defences.catalogue import defences_in
 from carom.common.defences.shared import VOTES
 from carom.vision.defences.detectors import DETECTORS
 from carom.vision.defences.random import RANDOM
+from carom.vision.defences.training import TRAINING
 from carom.vision.defences.transforms import TRANSFORMS
 
-DEFENCES = defences_in(TRANSFORMS, RANDOM, VOTES, DETECTORS)
+DEFENCES = defences_in(TRANSFORMS, RANDOM, VOTES, DETECTORS, TRAINING)

@@ -93,9 +93,9 @@ def _network(module: nn.Module, facts: Mapping[str, Any]) -> Model:
 def _zoo(spec: Spec, facts: Mapping[str, Any]) -> Model:
     if spec.rest not in RECIPES:
         raise UnknownName("image model in the zoo", spec.rest, RECIPES)
-    known_facts({**spec.parameters, **facts}, ("name",), f"zoo:{spec.rest}")
+    known_facts({**spec.parameters, **facts}, ("name", "weights"), f"zoo:{spec.rest}")
     recipe, pictures = RECIPES[spec.rest], pictures_of(spec.rest)
-    body = load_body(recipe)
+    body = load_body(recipe, spec.parameters.get("weights"))
     shared: dict[str, Any] = {
         "name": facts["name"],
         "modality": "image",

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from carom.common.loading.zoo import Body, Recipe
-from carom.common.models.training import Progress, Schedule, fit
-from carom.common.models.trees import TreeEnsemble
+from carom.common.models.training import Method, Progress, Schedule, fit
+from carom.common.models.trees import TreeEnsemble, TreeModel
 from carom.vision.models.networks import Normalise, Shape
+from carom.vision.space import PIXELS
 
 SHIFT = 2  # pixels: the largest shift of a training image
 ERASED = (4, 12)  # pixels: smallest and largest side of an erased rectangle (Zhong et al., arXiv:1708.04896)
@@ -174,7 +175,7 @@ def _train_network(
 
     module = recipe.build()
     assert isinstance(module, nn.Module)
-    return fit(module, sample, _chosen(labels, recipe.half), schedule, recipe.seed, progress)
+    return fit(module, sample, _chosen(labels, recipe.half), schedule, recipe.seed, progress, method=recipe.method)
 
 
 def _train_trees(
@@ -191,4 +192,11 @@ def _train_trees(
     seen = scaled(images[chosen])
     if noise is not None:
         seen = noise(seen, torch.Generator().manual_seed(recipe.seed))
-    return TreeEnsemble.from_sklearn(grow(recipe.seed).fit(seen.flatten(1).numpy(), labels[chosen].numpy()))
+
+    def fit(seen: Tensor, labels: Tensor) -> TreeEnsemble:
+        return TreeEnsemble.from_sklearn(grow(recipe.seed).fit(seen.flatten(1).numpy(), labels.numpy()))
+
+    def model(found: TreeEnsemble) -> TreeModel:
+        return TreeModel(found, name=recipe.name, modality="image", space=PIXELS, classes=pictures.classes)
+
+    return (recipe.method or Method()).grow(fit, model, seen, labels[chosen], recipe.seed)

@@ -17,10 +17,14 @@ import torch
 from torch import Tensor
 
 from carom.common.base.errors import CaromError
+from carom.common.base.specs import call_with, split_parameters
+from carom.common.defences.catalogue import defences_in
+from carom.common.defences.training.trained import trained_by
 from carom.common.loading.zoo import Recipe
 from carom.common.models.training import Schedule
 from carom.vision.data import cifar, fashion
 from carom.vision.data.load import load_data
+from carom.vision.defences.training import TRAINING
 from carom.vision.models.networks import MLP, VGG, Mixer, ResNet, RowGRU, SweepGRU, ViT
 from carom.vision.models.recipes import Architecture, Pictures, SignNoise, accuracy, network, trees
 
@@ -125,6 +129,8 @@ _CIFAR = {
     "cifar-forest": trees(CIFAR, "random forest on CIFAR-10's raw pixels, 48 trees of 512 leaves", _forest),
 }
 
+TRAINERS = defences_in(TRAINING)
+
 _FIRST = {"": (0, None, "")}  # suffix: seed, half, what the summary adds
 _SEEDS = _FIRST | {"-s1": (1, None, ", second seed")}
 _HALVES = {"-halfa": (2, 0, ", first half of the data"), "-halfb": (3, 1, ", second half of the data")}
@@ -156,8 +162,29 @@ def _recipes(
     return {recipe.name: recipe for recipe in made}
 
 
+# What defends the residual CNN, for the budget that the embedded study attacks with. Its inputs are changed by an attack
+# on the network itself, so they see no noise besides. As many steps and epochs as one CPU core makes in minutes.
+_SHORT = Schedule(7, lr=5e-3)
+_residual = partial(_on_fashion, "cnn", "residual CNN, three stages", ResNet, _SHORT, layout=torch.channels_last)
+_PURE = _residual(erase=0.0, noise=None)
+_STEPS = "pgd?steps=2&size=0.75"
+_DEFENDED: dict[str, tuple[Architecture, str, str]] = {  # suffix: what is trained, the defence, what the summary adds
+    "-at": (_PURE, f"pgd-at?eps=28/255&attack=({_STEPS})", "adversarially trained with PGD at 28/255"),
+}
+
+
+def _defended() -> dict[str, Recipe]:
+    made = {}
+    for suffix, (architecture, spec, note) in _DEFENDED.items():
+        (plain,) = _recipes(FASHION, {f"resnet{suffix}": architecture}, "builtin:fashion-mnist").values()
+        name, parameters = split_parameters(spec)
+        defence = call_with(TRAINERS[name].build, parameters, f"defence {name}")
+        made[plain.name] = trained_by(plain, defence, spec, plain.name, note)
+    return made
+
+
 _OF_CIFAR = _recipes(CIFAR, _CIFAR, "torchvision:CIFAR10?root=PATH", cifar.ORIGIN)
-RECIPES: dict[str, Recipe] = _recipes(FASHION, _FASHION, "builtin:fashion-mnist") | _OF_CIFAR
+RECIPES: dict[str, Recipe] = _recipes(FASHION, _FASHION, "builtin:fashion-mnist") | _defended() | _OF_CIFAR
 
 
 def pictures_of(name: str) -> Pictures:
