@@ -19,8 +19,8 @@ from carom.common.core.model import MISFITS, Model
 from carom.common.core.spaces import Box
 from carom.common.defences.defended import Defended
 from carom.common.defences.info import ADAPTATIONS
-from carom.common.loading.boosters.read import SAVE
 from carom.common.defences.training.trained import trained_by
+from carom.common.loading.boosters.read import SAVE
 from carom.common.loading.dispatch import load_python
 from carom.common.loading.zoo import Recipe, read_card
 from carom.common.modality.defences import choose_defence
