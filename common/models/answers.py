@@ -114,21 +114,10 @@ def on_sides(answer: Tensor, threshold: float, who: str) -> Tensor:
     return two_sides(answer, threshold)
 
 
-class InDouble(nn.Module):
-    """A module whose weights are of double precision, given inputs of single precision."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, x: Tensor, *rest: Any) -> Any:
-        return self.module(x.double(), *rest)
-
-
-def in_double_where_it_is(module: nn.Module) -> nn.Module:
-    """The module, or one that gives it inputs of double precision where all its weights are."""
+def computes_in_double(module: nn.Module) -> bool:
+    """Whether all its weights are of double precision, so that it asks for such inputs."""
     kinds = {tensor.dtype for tensor in (*module.parameters(), *module.buffers()) if tensor.is_floating_point()}
-    return InDouble(module) if kinds == {torch.float64} else module
+    return kinds == {torch.float64}
 
 
 def in_single_precision(module: nn.Module) -> tuple[nn.Module, str | None]:

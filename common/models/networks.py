@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from carom.common.base.identity import digest_of
 from carom.common.core.batch import Access, Family
 from carom.common.core.spaces import Space
-from carom.common.models.answers import in_double_where_it_is, in_single_precision, on_sides, read_logits
+from carom.common.models.answers import computes_in_double, in_single_precision, on_sides, read_logits
 from carom.common.models.company import CompanyModel
 from carom.common.models.evaluation.evaluator import Evaluation, Evaluator
 from carom.common.models.evaluation.row_blocks import filled
@@ -79,7 +79,8 @@ class TorchModel(CompanyModel):
         facts += ["takes lengths"] if takes_lengths else []
         facts += [] if shape is None else ["shape", tuple(shape)]
         super().__init__(name, modality, family, space, classes, digest or digest_of(module, *facts))
-        self.module, precision = in_single_precision(in_double_where_it_is(module))
+        self.module, precision = in_single_precision(module)
+        self._double = computes_in_double(self.module)
         if precision is not None:
             self.facts["precision"] = f"{precision}, computed in float32"
         self.threshold = threshold
@@ -91,14 +92,19 @@ class TorchModel(CompanyModel):
 
     def single(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
         """As the module answers: copies that fill up a block would be company."""
-        return self._read(self.module(inputs, lengths) if self.takes_lengths else self.module(inputs), len(inputs))
+        return self._read(self.module(*self._given(inputs, lengths)), len(inputs))
 
     def together(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
         """float[N, C]: of inputs that go through the module together."""
-        given: Sequence[Tensor | None] = (inputs, lengths) if self.takes_lengths else (inputs,)
+        given = self._given(inputs, lengths)
         by = self.evaluation(given)
         given = filled(given, by.rows) if inputs.device.type == "cpu" else given
         return self._read(by.network(*given), len(given[0]))[: len(inputs)]  # type: ignore[arg-type]
+
+    def _given(self, inputs: Tensor, lengths: Tensor | None) -> Sequence[Tensor | None]:
+        """What the module is called with."""
+        inputs = inputs.double() if self._double else inputs
+        return (inputs, lengths) if self.takes_lengths else (inputs,)
 
     def _read(self, answer: Any, rows: int) -> Tensor:
         logits = read_logits(answer, rows, len(self.classes) if self.threshold is None else 1, self.name)
