@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from carom.audio.defences.training import TRAINING
-from carom.audio.defences.transforms import RANDOM, TRANSFORMS
+from carom.audio.defences.transforms import RANDOM, SMOOTHING, TRANSFORMS
 from carom.common.defences.catalogue import defences_in
 from carom.common.defences.shared import VOTES
 
-DEFENCES = defences_in(TRANSFORMS, RANDOM, VOTES, TRAINING)
+DEFENCES = defences_in(TRANSFORMS, RANDOM, VOTES, SMOOTHING, TRAINING)

@@ -16,6 +16,7 @@ KINDS = {
     "transform": "changes the input before the model sees it",
     "random": "changes the input otherwise at every query",
     "vote": "asks a random model several times and takes the mean or the majority",
+    "smoothing": "asks under noise and answers by the majority, abstains where that is in doubt, and can be certified",
     "detector": "rejects inputs that look attacked, by a threshold found on clean data",
     "training": "trains a model from a recipe",
 }

@@ -30,7 +30,7 @@ from carom.common.models.networks import TorchModel
 
 LISTED = list_defences()
 STANDING = [(owner, info) for owner, info in LISTED if info.kind != "training"]
-SMALL = {"most": 6, "draws": 3, "steps": 8}
+SMALL = {"most": 6, "draws": 3, "steps": 8, "alpha": 0.5}
 """Parameters in the measure of the toy inputs, where a defence has them."""
 
 VICTIMS = {"image": ("conv", "mlp"), "audio": ("gru", "mlp"), "text": ("mlp",)}
@@ -120,7 +120,7 @@ def test_every_entry_says_what_it_is():
         assert told["cost"]
         assert told["kind"] in KINDS
         assert set(told["adaptation"]) <= set(ADAPTATIONS)
-        assert ("seed" in told["parameters"]) == (info.kind == "random")
+        assert ("seed" in told["parameters"]) == (info.kind in ("random", "smoothing"))
         assert (set(CALIBRATION) < set(told["parameters"])) == (info.kind == "detector")
 
 
@@ -132,7 +132,7 @@ def test_a_defended_model_is_a_model_like_any_other(made, modality, info):
     assert undefended(model) is undefended(base)
     assert model.name == f"{base.name}+{small(info).label}"
     assert model.random == ("expectation" in info.adaptation)
-    assert model.rejects == (info.kind == "detector")
+    assert model.rejects == (info.kind in ("detector", "smoothing"))
     own = [word for word in model.adaptation if word in info.adaptation or word not in getattr(base, "adaptation", ())]
     assert tuple(own) == info.adaptation
     logits, _ = answers(model, world.draw(5, "test"))

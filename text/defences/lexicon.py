@@ -42,7 +42,9 @@ def known_synonyms(word: str) -> tuple[str, ...]:
     if word in STOP_WORDS:
         return ()
     found = {other.lower() for other in wordnet.synonyms(word)} | _reverse().get(word, set())
-    options = usual_first({other for other in found if other != word and other in shares()} - STOP_WORDS)
+    options = usual_first(
+        {other for other in found if other != word and len(other) > 1 and other in shares()} - STOP_WORDS
+    )
     cosines = vectors(MINILM).cosines(word, options)
     return tuple(option for option, cosine in zip(options, cosines, strict=True) if cosine >= NEAR - CLOSE)
 
@@ -98,3 +100,13 @@ def perturbations(word: str, most: int) -> tuple[str, ...]:
         edge = usual_first(step)[: most - len(found)]
         found.update(edge)
     return tuple(sorted(found))
+
+
+@lru_cache(maxsize=REMEMBERED)
+def overlap(word: str, most: int) -> float:
+    """How probable it is at least that a draw from a word's perturbation set can be taken for one from that of any of its
+    synonyms (Ye et al. 2020, lemma 1): the least share that two sets have in common, of the larger. 1 where no synonym
+    is known, so that the word cannot be exchanged."""
+    own = set(perturbations(word, most))
+    others = [set(perturbations(other, most)) for other in known_synonyms(word)]
+    return min((len(own & other) / max(len(own), len(other)) for other in others), default=1.0)
