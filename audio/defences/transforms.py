@@ -116,6 +116,31 @@ def band_pass(low: float = 0.01, high: float = 0.25) -> BandPass:
     return BandPass(low, high)
 
 
+@dataclass(frozen=True)
+class Median(InputTransform):
+    """The median of `size` samples around each, mirrored at the ends."""
+
+    size: int
+    gradient: ClassVar[str] = "exact"
+
+    def __call__(self, x: Tensor, *rng: Rng) -> Tensor:
+        before, after = (self.size - 1) // 2, self.size // 2
+        if x.shape[-1] <= after:
+            raise CaromError(f"median: {self.size} samples do not fit a sound of {x.shape[-1]}.")
+        return F.pad(x, (before, after), mode="reflect").unfold(1, self.size, 1).median(2).values
+
+
+@TRANSFORMS.defence(
+    "median",
+    "median filter",
+    paper=YANG,
+    departures="of an even number of samples the lower of the two middle ones",
+)
+def median(size: int = 3) -> Median:
+    """Over `size` samples."""
+    return Median(size)
+
+
 @RANDOM.defence(
     "noise",
     "Gaussian noise",

@@ -16,6 +16,7 @@ from carom.common.defences.detectors import Detector
 from carom.common.defences.transforms import InputTransform, behind
 
 SQUEEZING = "Xu, Evans and Qi 2018, Feature squeezing: detecting adversarial examples in deep neural networks"
+ODDS = "Roth, Kilcher and Hofmann 2019, The odds are odd: a statistical test for detecting adversarial examples"
 
 
 def moved(output: Output, other: Output) -> Tensor:
