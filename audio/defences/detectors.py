@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from carom.audio.defences.transforms import Median, Quantised, SampleNoise
+from carom.audio.defences.transforms import MedianFilter, Quantised, SampleNoise
 from carom.common.defences.catalogue import Defences
 from carom.common.defences.comparing import ODDS, Disagreement, FeatureSqueezing
 
@@ -20,7 +20,7 @@ DETECTORS = Defences(kind="detector", adaptation=("rejection",))
 )
 def feature_squeezing(step: int = 256, size: int = 3, fpr: float = 0.05) -> FeatureSqueezing:
     """Samples at multiples of `step`, and a median over `size` samples; a share `fpr` of clean sounds is rejected."""
-    return FeatureSqueezing((Quantised(step), Median(size)), fpr)
+    return FeatureSqueezing((Quantised(step), MedianFilter(size)), fpr)
 
 
 @DETECTORS.defence(

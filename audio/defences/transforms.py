@@ -117,7 +117,7 @@ def band_pass(low: float = 0.01, high: float = 0.25) -> BandPass:
 
 
 @dataclass(frozen=True)
-class Median(InputTransform):
+class MedianFilter(InputTransform):
     """The median of `size` samples around each, mirrored at the ends."""
 
     size: int
@@ -136,9 +136,9 @@ class Median(InputTransform):
     paper=YANG,
     departures="of an even number of samples the lower of the two middle ones",
 )
-def median(size: int = 3) -> Median:
+def median(size: int = 3) -> MedianFilter:
     """Over `size` samples."""
-    return Median(size)
+    return MedianFilter(size)
 
 
 @RANDOM.defence(

@@ -10,7 +10,7 @@ import torch
 import carom
 from carom.audio.defences.codecs import Encoded
 from carom.audio.defences.room import Room
-from carom.audio.defences.transforms import Median
+from carom.audio.defences.transforms import MedianFilter
 from carom.common.base.errors import CaromError
 from carom.common.base.rng import Rng
 
@@ -56,8 +56,8 @@ def test_a_room_is_the_sound_and_a_tail_of_the_stated_energy():
 def test_a_median_takes_a_click_away():
     x = torch.zeros(1, 50)
     x[0, 20] = 1.0
-    assert not Median(3)(x).any()
+    assert not MedianFilter(3)(x).any()
     ramp = torch.arange(50.0)[None]
-    assert torch.equal(Median(5)(ramp)[:, 2:-2], ramp[:, 2:-2])
+    assert torch.equal(MedianFilter(5)(ramp)[:, 2:-2], ramp[:, 2:-2])
     with pytest.raises(CaromError, match="do not fit"):
-        Median(9)(torch.zeros(1, 4))
+        MedianFilter(9)(torch.zeros(1, 4))
