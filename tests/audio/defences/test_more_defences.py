@@ -61,3 +61,11 @@ def test_a_median_takes_a_click_away():
     assert torch.equal(MedianFilter(5)(ramp)[:, 2:-2], ramp[:, 2:-2])
     with pytest.raises(CaromError, match="do not fit"):
         MedianFilter(9)(torch.zeros(1, 4))
+
+
+def test_an_attacker_who_knows_a_filter_finds_more_than_one_who_does_not():
+    data, part = carom.load_data("builtin:keywords", limit=16), "median?size=5"
+    plain, guarded = carom.load_model("zoo:audio-m5"), carom.defend("zoo:audio-m5", part)
+    outcome = carom.transfer([plain, guarded], [guarded], ["pgd"], data, threat="snr", eps=30, controls=1)
+    ignorant, knowing = (cell["transfer"] for cell in outcome.rows())
+    assert knowing > ignorant + 0.1

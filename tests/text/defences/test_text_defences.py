@@ -130,3 +130,11 @@ def test_spelling_attacks_meet_a_spell_checker():
     outcome = carom.transfer([plain], [plain, guarded], ["deepwordbug"], data, threat="words", eps=0.3, controls=1)
     cells = {cell["target"]: cell["transfer"] for cell in outcome.rows()}
     assert cells["text-cnn+spell-check"] < cells["text-cnn"] - 0.2
+
+
+def test_an_attacker_who_knows_the_clusters_finds_more_than_one_who_does_not():
+    data, plain = carom.load_data("builtin:rotten-tomatoes", limit=16), carom.load_model("zoo:text-cnn")
+    guarded = carom.defend(plain, "synonym-normalise")
+    outcome = carom.transfer([plain, guarded], [guarded], ["greedy-unk"], data, threat="words", eps=0.3, controls=1)
+    ignorant, knowing = (cell["transfer"] for cell in outcome.rows())
+    assert knowing > ignorant + 0.1
