@@ -6,7 +6,7 @@ from carom.audio.defences.codecs import CODECS
 from carom.audio.defences.detectors import DETECTORS
 from carom.audio.defences.room import RANDOM
 from carom.audio.defences.training import TRAINING
-from carom.audio.defences.transforms import RANDOM, SMOOTHING, TRANSFORMS
+from carom.audio.defences.transforms import SMOOTHING, TRANSFORMS
 from carom.common.defences.catalogue import defences_in
 from carom.common.defences.shared import VOTES
 

@@ -10,5 +10,4 @@ from carom.vision.defences.random import RANDOM, SMOOTHING
 from carom.vision.defences.training import TRAINING
 from carom.vision.defences.transforms import TRANSFORMS
 
-
 DEFENCES = defences_in(TRANSFORMS, RANDOM, VOTES, SMOOTHING, DETECTORS, FEATURES, TRAINING)
