@@ -22,6 +22,7 @@ from carom.common.core.data import Dataset
 from carom.common.core.model import Model
 from carom.common.core.problem import Attack, Cost
 from carom.common.core.threats import Threat
+from carom.common.defences.certificates import Certificates, certify_model
 from carom.common.defences.info import DefenceInfo
 from carom.common.modality.budgets import threat_from
 from carom.common.modality.contract import Modality
@@ -192,6 +193,56 @@ def defend(model: Model | str, *defences: str, calibration: Dataset | str | None
     for choice in [choose_defence(modality, one) for spec in defences for one in split_plus(spec)]:
         held = defended(modality, held, choice, clean)
     return held
+
+
+def certify(
+    model: Model | str,
+    data: Dataset | str,
+    *,
+    draws: int = 1000,
+    first: int = 100,
+    alpha: float = 0.001,
+    limit: int | None = None,
+    batch: int = 256,
+    device: str = "auto",
+    **facts: Any,
+) -> Certificates:
+    """How far the answers of a smoothed model are certified: no change of an input up to its radius changes its answer.
+
+    By `first` draws the class is chosen, by `draws` others its probability is bounded from below (Clopper and Pearson);
+    where that is no more than 1/2 there is no certificate. What a radius counts is the defence's: L2 distance of
+    `smoothing`, words of `ranmask` and `safer`.
+
+    Args:
+        model: a Model whose outermost defence is a smoothing one, or its spec.
+        data: the examples, or their spec.
+        draws: from which probabilities are bounded: more certify more.
+        first: from which the class is chosen.
+        alpha: how probable it is at most that an example's certificate is wrong.
+        limit: of a spec, how many examples at most.
+        batch: inputs that go through the model together. Results do not depend on it.
+        device: "auto", "cpu", "cuda" or "cuda:1".
+        **facts: what `load_model` asks of a spec that does not tell it.
+
+    Returns:
+        Certificates: `radii` float64[N] (NaN where it abstains), `answers` int64[N] (-1 there), `accuracy(radius)`,
+        `abstained`, `rows()`; of sounds `terms["snr_db"]`, the ratio of energies that a radius is.
+
+    Raises:
+        CaromError: the model certifies nothing, or the data are not of its inputs.
+
+    Examples:
+        >>> import carom
+        >>> found = carom.certify("defended:zoo:image-mlp+smoothing?sigma=0.1", "builtin:fashion-mnist", draws=50, limit=4)
+        >>> found.unit, found.radii.shape
+        ('L2 distance', torch.Size([4]))
+        >>> carom.certify("zoo:image-mlp", "builtin:fashion-mnist", limit=4)
+        Traceback (most recent call last):
+        carom.common.base.errors.CaromError: image-mlp certifies nothing: only a smoothing defence does...
+    """
+    held = load_model(model, **facts).to(pick_device(device))
+    found = load_data(data, limit=limit, modality=held.modality) if isinstance(data, str) else data.sample(limit)
+    return certify_model(held, found, draws, first, alpha, batch)
 
 
 def list_defences(modality: str | None = None) -> list[DefenceInfo]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from carom.audio.defences.codecs import CODECS
+from carom.audio.defences.detectors import DETECTORS
+from carom.audio.defences.room import RANDOM
 from carom.audio.defences.training import TRAINING
-from carom.audio.defences.transforms import RANDOM, TRANSFORMS
+from carom.audio.defences.transforms import SMOOTHING, TRANSFORMS
 from carom.common.defences.catalogue import defences_in
 from carom.common.defences.shared import VOTES
 
-DEFENCES = defences_in(TRANSFORMS, RANDOM, VOTES, TRAINING)
+DEFENCES = defences_in(TRANSFORMS, CODECS, RANDOM, VOTES, SMOOTHING, DETECTORS, TRAINING)

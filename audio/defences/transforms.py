@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from carom.common.base.errors import CaromError
 from carom.common.base.rng import Rng
 from carom.common.defences.catalogue import Defences
-from carom.common.defences.shared import NOISE, Noise
+from carom.common.defences.shared import COHEN, NOISE, Noise
+from carom.common.defences.smoothing import CUT, GAUSSIAN, GaussianNoise, Smoothing
 from carom.common.defences.transforms import InputTransform
 
 YANG = "Yang et al. 2019, Characterizing audio adversarial examples using temporal dependency"
@@ -24,6 +25,7 @@ GUO = "Guo et al. 2018, Countering adversarial images using input transformation
 
 TRANSFORMS = Defences(kind="transform", adaptation=("exact",))
 RANDOM = Defences(kind="random", adaptation=("exact", "expectation"))
+SMOOTHING = Defences(kind="smoothing", adaptation=("surrogate", "expectation", "rejection", "exact"))
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,31 @@ def band_pass(low: float = 0.01, high: float = 0.25) -> BandPass:
     return BandPass(low, high)
 
 
+@dataclass(frozen=True)
+class MedianFilter(InputTransform):
+    """The median of `size` samples around each, mirrored at the ends."""
+
+    size: int
+    gradient: ClassVar[str] = "exact"
+
+    def __call__(self, x: Tensor, *rng: Rng) -> Tensor:
+        before, after = (self.size - 1) // 2, self.size // 2
+        if x.shape[-1] <= after:
+            raise CaromError(f"median: {self.size} samples do not fit a sound of {x.shape[-1]}.")
+        return F.pad(x, (before, after), mode="reflect").unfold(1, self.size, 1).median(2).values
+
+
+@TRANSFORMS.defence(
+    "median",
+    "median filter",
+    paper=YANG,
+    departures="of an even number of samples the lower of the two middle ones",
+)
+def median(size: int = 3) -> MedianFilter:
+    """Over `size` samples."""
+    return MedianFilter(size)
+
+
 @RANDOM.defence(
     "noise",
     "Gaussian noise",
@@ -123,6 +150,21 @@ def band_pass(low: float = 0.01, high: float = 0.25) -> BandPass:
 def noise(sigma: float = 0.005, seed: int = 0) -> Noise:
     """Of standard deviation `sigma`, samples in [-1, 1)."""
     return Noise(sigma, seed)
+
+
+@dataclass(frozen=True)
+class SampleNoise(GaussianNoise):
+    """Gaussian noise on samples; a radius is also a ratio of energies, another one for every sound."""
+
+    def terms(self, radii: Tensor, inputs: Tensor) -> dict[str, Tensor]:
+        """`snr_db`: whatever changes a sound and stays so many decibels below it is within the radius."""
+        return {"snr_db": 20 * (inputs.double().norm(dim=1) / radii).log10()}
+
+
+@SMOOTHING.defence("smoothing", GAUSSIAN, paper=COHEN, cost="draws passes per answer", departures=CUT)
+def smoothing(sigma: float = 0.02, draws: int = 100, alpha: float = 0.001, seed: int = 0) -> Smoothing:
+    """Noise of standard deviation `sigma`, samples in [-1, 1); `alpha` is how often an answer may be one by chance."""
+    return Smoothing(draws=draws, change=SampleNoise(sigma, seed), alpha=alpha)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "AdversarialSet": "common.study.replay",
     "attack": "common.api",
+    "certify": "common.api",
     "defend": "common.api",
     "ensemble": "common.api",
     "export_module": "common.defences.export",
@@ -67,6 +68,7 @@ __all__ = ["__version__", *_HOMES]
 
 if TYPE_CHECKING:
     from carom.common.api import attack as attack
+    from carom.common.api import certify as certify
     from carom.common.api import defend as defend
     from carom.common.api import ensemble as ensemble
     from carom.common.api import get_attack as get_attack

@@ -19,6 +19,7 @@ from carom.common.base.files import file_for, folder_for, in_utf8, unwritable
 from carom.common.base.memory import keep_few_kernels, keep_freed_memory
 from carom.common.base.notices import print_notices
 from carom.common.cli.augment import augment
+from carom.common.cli.certify import certify
 from carom.common.cli.export import export
 from carom.common.cli.judging import defend, robust
 from carom.common.cli.options import (
@@ -497,3 +498,4 @@ cli.add_command(transfer)
 cli.add_command(export)
 cli.add_command(robust)
 cli.add_command(defend)
+cli.add_command(certify)

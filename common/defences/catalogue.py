@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypedDict, TypeVar, Unpack
 
 from carom.common.defences.info import ADAPTATIONS, KINDS, Defence, DefenceInfo
@@ -17,6 +17,7 @@ class Facts(TypedDict, total=False):
     adaptation: tuple[str, ...]
     cost: str
     departures: str
+    calibration: Mapping[str, Any]
 
 
 class Defences:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from carom.common.base.errors import CaromError
@@ -16,6 +16,7 @@ KINDS = {
     "transform": "changes the input before the model sees it",
     "random": "changes the input otherwise at every query",
     "vote": "asks a random model several times and takes the mean or the majority",
+    "smoothing": "asks under noise and answers by the majority, abstains where that is in doubt, and can be certified",
     "detector": "rejects inputs that look attacked, by a threshold found on clean data",
     "training": "trains a model from a recipe",
 }
@@ -64,6 +65,12 @@ class DefenceInfo:
     build: Callable[..., Defence]  # its keyword parameters are the defence's
     cost: str = "1 pass per answer"
     departures: str = ""  # where it differs from the paper, if it does
+    calibration: Mapping[str, Any] = field(default_factory=dict)  # what a detector has in place of CALIBRATION's
+
+    @property
+    def besides(self) -> dict[str, Any]:
+        """What its spec may say besides its own parameters, and what holds where it does not."""
+        return {**CALIBRATION, **self.calibration} if self.kind == "detector" else {}
 
 
 Clean = Callable[[Mapping[str, Any]], Dataset]
@@ -105,7 +112,7 @@ class DefenceChoice:
                     f"{self.info.name} finds its threshold on clean examples: name them, {self.info.name}?data=SPEC, or "
                     "pass calibration=DATASET."
                 )
-            told = {name: self.parameters.get(name, default) for name, default in CALIBRATION.items()}
+            told = {name: self.parameters.get(name, default) for name, default in self.info.besides.items()}
             found = defence.calibrated(model, clean(told))
         elif hasattr(defence, "wrap"):
             found = defence.wrap(model)

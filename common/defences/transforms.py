@@ -12,7 +12,7 @@ from carom.common.base.rng import Rng
 from carom.common.core.batch import Output
 from carom.common.core.model import Model
 from carom.common.core.objectives import Objective
-from carom.common.core.spaces import Inputs
+from carom.common.core.spaces import Inputs, Space
 from carom.common.core.tasks import AttackGoal
 from carom.common.defences.defended import Defended
 from carom.common.models.company import of_equal_length
@@ -65,6 +65,18 @@ def seen(part: InputTransform, x: Inputs, rng: Rng | None) -> Inputs:
     return Around.apply(value, part.surrogate(x, *given) if part.gradient == "surrogate" else x)
 
 
+def behind(part: InputTransform, space: Space, x: Inputs, lengths: Tensor | None, rng: Rng | None = None) -> Inputs:
+    """What a model sees of inputs of a space, padded or not, behind a transform; `rng` has a stream for each of them."""
+    if lengths is None or not isinstance(x, Tensor) or not len(x):
+        return space.clamp(seen(part, x, rng))
+    whole, parts, groups = x.shape[-1], [], of_equal_length(lengths)
+    for rows in groups:
+        rows = rows.to(x.device)
+        found = space.clamp(seen(part, x[rows][..., : int(lengths[rows[0]])], None if rng is None else rng[rows]))
+        parts.append(F.pad(found, (0, whole - found.shape[-1])))
+    return torch.cat(parts)[torch.cat(groups).argsort().to(x.device)]
+
+
 class Transformed(Defended):
     """A model that sees inputs through a transform."""
 
@@ -84,15 +96,7 @@ class Transformed(Defended):
     def changed(self, inputs: Inputs, lengths: Tensor | None = None) -> Inputs:
         """What the base is asked about."""
         rng = self.streams(len(inputs)) if self.part.random else None
-        if lengths is None or not isinstance(inputs, Tensor) or not len(inputs):
-            return self.space.clamp(seen(self.part, inputs, rng))
-        whole, parts, groups = inputs.shape[-1], [], of_equal_length(lengths)
-        for rows in groups:
-            rows = rows.to(inputs.device)
-            part = inputs[rows][..., : int(lengths[rows[0]])]
-            found = self.space.clamp(seen(self.part, part, None if rng is None else rng[rows]))
-            parts.append(F.pad(found, (0, whole - found.shape[-1])))
-        return torch.cat(parts)[torch.cat(groups).argsort().to(inputs.device)]
+        return behind(self.part, self.space, inputs, lengths, rng)
 
     def _own_adaptation(self) -> tuple[str, ...]:
         return (self.part.gradient, *(("expectation",) if self.part.random else ()))

@@ -74,9 +74,12 @@ class Voted(Defended):
         self.eot = max(1, -(-EOT // part.draws))
 
     def __call__(self, inputs: Inputs, lengths: Tensor | None = None) -> Output:
+        return Output(RULES[self.part.rule](self.answers(inputs, lengths)))
+
+    def answers(self, inputs: Inputs, lengths: Tensor | None) -> Tensor:
+        """float[K, N, C]: of each draw."""
         streams = self.streams(len(inputs))
-        answers = [self._draw(inputs, lengths, streams.fold("vote", draw)) for draw in range(self.part.draws)]
-        return Output(RULES[self.part.rule](torch.stack(answers)))
+        return torch.stack([self._draw(inputs, lengths, streams.fold("vote", draw)) for draw in range(self.part.draws)])
 
     def _draw(self, inputs: Inputs, lengths: Tensor | None, rng: Rng) -> Tensor:
         logits = self.base.keyed(rng)(inputs, lengths).logits.float()

@@ -8,7 +8,7 @@ from typing import Any
 
 from carom.common.base.errors import CaromError, UnknownName
 from carom.common.base.specs import call_with, split_parameters
-from carom.common.defences.info import ADAPTATIONS, CALIBRATION, KINDS, DefenceChoice, DefenceInfo
+from carom.common.defences.info import ADAPTATIONS, KINDS, DefenceChoice, DefenceInfo
 from carom.common.modality.contract import Modality
 from carom.common.modality.installed import modalities
 from carom.common.modality.registry import paper
@@ -44,15 +44,10 @@ def choose_defence(modality: Modality, spec: str) -> DefenceChoice:
     """The defence that `jpeg?quality=50` asks for."""
     name, parameters = split_parameters(spec)
     info = find_defence(modality, name)
-    own = {key: value for key, value in parameters.items() if key not in _besides(info)}
-    told = {key: value for key, value in parameters.items() if key in _besides(info)}
+    own = {key: value for key, value in parameters.items() if key not in info.besides}
+    told = {key: value for key, value in parameters.items() if key in info.besides}
     call_with(_calibration, told, f"defence {name}", counts=True)
     return DefenceChoice(info, parameters, call_with(info.build, own, f"defence {name}", counts=True))
-
-
-def _besides(info: DefenceInfo) -> dict[str, Any]:
-    """What a detector's spec says besides its own parameters."""
-    return CALIBRATION if info.kind == "detector" else {}
 
 
 def _calibration(data: str | None = None, split: str = "train", limit: int = 500) -> None:
@@ -82,7 +77,7 @@ def describe_defence(modality: str, info: DefenceInfo) -> dict[str, Any]:
         "parameters": {
             p.name: "needed" if p.default is p.empty else p.default for p in own if p.kind is not p.VAR_KEYWORD
         }
-        | _besides(info),
+        | info.besides,
         "use": f"carom train zoo:NAME --defence {info.name}"
         if info.kind == "training"
         else f"-t defended:zoo:NAME+{info.name}, or --defence {info.name}",

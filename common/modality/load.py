@@ -100,7 +100,8 @@ def defended(modality: Modality, model: Model, choice: DefenceChoice, clean: Dat
                 f"{choice.label} finds its threshold on clean examples of the inputs that {model.name} takes: name them, "
                 f"{choice.info.name}?data=SPEC, not the split that is attacked."
             )
-        return load_data_of(modality, str(spec or clean), split, limit, {})
+        # Of a model that was trained on several data sets, the first.
+        return load_data_of(modality, str(spec or str(clean).split(" + ")[0]), split, limit, {})
 
     return choice.around(model, read)
 

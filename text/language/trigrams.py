@@ -88,6 +88,11 @@ def _found(keys: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarr
 @cache
 def of_reviews() -> Trigrams:
     """The model of the training reviews."""
+    return Trigrams(reviews_read())
+
+
+def reviews_read() -> list[str]:
+    """The texts that it is made of."""
     from carom.text.language import reviews
 
-    return Trigrams(reviews.load("rotten-tomatoes", "train")[0] + reviews.load("imdb", "train")[0][:DOCUMENTS])
+    return reviews.load("rotten-tomatoes", "train")[0] + reviews.load("imdb", "train")[0][:DOCUMENTS]

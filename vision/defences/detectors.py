@@ -2,38 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import torch
-from torch import Tensor
-
-from carom.common.base.rng import Rng
-from carom.common.core.batch import Output
-from carom.common.core.model import Model
 from carom.common.defences.catalogue import Defences
-from carom.common.defences.detectors import Detector
-from carom.common.defences.transforms import InputTransform, seen
-from carom.vision.defences.transforms import SQUEEZING, BitDepth, Median
+from carom.common.defences.comparing import ODDS, SQUEEZING, Disagreement, FeatureSqueezing
+from carom.common.defences.shared import Noise
+from carom.vision.defences.transforms import BitDepth, Median
 
 DETECTORS = Defences(kind="detector", adaptation=("rejection",))
-
-
-@dataclass(frozen=True)
-class FeatureSqueezing(Detector):
-    """How far the probabilities move when the image is squeezed: the largest L1 distance over the squeezers."""
-
-    squeezers: tuple[InputTransform, ...]
-    fpr: float
-
-    @property
-    def passes(self) -> int:
-        return 1 + len(self.squeezers)
-
-    def score(self, model: Model, inputs: Tensor, lengths: Tensor | None, *rng: Rng) -> tuple[Output, Tensor]:
-        output = model(inputs)
-        shares = output.logits.float().softmax(1)
-        squeezed = [model(seen(part, inputs, None)).logits.float().softmax(1) for part in self.squeezers]
-        return output, torch.stack([(shares - other).abs().sum(1) for other in squeezed]).amax(0)
 
 
 @DETECTORS.defence(
@@ -46,3 +20,16 @@ class FeatureSqueezing(Detector):
 def feature_squeezing(bits: int = 3, size: int = 2, fpr: float = 0.05) -> FeatureSqueezing:
     """Pixels of `bits` bits, and a median over squares of `size`; a share `fpr` of clean images is rejected."""
     return FeatureSqueezing((BitDepth(bits), Median(size)), fpr)
+
+
+@DETECTORS.defence(
+    "disagreement",
+    "rejects what noise changes the answer to",
+    paper=ODDS,
+    adaptation=("rejection", "expectation"),
+    cost="draws + 1 passes per answer",
+    departures="the distance of probabilities in place of that of logits, standardised class by class; no correction",
+)
+def disagreement(sigma: float = 0.05, draws: int = 8, fpr: float = 0.05) -> Disagreement:
+    """Over `draws` draws of noise of standard deviation `sigma`; a share `fpr` of clean images is rejected."""
+    return Disagreement(Noise(sigma, 0), draws, fpr)

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from carom.common.base.errors import CaromError
 from carom.common.base.rng import Rng
 from carom.common.defences.catalogue import Defences
-from carom.common.defences.shared import NOISE, Noise
+from carom.common.defences.shared import COHEN, NOISE, Noise
+from carom.common.defences.smoothing import CUT, GAUSSIAN, GaussianNoise, Smoothing
 from carom.common.defences.transforms import InputTransform
 
 XIE = "Xie et al. 2018, Mitigating adversarial effects through randomization"
@@ -32,6 +33,15 @@ RANDOM = Defences(kind="random", adaptation=("exact", "expectation"))
 def noise(sigma: float = 0.1, seed: int = 0) -> Noise:
     """Of standard deviation `sigma`, pixels in [0, 1]."""
     return Noise(sigma, seed)
+
+
+SMOOTHING = Defences(kind="smoothing", adaptation=("surrogate", "expectation", "rejection", "exact"))
+
+
+@SMOOTHING.defence("smoothing", GAUSSIAN, paper=COHEN, cost="draws passes per answer", departures=CUT)
+def smoothing(sigma: float = 0.12, draws: int = 100, alpha: float = 0.001, seed: int = 0) -> Smoothing:
+    """Noise of standard deviation `sigma`, pixels in [0, 1]; `alpha` is how often an answer may be one by chance."""
+    return Smoothing(draws=draws, change=GaussianNoise(sigma, seed), alpha=alpha)
 
 
 class Places(NamedTuple):

@@ -15,10 +15,10 @@ from torch.nn import functional as F
 from carom.common.base.errors import CaromError
 from carom.common.base.rng import Rng
 from carom.common.defences.catalogue import Defences
+from carom.common.defences.comparing import SQUEEZING
 from carom.common.defences.transforms import InputTransform
 
 JPEG = "Guo et al. 2018, Countering adversarial images using input transformations"
-SQUEEZING = "Xu, Evans and Qi 2018, Feature squeezing: detecting adversarial examples in deep neural networks"
 
 TRANSFORMS = Defences(kind="transform", adaptation=("around",))
 

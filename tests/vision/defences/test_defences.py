@@ -88,7 +88,7 @@ def test_padding_is_black_and_every_image_draws_its_own_place():
     assert torch.allclose(crops, x, atol=1e-5)  # nothing from outside
 
 
-@pytest.mark.parametrize("defence", ["jpeg?quality=20", "noise", "feature-squeezing"])
+@pytest.mark.parametrize("defence", ["jpeg?quality=20", "noise", "feature-squeezing", "trained"])
 def test_an_attacker_who_knows_the_defence_finds_more_than_one_who_does_not(defence):
     data = carom.load_data("builtin:fashion-mnist", limit=60)
     plain, guarded = carom.load_model("zoo:image-resnet"), carom.defend("zoo:image-resnet", defence)
