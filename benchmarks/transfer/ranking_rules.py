@@ -1,0 +1,100 @@
+"""The rules of the ranking, fixed before any of its numbers was looked at; ranking.toml declares the configurations.
+
+1. Data: test images of CIFAR-10, in the order of a hash of their ids. The first TUNING of them are for tuning alone. The
+   next HALF are the first half, and the HALF after them the second half, of the images that are reported.
+2. Cost: every configuration spends 50 gradients per image, counted by its own Result; a backward pass that differentiates
+   parts of the source again counts as so many gradients.
+3. Tuning: every attack, the baselines I-FGSM, MI and DI-MI included, has four declared configurations. The one with the
+   largest mean excess transfer on the tuning images is reported: a mean over the sources that the attack suits and over
+   the other networks of the zoo. Of equal ones the earlier declared is taken.
+4. Outcome: excess transfer from each source, its mean over the other networks of the zoo. The forest is reported beside
+   it and counts to no mean, as no attack on a network reaches it. One seed.
+5. Comparisons: every attack with tuned DI-MI and with tuned MI, from each source, on the same images and targets, on the
+   first half. p is two-sided, of the difference over its bootstrap standard error; Holm's adjustment is over all of
+   these comparisons together. A claim is a comparison whose adjusted p is below .05.
+6. Confirmation: a claim is confirmed when the 95 % interval of the same difference on the second half lies on the same
+   side of 0.
+7. Beside it, without claims: every attack as its paper runs it (its defaults in Carom: own steps, own copies), and a dozen
+   at 1,000 gradients, from the residual network, on the first FEW images of the first half.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from carom.common.attacks.gradient.ascent import climb_of, with_climb
+from carom.common.attacks.info import AttackChoice
+from carom.common.base.specs import split_parameters
+from carom.common.core.data import Dataset, sampling_order
+from carom.common.modality.installed import get_modality
+from carom.common.modality.registry import choose_attack
+
+DATA = "folder:cifar-10"
+EPS = "8/255"
+ZOO = ("resnet", "vgg", "gru", "vit", "mixer", "forest")
+SOURCES = ("resnet", "vit")
+EQUAL, DEAR = 50, 1000  # gradients per image
+TUNING, HALF, FEW = 40, 120, 32  # images
+
+BASELINES = {"I-FGSM": "bim", "MI": "mi-fgsm", "DI-MI": "di-fgsm"}
+COMPARED = ("MI", "DI-MI")
+"""The baselines of the declared comparisons."""
+
+OWN_LENGTH = ("rap", "dem")
+"""Attacks whose papers give steps of another length than a tenth."""
+
+_DECLARED = tomllib.loads(Path(__file__).with_name("ranking.toml").read_text(encoding="utf-8"))
+CONFIGURATIONS: Mapping[str, tuple[str, ...]] = {
+    name: tuple(f"{name}?{given}" for given in of) for name, of in _DECLARED["equal"].items()
+}
+"""Attack -> its specs."""
+
+
+def choice(spec: str) -> AttackChoice:
+    """The attack of a configuration. `size` is the length of its steps, whether or not its parameters have it."""
+    name, given = split_parameters(spec)
+    size = given.pop("size", None)
+    chosen = choose_attack(get_modality("image"), joined(name, given), "linf")
+    climb = climb_of(chosen.attack)
+    assert climb is not None, spec
+    if size is None and name not in OWN_LENGTH:
+        length = max(0.1, 1 / climb.steps)
+    else:
+        length = climb.size if size is None else size
+    parameters = {**chosen.parameters, **({} if size is None else {"size": size})}
+    return replace(chosen, attack=with_climb(chosen.attack, replace(climb, size=length)), parameters=parameters)
+
+
+def dearer(spec: str) -> str | None:
+    """The configuration as it is at 1,000 gradients; None where none is declared."""
+    name, given = split_parameters(spec)
+    if name not in _DECLARED["dear"]:
+        return None
+    return joined(name, {**given, **split_parameters(f"{name}?{_DECLARED['dear'][name]}")[1]})
+
+
+def as_published(name: str) -> AttackChoice:
+    """The attack as its paper runs it: its defaults."""
+    return choose_attack(get_modality("image"), name, "linf")
+
+
+def joined(name: str, given: Mapping[str, Any]) -> str:
+    tail = "&".join(f"{key}={value}" for key, value in given.items())
+    return f"{name}?{tail}" if tail else name
+
+
+def split(data: Dataset) -> tuple[Dataset, Dataset, Dataset]:
+    """(tuning, first half, second half) of TUNING + 2 * HALF images."""
+    order = sampling_order(data.ids, len(data))
+    bounds = (0, TUNING, TUNING + HALF, TUNING + 2 * HALF)
+    parts = [data.take(order[low:high].sort().values) for low, high in zip(bounds, bounds[1:], strict=False)]
+    return parts[0], parts[1], parts[2]
+
+
+def fewer(data: Dataset) -> Dataset:
+    """The FEW images of rule 7."""
+    return data.sample(FEW)
