@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import click
 import numpy as np
 
-from carom.benchmarks.transfer.ranking_rules import (
+from carom.benchmarks.transfer.ranking.rules import (
     CONFIGURATIONS,
     DATA,
     EPS,
@@ -100,7 +100,10 @@ class Work:
             except CaromError as error:
                 failures.append(Failure(craft.what, str(error)))
             spent = time.perf_counter() - began
-            click.echo(f"{part} [{done + 1}/{len(crafts)}] {spent:6.0f} s {craft.chosen.label} on {craft.source.name}", err=True)
+            click.echo(
+                f"{part} [{done + 1}/{len(crafts)}] {spent:6.0f} s {craft.chosen.label} on {craft.source.name}",
+                err=True,
+            )
         found = Transfer(plan, self.store).resampled()
         return [Resampled(cell, apart(draws, part), part) for cell, draws in found if not cell.own], failures
 
@@ -126,7 +129,9 @@ def reported(work: Work, chosen: Mapping[str, str]) -> Iterator[tuple[list[Resam
 
 def published(work: Work) -> tuple[list[Resampled], list[Failure]]:
     """Every attack as its paper runs it, on a few images."""
-    return work.cells(work.plan(SOURCES[0], [as_published(name) for name in CONFIGURATIONS if name != "rap"], "few"), "few")
+    return work.cells(
+        work.plan(SOURCES[0], [as_published(name) for name in CONFIGURATIONS if name != "rap"], "few"), "few"
+    )
 
 
 def dear(work: Work, chosen: Mapping[str, str]) -> tuple[list[Resampled], list[Failure]]:

@@ -1,4 +1,4 @@
-"""The rules of the ranking, fixed before any of its numbers was looked at; ranking.toml declares the configurations.
+"""The rules of the ranking, fixed before any of its numbers was looked at, with configurations.toml.
 
 1. Data: test images of CIFAR-10, in the order of a hash of their ids. The first TUNING of them are for tuning alone. The
    next HALF are the first half, and the HALF after them the second half, of the images that are reported.
@@ -23,6 +23,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ COMPARED = ("MI", "DI-MI")
 OWN_LENGTH = ("rap", "dem")
 """Attacks whose papers give steps of another length than a tenth."""
 
-_DECLARED = tomllib.loads(Path(__file__).with_name("ranking.toml").read_text(encoding="utf-8"))
+_DECLARED = tomllib.loads(Path(__file__).with_name("configurations.toml").read_text(encoding="utf-8"))
 CONFIGURATIONS: Mapping[str, tuple[str, ...]] = {
     name: tuple(f"{name}?{given}" for given in of) for name, of in _DECLARED["equal"].items()
 }
@@ -61,10 +62,8 @@ def choice(spec: str) -> AttackChoice:
     chosen = choose_attack(get_modality("image"), joined(name, given), "linf")
     climb = climb_of(chosen.attack)
     assert climb is not None, spec
-    if size is None and name not in OWN_LENGTH:
-        length = max(0.1, 1 / climb.steps)
-    else:
-        length = climb.size if size is None else size
+    usual = climb.size if name in OWN_LENGTH else max(0.1, 1 / climb.steps)
+    length = usual if size is None else size
     parameters = {**chosen.parameters, **({} if size is None else {"size": size})}
     return replace(chosen, attack=with_climb(chosen.attack, replace(climb, size=length)), parameters=parameters)
 
@@ -91,8 +90,8 @@ def split(data: Dataset) -> tuple[Dataset, Dataset, Dataset]:
     """(tuning, first half, second half) of TUNING + 2 * HALF images."""
     order = sampling_order(data.ids, len(data))
     bounds = (0, TUNING, TUNING + HALF, TUNING + 2 * HALF)
-    parts = [data.take(order[low:high].sort().values) for low, high in zip(bounds, bounds[1:], strict=False)]
-    return parts[0], parts[1], parts[2]
+    tuning, first, second = (data.take(order[low:high].sort().values) for low, high in pairwise(bounds))
+    return tuning, first, second
 
 
 def fewer(data: Dataset) -> Dataset:
