@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from carom.benchmarks.records import rounded
-from carom.benchmarks.transfer.ranking.rules import BASELINES, COMPARED, CONFIGURATIONS
+from carom.benchmarks.transfer.ranking.rules import BASELINES, COMPARED, CONFIGURATIONS, HALVES
 from carom.benchmarks.transfer.ranking.work import Resampled
 from carom.common.base.specs import split_parameters
 from carom.common.measure.stats import Array, holm, interval
@@ -158,8 +158,8 @@ def ranked(cells: Sequence[Resampled]) -> list[dict[str, Any]]:
             for called, baseline in BASELINES.items():
                 rival = by_attack[baseline]
                 parts = {
-                    part: difference([c for c in networks(of) if c.part in within], rival)
-                    for part, within in (("all", ("first", "second")), ("first", "first"), ("second", "second"))
+                    half: difference([c for c in networks(of) if half in ("all", c.half)], rival)
+                    for half in ("all", *HALVES)
                 }
                 row["against"][called] = {part: written(e, "difference") for part, e in parts.items()}
                 first = parts["first"]

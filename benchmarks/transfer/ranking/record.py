@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ import torch
 from carom.benchmarks.records import rounded
 from carom.benchmarks.transfer.ranking.chart import chart
 from carom.benchmarks.transfer.ranking.measure import beside, ranked, tuned
-from carom.benchmarks.transfer.ranking.rules import CONFIGURATIONS, DATA, EPS, EQUAL, SOURCES, choice
+from carom.benchmarks.transfer.ranking.rules import CONFIGURATIONS, DATA, EPS, EQUAL, HALVES, SOURCES, choice
 from carom.benchmarks.transfer.ranking.table import document
 from carom.benchmarks.transfer.ranking.work import Resampled, Work, dear, published, reported, tuning
 from carom.common.base.memory import keep_freed_memory
@@ -48,17 +48,21 @@ def measured(work: Work) -> dict[str, Any]:
 
     chosen, configurations = tuned([cell for found in tuning(work) for cell in kept(found)])
     cells = [cell for found in reported(work, chosen) for cell in kept(found)]
+    computed = {"tuning", "few", *(cell.part for cell in cells)}
     own, more = kept(published(work)), kept(dear(work, chosen))
     return {
         "version": version("carom"),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "data": DATA,
-        "images": {part: {"n": len(data), "digest": data.digest} for part, data in work.parts.items()},
+        "images": {
+            part: {"n": len(data), "digest": data.digest} for part, data in work.parts.items() if part in computed
+        },
+        "examples": {half: sum(len(work.parts[part]) for part in computed if part.startswith(half)) for half in HALVES},
         "threat": f"linf {EPS}",
         "gradients": EQUAL,
-        "controls": work.plan(SOURCES[0], ANY, "first").controls,
-        "models": clean(work),
+        "controls": work.plan(SOURCES[0], ANY, "tuning").controls,
+        "models": clean(work, sorted(computed - {"tuning", "few"})),
         "failures": [{"what": f.what, "error": f.error} for f in failures],
         "tuning": configurations,
         "attacks": ranked(cells),
@@ -67,13 +71,12 @@ def measured(work: Work) -> dict[str, Any]:
     }
 
 
-def clean(work: Work) -> list[dict[str, Any]]:
+def clean(work: Work, parts: Sequence[str]) -> list[dict[str, Any]]:
     """One row a model: its clean accuracy on the reported images."""
-    plans = [work.plan(SOURCES[0], ANY, part) for part in ("first", "second")]
-    rows = []
-    for halves in zip(*(Transfer(plan, work.store).models() for plan in plans), strict=True):
-        right, n = sum(h["n"] * h["clean_accuracy"] for h in halves), sum(h["n"] for h in halves)
-        known = {key: halves[0][key] for key in ("name", "family", "digest")}
+    found, rows = [Transfer(work.plan(SOURCES[0], ANY, part), work.store).models() for part in parts], []
+    for of in zip(*found, strict=True):
+        right, n = sum(part["n"] * part["clean_accuracy"] for part in of), sum(part["n"] for part in of)
+        known = {key: of[0][key] for key in ("name", "family", "digest")}
         rows.append(rounded({**known, "clean_accuracy": right / n}))
     return rows
 

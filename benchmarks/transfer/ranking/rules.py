@@ -1,21 +1,23 @@
 """The rules of the ranking, fixed before any of its numbers was looked at, with configurations.toml.
 
 1. Data: test images of CIFAR-10, in the order of a hash of their ids. The first TUNING of them are for tuning alone. The
-   next HALF are the first half, and the HALF after them the second half, of the images that are reported.
+   next HALF are the first half, and the HALF after them the second half, of the images that may be reported. Both are
+   computed in blocks of BLOCK images, all attacks on a block before any on the next, and a block of the first half with one
+   of the second. BLOCKS of them were reached; nothing but the time decided how many.
 2. Cost: every configuration spends 50 gradients per image, counted by its own Result; a backward pass that differentiates
    parts of the source again counts as so many gradients.
 3. Tuning: every attack, the baselines I-FGSM, MI and DI-MI included, has four declared configurations. The one with the
    largest mean excess transfer on the tuning images is reported: a mean over the sources that the attack suits and over
    the other networks of the zoo. Of equal ones the earlier declared is taken.
 4. Outcome: excess transfer from each source, its mean over the other networks of the zoo. The forest is reported beside
-   it and counts to no mean, as no attack on a network reaches it. One seed.
+   it and counts to no mean: nothing reached it in an earlier record. One seed.
 5. Comparisons: every attack with tuned DI-MI and with tuned MI, from each source, on the same images and targets, on the
    first half. p is two-sided, of the difference over its bootstrap standard error; Holm's adjustment is over all of
    these comparisons together. A claim is a comparison whose adjusted p is below .05.
 6. Confirmation: a claim is confirmed when the 95 % interval of the same difference on the second half lies on the same
    side of 0.
 7. Beside it, without claims: every attack as its paper runs it (its defaults in Carom: own steps, own copies; not RAP, whose
-   2,800 gradients are too many), and a dozen at 1,000 gradients, from the residual network, on FEW images of the first half.
+   2,800 gradients are too many), and a dozen at 1,000 gradients, from the residual network, on FEW images of the first block.
 """
 
 from __future__ import annotations
@@ -39,7 +41,10 @@ EPS = "8/255"
 ZOO = ("resnet", "vgg", "gru", "vit", "mixer", "forest")
 SOURCES = ("resnet", "vit")
 EQUAL, DEAR = 50, 1000  # gradients per image
-TUNING, HALF, FEW = 24, 90, 24  # images
+TUNING, HALF, BLOCK, FEW = 24, 90, 30, 24  # images
+BLOCKS = 2  # of each half
+
+HALVES = ("first", "second")
 
 BASELINES = {"I-FGSM": "bim", "MI": "mi-fgsm", "DI-MI": "di-fgsm"}
 COMPARED = ("MI", "DI-MI")
@@ -86,14 +91,15 @@ def joined(name: str, given: Mapping[str, Any]) -> str:
     return f"{name}?{tail}" if tail else name
 
 
-def split(data: Dataset) -> tuple[Dataset, Dataset, Dataset]:
-    """(tuning, first half, second half) of TUNING + 2 * HALF images."""
+def split(data: Dataset) -> dict[str, Dataset]:
+    """tuning, first-1, first-2, ..., second-1 ...: the parts of TUNING + 2 * HALF images."""
     order = sampling_order(data.ids, len(data))
-    bounds = (0, TUNING, TUNING + HALF, TUNING + 2 * HALF)
-    tuning, first, second = (data.take(order[low:high].sort().values) for low, high in pairwise(bounds))
-    return tuning, first, second
+    bounds = (0, *range(TUNING, TUNING + 2 * HALF + 1, BLOCK))
+    blocks = [f"{half}-{number + 1}" for half in HALVES for number in range(HALF // BLOCK)]
+    taken = (data.take(order[low:high].sort().values) for low, high in pairwise(bounds))
+    return dict(zip(("tuning", *blocks), taken, strict=True))
 
 
 def fewer(data: Dataset) -> Dataset:
-    """The FEW images of rule 7."""
+    """The FEW images of rule 7, of a block."""
     return data.sample(FEW)

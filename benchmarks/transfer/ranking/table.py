@@ -71,7 +71,8 @@ def document(found: Mapping[str, Any], study: Mapping[str, Any]) -> str:
     counts = [target["n"] for row in found["attacks"] for target in row["targets"].values()]
     facts = {
         **{name: found[name] for name in ("data", "threat", "gradients", "controls")},
-        **{part: of["n"] for part, of in found["images"].items()},
+        **{part: found["images"][part]["n"] for part in ("tuning", "few")},
+        **found["examples"],
         **{"models": models, "least": min(counts), "most": max(counts)},
         "declared": sum("claim" in against for row in found["attacks"] for against in row["against"].values()),
     }

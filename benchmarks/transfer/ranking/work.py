@@ -11,10 +11,12 @@ import click
 import numpy as np
 
 from carom.benchmarks.transfer.ranking.rules import (
+    BLOCKS,
     CONFIGURATIONS,
     DATA,
     EPS,
     HALF,
+    HALVES,
     SOURCES,
     TUNING,
     ZOO,
@@ -41,11 +43,15 @@ from carom.common.work.store import Store
 
 @dataclass(frozen=True)
 class Resampled:
-    """One source, attack and target, on one part of the images."""
+    """One source, attack and target, on one part of the images: for tuning, few, or a block of a half."""
 
     cell: Cell
     draws: Array  # float64[B]: excess transfer in every resample
     part: str = ""
+
+    @property
+    def half(self) -> str:
+        return self.part.partition("-")[0]
 
     @property
     def excess(self) -> float | None:
@@ -62,7 +68,7 @@ class Work:
     """The models, the images and the store."""
 
     zoo: Mapping[str, Model]
-    parts: Mapping[str, Dataset]  # tuning, first, second, few
+    parts: Mapping[str, Dataset]  # tuning, few and the blocks
     others: Dataset
     store: Store
     batch: int
@@ -70,9 +76,9 @@ class Work:
     @classmethod
     def of(cls, store: Store, batch: int) -> Work:
         everything = load_data(DATA, limit=TUNING + 2 * HALF, modality="image")
-        tuning, first, second = split(everything)
+        parts = split(everything)
         others = others_for(everything, lambda name, most: load_data(DATA, name, most, "image"), "test")
-        parts = {"tuning": tuning, "first": first, "second": second, "few": fewer(first)}
+        parts["few"] = fewer(parts["first-1"])
         return cls({name: load_model(f"zoo:image-cifar-{name}") for name in ZOO}, parts, others, store, batch)
 
     def plan(self, source: str, attacks: Sequence[AttackChoice], part: str) -> Plan:
@@ -105,12 +111,8 @@ class Work:
                 err=True,
             )
         found = Transfer(plan, self.store).resampled()
-        return [Resampled(cell, apart(draws, part), part) for cell, draws in found if not cell.own], failures
-
-
-def apart(draws: Array, part: str) -> Array:
-    """The resamples of the second half in another order than those of the first, from which they are independent."""
-    return np.roll(draws, 1) if part == "second" else draws
+        place = list(self.parts).index(part)  # blocks are resampled independently of each other
+        return [Resampled(cell, np.roll(draws, place), part) for cell, draws in found if not cell.own], failures
 
 
 def tuning(work: Work) -> Iterator[tuple[list[Resampled], list[Failure]]]:
@@ -121,8 +123,8 @@ def tuning(work: Work) -> Iterator[tuple[list[Resampled], list[Failure]]]:
 
 
 def reported(work: Work, chosen: Mapping[str, str]) -> Iterator[tuple[list[Resampled], list[Failure]]]:
-    """The tuned configurations on both halves."""
-    for part in ("first", "second"):
+    """The tuned configurations on both halves, block by block."""
+    for part in (f"{half}-{number + 1}" for number in range(BLOCKS) for half in HALVES):
         for source in SOURCES:
             yield work.cells(work.plan(source, [choice(spec) for spec in chosen.values()], part), part)
 
