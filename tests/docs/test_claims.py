@@ -22,7 +22,7 @@ PAGES = [
     if path not in MADE_WHOLE
 ]
 FOUND = list(claims())
-NUMBER = re.compile(r"(?<![\w.,/])[-+−]?(?:\d?\.\d\d\b|\d+(?:\.\d+)? ?%(?! interval))")
+NUMBER = re.compile(r"(?<![\w.,/])[-+−]?(?:[01]?\.\d\d\b|\d+(?:\.\d+)? ?%)")
 """A rate or a share: .42, 1.00, 23 %."""
 
 
@@ -54,7 +54,7 @@ def test_no_number_without_a_record(path: str) -> None:
 
 
 def test_the_check_sees_numbers() -> None:
-    assert [m.group() for m in NUMBER.finditer("in .21 and 23 % and 1.00 of 0.1.0, not eps 28/255 or .9")] == [
+    assert [m.group() for m in NUMBER.finditer("in .21 and 23 % and 1.00, not eps 28/255, .9, 3.11 or 0.1.0")] == [
         ".21",
         "23 %",
         "1.00",

@@ -12,7 +12,6 @@ import numpy as np
 from carom.benchmarks.records import rounded
 from carom.benchmarks.transfer.ranking.rules import BASELINES, COMPARED, CONFIGURATIONS, HALVES
 from carom.benchmarks.transfer.ranking.work import Resampled
-from carom.common.base.specs import split_parameters
 from carom.common.measure.stats import Array, holm, interval
 
 TREE = "tree"
@@ -43,10 +42,6 @@ def networks(cells: Iterable[Resampled]) -> list[Resampled]:
     return [cell for cell in cells if cell.cell.target_family != TREE]
 
 
-def attack_of(cell: Resampled) -> str:
-    return split_parameters(cell.cell.attack)[0]
-
-
 # Tuning.
 
 
@@ -55,20 +50,12 @@ def tuned(cells: Sequence[Resampled]) -> tuple[dict[str, str], list[dict[str, An
     chosen, rows = {}, []
     by_spec = grouped(networks(cells), lambda c: c.cell.attack)
     for name, specs in CONFIGURATIONS.items():
-        of = {spec: grouped(by_spec[spec], lambda c: short(c.cell.source)) for spec in specs}
-        excess = {
-            s: {source: mean(c.excess for c in part) for source, part in parts.items()} for s, parts in of.items()
-        }
-        means = {spec: value for spec, by_source in excess.items() if (value := mean(by_source.values())) is not None}
-        chosen[name] = max(means, key=lambda spec: means[spec])  # the first of equal ones
+        means = {spec: mean(c.excess for c in by_spec[spec]) for spec in specs}
+        known = {spec: value for spec, value in means.items() if value is not None}
+        chosen[name] = max(known, key=lambda spec: known[spec])  # the first of equal ones
+        source = short(by_spec[specs[0]][0].cell.source)
         rows += [
-            {
-                "attack": name,
-                "spec": spec,
-                "excess": means[spec],
-                "by_source": excess[spec],
-                "chosen": spec == chosen[name],
-            }
+            {"attack": name, "source": source, "spec": spec, "excess": means[spec], "chosen": spec == chosen[name]}
             for spec in specs
         ]
     return chosen, [rounded(row) for row in rows]
@@ -135,7 +122,7 @@ def facts_of(of: Sequence[Resampled]) -> dict[str, Any]:
     """What one attack from one source spent and reached."""
     return {
         "source": short(of[0].cell.source),
-        "attack": attack_of(of[0]),
+        "attack": of[0].attack,
         "spec": of[0].cell.attack,
         "forward": mean(c.cell.spent.forward for c in of),
         "backward": mean(c.cell.spent.backward for c in of),
@@ -152,7 +139,7 @@ def ranked(cells: Sequence[Resampled]) -> list[dict[str, Any]]:
     """One row a source and attack, with its declared comparisons."""
     rows, declared = [], []
     for of_source in grouped(cells, lambda c: c.cell.source).values():
-        by_attack = grouped(of_source, attack_of)
+        by_attack = grouped(of_source, lambda c: c.attack)
         for name, of in by_attack.items():
             row = {**facts_of(of), "against": {}}
             for called, baseline in BASELINES.items():
@@ -185,7 +172,7 @@ def verdict(first: Estimate, adjusted: float, second: Mapping[str, float | None]
 
 def beside(cells: Sequence[Resampled]) -> list[dict[str, Any]]:
     """One row an attack of a table without claims, with its differences to the baselines of the same table."""
-    by_attack = grouped(cells, attack_of)
+    by_attack = grouped(cells, lambda c: c.attack)
     return [
         rounded(
             {

@@ -7,8 +7,8 @@
 2. Cost: every configuration spends 50 gradients per image, counted by its own Result; a backward pass that differentiates
    parts of the source again counts as so many gradients.
 3. Tuning: every attack, the baselines I-FGSM, MI and DI-MI included, has four declared configurations. The one with the
-   largest mean excess transfer on the tuning images is reported: a mean over the sources that the attack suits and over
-   the other networks of the zoo. Of equal ones the earlier declared is taken.
+   largest mean excess transfer on the tuning images is reported: from the residual network, over the other networks of the
+   zoo. What suits the transformer alone is tuned from there. Of equal ones the earlier declared is taken.
 4. Outcome: excess transfer from each source, its mean over the other networks of the zoo. The forest is reported beside
    it and counts to no mean: nothing reached it in an earlier record. One seed.
 5. Comparisons: every attack with tuned DI-MI and with tuned MI, from each source, on the same images and targets, on the

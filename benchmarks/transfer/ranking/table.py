@@ -21,10 +21,11 @@ which `python -m carom.benchmarks.transfer.ranking --json` measures (hours on on
 (`configurations.toml` beside it) were fixed before any number was looked at.
 
 * **Images**: test images of CIFAR-10 (`{data}`), {threat}. {tuning} are for tuning alone; {first} make the first half and
-  {second} others the second half of what is reported. Right when clean there: {models}.
+  {second} others the second half of what is reported: as many as the time allowed. Right when clean there: {models}.
 * **The same tuning for all**: every attack, I-FGSM, MI and DI-MI included, has four declared configurations: its paper's,
   one with another strength of its own, one with longer steps, one with a shorter memory. The one with the largest mean on
-  the tuning images is reported. {tuning} images choose roughly; they choose equally roughly for all.
+  the tuning images from the residual network is reported (PNA and TGR, which suit it not, from the transformer), from both
+  sources. {tuning} images choose roughly; they choose equally roughly for all.
 * **Equal cost**: every configuration spends {gradients} gradients per image, counted by its own result. Attacks that
   average over random copies get one copy a step; SI-NI, Admix and EMI keep several, which are their method.
 * **Excess transfer** E is what an attack adds to random signs of the same size, over the images that source and target
@@ -34,7 +35,8 @@ which `python -m carom.benchmarks.transfer.ranking --json` measures (hours on on
   is paired (the same images and targets) on the first half, its p adjusted by Holm's method over all {declared}. A claim
   (adjusted p below .05) is **confirmed** where the interval of the same difference on the second half lies on the same
   side of 0. Intervals cover the choice of images, never the choice of models.
-* **Left out**: attacks that aim at a class, the universal perturbation, ensembles as sources, and a VGG as a source. SGM
+* **Left out**: attacks that aim at a class, the universal perturbation, ensembles and further networks as sources, other
+  numbers of gradients for all attacks, a second seed. SGM
   and Ghost want residual branches, PNA and TGR transformers, LinBP ReLUs in the later half; LinBP goes back through
   residual branches three times, which counts as three gradients.
 """
@@ -60,8 +62,8 @@ steps where it does not; RAP as in its paper, as far as 1,000 gradients go. No c
 TUNING = """
 ## The tuning
 
-Mean E of every declared configuration on the {tuning} tuning images, over the sources that it suits and their targets. The
-reported one is bold.
+Mean E of every declared configuration on the {tuning} tuning images, from the residual network (PNA and TGR: from the
+transformer) to the other networks. The reported one is bold.
 """
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import click
 import numpy as np
@@ -29,6 +30,7 @@ from carom.benchmarks.transfer.ranking.rules import (
 from carom.common.api import load_data, load_model
 from carom.common.attacks.info import AttackChoice
 from carom.common.base.errors import CaromError
+from carom.common.base.specs import split_parameters
 from carom.common.core.data import Dataset
 from carom.common.core.model import Model
 from carom.common.measure.cells import Cell
@@ -48,6 +50,11 @@ class Resampled:
     cell: Cell
     draws: Array  # float64[B]: excess transfer in every resample
     part: str = ""
+
+    @property
+    def attack(self) -> str:
+        """Its name, without parameters."""
+        return split_parameters(self.cell.attack)[0]
 
     @property
     def half(self) -> str:
@@ -116,17 +123,20 @@ class Work:
 
 
 def tuning(work: Work) -> Iterator[tuple[list[Resampled], list[Failure]]]:
-    """Every configuration on every source that it suits."""
+    """Every configuration on the first source that it suits."""
+    done: set[str] = set()
     for source in SOURCES:
-        specs = [choice(spec) for of in CONFIGURATIONS.values() for spec in of]
-        yield work.cells(work.plan(source, specs, "tuning"), "tuning")
+        specs = [choice(spec) for name, of in CONFIGURATIONS.items() if name not in done for spec in of]
+        found = work.cells(work.plan(source, specs, "tuning"), "tuning")
+        done |= {cell.attack for cell in found[0]}
+        yield found
 
 
 def reported(work: Work, chosen: Mapping[str, str]) -> Iterator[tuple[list[Resampled], list[Failure]]]:
     """The tuned configurations on both halves, block by block."""
-    for part in (f"{half}-{number + 1}" for number in range(BLOCKS) for half in HALVES):
-        for source in SOURCES:
-            yield work.cells(work.plan(source, [choice(spec) for spec in chosen.values()], part), part)
+    for number, source, half in product(range(BLOCKS), SOURCES, HALVES):
+        part = f"{half}-{number + 1}"
+        yield work.cells(work.plan(source, [choice(spec) for spec in chosen.values()], part), part)
 
 
 def published(work: Work) -> tuple[list[Resampled], list[Failure]]:
