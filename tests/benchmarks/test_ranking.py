@@ -199,7 +199,7 @@ def test_the_document_is_the_record() -> None:
 def test_the_record_is_of_these_rules() -> None:
     assert [row["spec"] for row in RECORD["tuning"]] == SPECS
     assert RECORD["images"]["tuning"]["n"] == TUNING
-    assert RECORD["examples"] == dict.fromkeys(HALVES, BLOCKS * BLOCK)
+    assert RECORD["examples"] == {source: dict.fromkeys(HALVES, n * BLOCK) for source, n in BLOCKS.items()}
     assert RECORD["gradients"] == EQUAL
     chosen = {row["attack"]: row["spec"] for row in RECORD["tuning"] if row["chosen"]}
     for name in CONFIGURATIONS:

@@ -24,7 +24,17 @@ import torch
 from carom.benchmarks.records import rounded
 from carom.benchmarks.transfer.ranking.chart import chart
 from carom.benchmarks.transfer.ranking.measure import beside, ranked, tuned
-from carom.benchmarks.transfer.ranking.rules import CONFIGURATIONS, DATA, EPS, EQUAL, HALVES, SOURCES, choice
+from carom.benchmarks.transfer.ranking.rules import (
+    BLOCK,
+    BLOCKS,
+    CONFIGURATIONS,
+    DATA,
+    EPS,
+    EQUAL,
+    HALVES,
+    SOURCES,
+    choice,
+)
 from carom.benchmarks.transfer.ranking.table import document
 from carom.benchmarks.transfer.ranking.work import Resampled, Work, dear, published, reported, tuning
 from carom.common.base.memory import keep_freed_memory
@@ -38,8 +48,8 @@ ANY = (choice(CONFIGURATIONS["bim"][0]),)
 """For a plan of which only the clean answers are asked."""
 
 
-def measured(work: Work) -> dict[str, Any]:
-    """The record: everything that the store lacks is computed first."""
+def measured(work: Work, more: bool) -> dict[str, Any]:
+    """The record: everything that the store lacks is computed first. `more`: a dozen attacks at 1,000 gradients too."""
     failures: list[Failure] = []
 
     def kept(found: tuple[list[Resampled], list[Failure]]) -> list[Resampled]:
@@ -49,7 +59,7 @@ def measured(work: Work) -> dict[str, Any]:
     chosen, configurations = tuned([cell for found in tuning(work) for cell in kept(found)])
     cells = [cell for found in reported(work, chosen) for cell in kept(found)]
     computed = {"tuning", "few", *(cell.part for cell in cells)}
-    own, more = kept(published(work)), kept(dear(work, chosen))
+    own, costly = kept(published(work)), kept(dear(work, chosen)) if more else []
     return {
         "version": version("carom"),
         "torch": torch.__version__,
@@ -58,7 +68,7 @@ def measured(work: Work) -> dict[str, Any]:
         "images": {
             part: {"n": len(data), "digest": data.digest} for part, data in work.parts.items() if part in computed
         },
-        "examples": {half: sum(len(work.parts[part]) for part in computed if part.startswith(half)) for half in HALVES},
+        "examples": {source: {half: BLOCK * BLOCKS[source] for half in HALVES} for source in SOURCES},
         "threat": f"linf {EPS}",
         "gradients": EQUAL,
         "controls": work.plan(SOURCES[0], ANY, "tuning").controls,
@@ -67,7 +77,7 @@ def measured(work: Work) -> dict[str, Any]:
         "tuning": configurations,
         "attacks": ranked(cells),
         "published": beside(own),
-        "dear": beside(more),
+        "dear": beside(costly),
     }
 
 
@@ -110,9 +120,10 @@ def drawn() -> str:
 @click.option("--json", "as_json", is_flag=True, help="Compute what the store lacks and print everything as JSON.")
 @click.option("--render", is_flag=True, help="Print docs/ranking.md from the recorded results.")
 @click.option("--draw", is_flag=True, help="Print docs/ranking.svg from the recorded results.")
+@click.option("--more", is_flag=True, help="With --json: a dozen attacks at 1,000 gradients too, which takes hours.")
 @click.option("--store", default=".carom/ranking", show_default=True, help="Where finished work is kept.")
 @click.option("--batch", default=64, show_default=True)
-def main(as_json: bool, render: bool, draw: bool, store: str, batch: int) -> None:
+def main(as_json: bool, render: bool, draw: bool, more: bool, store: str, batch: int) -> None:
     """Rank transfer attacks, tuned alike, at equal cost."""
     if render or draw:
         click.echo(rendered() if render else drawn(), nl=render)
@@ -121,4 +132,4 @@ def main(as_json: bool, render: bool, draw: bool, store: str, batch: int) -> Non
         raise click.UsageError("Pass --json to measure, or --render or --draw to print the document or its picture.")
     keep_freed_memory()
     torch.set_num_threads(1)
-    click.echo(written(measured(Work.of(Store(store), batch))))
+    click.echo(written(measured(Work.of(Store(store), batch), more)))

@@ -3,7 +3,7 @@
 1. Data: test images of CIFAR-10, in the order of a hash of their ids. The first TUNING of them are for tuning alone. The
    next HALF are the first half, and the HALF after them the second half, of the images that may be reported. Both are
    computed in blocks of BLOCK images, all attacks on a block before any on the next, and a block of the first half with one
-   of the second. BLOCKS of them were reached; nothing but the time decided how many.
+   of the second. BLOCKS of them were reached from each source; nothing but the time decided how many.
 2. Cost: every configuration spends 50 gradients per image, counted by its own Result; a backward pass that differentiates
    parts of the source again counts as so many gradients.
 3. Tuning: every attack, the baselines I-FGSM, MI and DI-MI included, has four declared configurations. The one with the
@@ -17,7 +17,8 @@
 6. Confirmation: a claim is confirmed when the 95 % interval of the same difference on the second half lies on the same
    side of 0.
 7. Beside it, without claims: every attack as its paper runs it (its defaults in Carom: own steps, own copies; not RAP, whose
-   2,800 gradients are too many), and a dozen at 1,000 gradients, from the residual network, on FEW images of the first block.
+   2,800 gradients are too many) and, where asked for, a dozen at 1,000 gradients: from the residual network, on FEW images of
+   the first block.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ ZOO = ("resnet", "vgg", "gru", "vit", "mixer", "forest")
 SOURCES = ("resnet", "vit")
 EQUAL, DEAR = 50, 1000  # gradients per image
 TUNING, HALF, BLOCK, FEW = 24, 90, 30, 24  # images
-BLOCKS = 2  # of each half
+BLOCKS = {"resnet": 2, "vit": 1}  # of each half
 
 HALVES = ("first", "second")
 

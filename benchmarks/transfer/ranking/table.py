@@ -20,8 +20,9 @@ which `python -m carom.benchmarks.transfer.ranking --json` measures (hours on on
 `benchmarks/results/cifar.json`. The rules (`benchmarks/transfer/ranking/rules.py`) and the configurations
 (`configurations.toml` beside it) were fixed before any number was looked at.
 
-* **Images**: test images of CIFAR-10 (`{data}`), {threat}. {tuning} are for tuning alone; {first} make the first half and
-  {second} others the second half of what is reported: as many as the time allowed. Right when clean there: {models}.
+* **Images**: test images of CIFAR-10 (`{data}`), {threat}. {tuning} are for tuning alone; the first half of what is
+  reported has {resnet} images from the residual network and {vit} from the transformer, the second half as many others: what
+  the time allowed. Right when clean there: {models}.
 * **The same tuning for all**: every attack, I-FGSM, MI and DI-MI included, has four declared configurations: its paper's,
   one with another strength of its own, one with longer steps, one with a shorter memory. The one with the largest mean on
   the tuning images from the residual network is reported (PNA and TGR, which suit it not, from the transformer), from both
@@ -36,7 +37,7 @@ which `python -m carom.benchmarks.transfer.ranking --json` measures (hours on on
   (adjusted p below .05) is **confirmed** where the interval of the same difference on the second half lies on the same
   side of 0. Intervals cover the choice of images, never the choice of models.
 * **Left out**: attacks that aim at a class, the universal perturbation, ensembles and further networks as sources, other
-  numbers of gradients for all attacks, a second seed. SGM
+  numbers of gradients, a second seed. SGM
   and Ghost want residual branches, PNA and TGR transformers, LinBP ReLUs in the later half; LinBP goes back through
   residual branches three times, which counts as three gradients.
 """
@@ -74,7 +75,7 @@ def document(found: Mapping[str, Any], study: Mapping[str, Any]) -> str:
     facts = {
         **{name: found[name] for name in ("data", "threat", "gradients", "controls")},
         **{part: found["images"][part]["n"] for part in ("tuning", "few")},
-        **found["examples"],
+        **{source: of["first"] for source, of in found["examples"].items()},
         **{"models": models, "least": min(counts), "most": max(counts)},
         "declared": sum("claim" in against for row in found["attacks"] for against in row["against"].values()),
     }
@@ -83,7 +84,8 @@ def document(found: Mapping[str, Any], study: Mapping[str, Any]) -> str:
     for source in TITLES:
         parts += [f"\n## {TITLES[source]}\n", *table([r for r in found["attacks"] if r["source"] == source])]
     parts += [PUBLISHED.format(**facts), *cheap(found["published"], equal)]
-    parts += [DEAR.format(**facts), *cheap(found["dear"], equal)]
+    if found["dear"]:
+        parts += [DEAR.format(**facts), *cheap(found["dear"], equal)]
     parts += [TUNING.format(**facts), *configurations(found["tuning"])]
     return "\n".join([*parts, published_elsewhere(found["attacks"]), matrix(study, found["models"])])
 

@@ -12,6 +12,7 @@ import click
 import numpy as np
 
 from carom.benchmarks.transfer.ranking.rules import (
+    BLOCK,
     BLOCKS,
     CONFIGURATIONS,
     DATA,
@@ -134,7 +135,9 @@ def tuning(work: Work) -> Iterator[tuple[list[Resampled], list[Failure]]]:
 
 def reported(work: Work, chosen: Mapping[str, str]) -> Iterator[tuple[list[Resampled], list[Failure]]]:
     """The tuned configurations on both halves, block by block."""
-    for number, source, half in product(range(BLOCKS), SOURCES, HALVES):
+    for number, source, half in product(range(HALF // BLOCK), SOURCES, HALVES):
+        if number >= BLOCKS[source]:
+            continue
         part = f"{half}-{number + 1}"
         yield work.cells(work.plan(source, [choice(spec) for spec in chosen.values()], part), part)
 
