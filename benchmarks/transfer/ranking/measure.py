@@ -47,7 +47,8 @@ def networks(cells: Iterable[Resampled]) -> list[Resampled]:
 
 def tuned(cells: Sequence[Resampled]) -> tuple[dict[str, str], list[dict[str, Any]]]:
     """(attack -> its best spec on the tuning images, a row for every configuration)"""
-    chosen, rows = {}, []
+    chosen: dict[str, str] = {}
+    rows: list[dict[str, Any]] = []
     by_spec = grouped(networks(cells), lambda c: c.cell.attack)
     for name, specs in CONFIGURATIONS.items():
         means = {spec: mean(c.excess for c in by_spec[spec]) for spec in specs}
@@ -137,7 +138,8 @@ def facts_of(of: Sequence[Resampled]) -> dict[str, Any]:
 
 def ranked(cells: Sequence[Resampled]) -> list[dict[str, Any]]:
     """One row a source and attack, with its declared comparisons."""
-    rows, declared = [], []
+    rows: list[dict[str, Any]] = []
+    declared: list[tuple[dict[str, Any], Estimate]] = []
     for of_source in grouped(cells, lambda c: c.cell.source).values():
         by_attack = grouped(of_source, lambda c: c.attack)
         for name, of in by_attack.items():

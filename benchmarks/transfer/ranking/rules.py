@@ -43,7 +43,7 @@ ZOO = ("resnet", "vgg", "gru", "vit", "mixer", "forest")
 SOURCES = ("resnet", "vit")
 EQUAL, DEAR = 50, 1000  # gradients per image
 TUNING, HALF, BLOCK, FEW = 24, 90, 30, 24  # images
-BLOCKS = {"resnet": 2, "vit": 1}  # of each half
+BLOCKS = {"resnet": 2, "vit": 2}  # of each half
 
 HALVES = ("first", "second")
 
