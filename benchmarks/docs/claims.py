@@ -113,17 +113,17 @@ def flipped(demo: Mapping[str, Any]) -> str:
 
 
 def beaten(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Who beats tuned DI-MI on both halves of the images, from which source; and of how many that is not shown."""
-    rival = COMPARED[-1]
-    asked = {row["attack"] for row in rows if "claim" in row["against"][rival]}
-    said, winners = [], set()
-    for source, title in TITLES.items():
-        better = [called(row["attack"]) for row in claimed(rows, source, rival, "better", True)]
-        winners |= {row["attack"] for row in claimed(rows, source, rival, "better", True)}
-        said.append(f"{listing(better) if better else 'none'} {title[0].lower()}{title[1:]}")
+    """Who beats tuned DI-MI, and who tuned MI, on both halves of the images and from both sources."""
+    weak, strong = COMPARED
+    asked = {row["attack"] for row in rows if "claim" in row["against"][strong]}
+
+    def winners(rival: str) -> str:
+        by_source = [[row["attack"] for row in claimed(rows, source, rival, "better", True)] for source in TITLES]
+        return listing(called(name) for name in by_source[0] if all(name in of for of in by_source)) or "none"
+
     return (
-        f"of {len(asked)} attacks tuned as {rival} is, these beat it at equal cost, confirmed on held-out images: "
-        f"{'; '.join(said)}. Of {len(asked) - len(winners)} that is not shown"
+        f"of {len(asked)} attacks tuned as {strong} is, these are shown to beat it at equal cost from both sources: "
+        f"{winners(strong)}. To beat tuned {weak}: {winners(weak)}"
     )
 
 

@@ -18,7 +18,8 @@ HEAD = """# A ranking of transfer attacks, tuned alike, at equal cost
 Made by `python -m carom.benchmarks.transfer.ranking --render > docs/ranking.md` from `benchmarks/results/ranking.json`,
 which `python -m carom.benchmarks.transfer.ranking --json` measures (hours on one core), and from
 `benchmarks/results/cifar.json`. The rules (`benchmarks/transfer/ranking/rules.py`) and the configurations
-(`configurations.toml` beside it) were fixed before any number was looked at.
+(`configurations.toml` beside it) were fixed before any number was looked at, and so were the cuts in the number of images
+that the time forced.
 
 * **Images**: test images of CIFAR-10 (`{data}`), {threat}. {tuning} are for tuning alone; the first half of what is
   reported has {resnet} images from the residual network and {vit} from the transformer, the second half as many others: what
@@ -35,10 +36,9 @@ which `python -m carom.benchmarks.transfer.ranking --json` measures (hours on on
 * **Claims**: {declared} comparisons were declared: every attack with tuned DI-MI and with tuned MI, from both sources. Each
   is paired (the same images and targets) on the first half, its p adjusted by Holm's method over all {declared}. A claim
   (adjusted p below .05) is **confirmed** where the interval of the same difference on the second half lies on the same
-  side of 0. Intervals cover the choice of images, never the choice of models.
+  side of 0. Not told apart is not alike: these images are few. Intervals cover the choice of images, never of models.
 * **Left out**: attacks that aim at a class, the universal perturbation, ensembles and further networks as sources, other
-  numbers of gradients, a second seed. SGM
-  and Ghost want residual branches, PNA and TGR transformers, LinBP ReLUs in the later half; LinBP goes back through
+  numbers of gradients, a second seed. SGM and Ghost want residual branches, PNA and TGR transformers, LinBP ReLUs in the later half; LinBP goes back through
   residual branches three times, which counts as three gradients.
 """
 
