@@ -132,8 +132,8 @@ def noise(rows: Sequence[Mapping[str, Any]], attack: str) -> str:
     between = [row for row in rows if row["attack"] == attack and row["source"] != row["target"]]
 
     def mean(name: str) -> str:
-        ends = (sum(row[f"{name}{end}"] for row in between) / len(between) for end in ("", "_low", "_high"))
-        return with_interval(Rate(*ends, len(between)))
+        value, low, high = (sum(row[f"{name}{end}"] for row in between) / len(between) for end in ("", "_low", "_high"))
+        return with_interval(Rate(value, low, high))
 
     models = len({row["source"] for row in between})
     return (

@@ -38,8 +38,8 @@ that the time forced.
   (adjusted p below .05) is **confirmed** where the interval of the same difference on the second half lies on the same
   side of 0. Not told apart is not alike: these images are few. Intervals cover the choice of images, never of models.
 * **Left out**: attacks that aim at a class, the universal perturbation, ensembles and further networks as sources, other
-  numbers of gradients, a second seed. SGM and Ghost want residual branches, PNA and TGR transformers, LinBP ReLUs in the later half; LinBP goes back through
-  residual branches three times, which counts as three gradients.
+  numbers of gradients, a second seed. SGM and Ghost want residual branches, PNA and TGR transformers, LinBP ReLUs in the
+  later half; LinBP goes back through residual branches three times, which counts as three gradients.
 """
 
 PICTURE = """![Excess transfer of every tuned attack at {gradients} gradients, with its interval](ranking.svg)
@@ -134,8 +134,9 @@ def told(rows: Sequence[Mapping[str, Any]], rival: str) -> str:
 
 def mark(against: Mapping[str, Any]) -> str:
     """▲ and ▼ for confirmed claims, △ and ▽ for those that the second half does not confirm."""
-    marks = {("better", True): "▲", ("better", False): "△", ("worse", True): "▼", ("worse", False): "▽"}
-    return marks.get((against.get("claim"), against.get("confirmed")), "")
+    claim = against.get("claim")
+    marks = {"better": ("△", "▲"), "worse": ("▽", "▼")}
+    return "" if claim is None else marks[claim][against["confirmed"]]
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
