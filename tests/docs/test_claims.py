@@ -85,7 +85,11 @@ def test_a_sentence_falls_with_its_record() -> None:
 
     def row(source: str, confirmed: bool) -> dict[str, object]:
         against = {"claim": "better", "confirmed": confirmed}
-        return {"attack": "sia", "source": source, "against": {"DI-MI": against, "MI": {"claim": None, "confirmed": False}}}
+        return {
+            "attack": "sia",
+            "source": source,
+            "against": {"DI-MI": against, "MI": {"claim": None, "confirmed": False}},
+        }
 
     assert "from both sources: SIA. To beat tuned MI: none" in beaten([row("resnet", True), row("vit", True)])
     assert "from both sources: none." in beaten([row("resnet", True), row("vit", False)])
