@@ -39,8 +39,9 @@ that the time forced.
   (adjusted p below .05) is **confirmed** where the interval of the same difference on the second half lies on the same
   side of 0. Not told apart is not alike: these images are few. Intervals cover the choice of images, never of models.
 * **Left out**: attacks that aim at a class, the universal perturbation, ensembles and further networks as sources, other
-  numbers of gradients (a dozen attacks at 1,000 are declared, for `--json --more`), a second seed. SGM and Ghost want residual branches, PNA and TGR transformers, LinBP ReLUs in the
-  later half; LinBP goes back through residual branches three times, which counts as three gradients.
+  numbers of gradients (a dozen attacks at 1,000 are declared, for `--json --more`), a second seed. SGM and Ghost want
+  residual branches, PNA and TGR transformers, LinBP ReLUs in the later half; LinBP goes back through residual branches
+  three times, which counts as three gradients.
 """
 
 PICTURE = """![Excess transfer of every tuned attack at {gradients} gradients, with its interval](ranking.svg)
