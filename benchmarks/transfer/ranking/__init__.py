@@ -1,0 +1,4 @@
+"""A ranking of transfer attacks: its rules, its work, its record and its page.
+
+Run `python -m carom.benchmarks.transfer.ranking`.
+"""

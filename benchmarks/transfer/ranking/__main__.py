@@ -1,0 +1,5 @@
+"""`python -m carom.benchmarks.transfer.ranking`."""
+
+from carom.benchmarks.transfer.ranking.record import main
+
+main()
