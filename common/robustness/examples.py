@@ -11,7 +11,7 @@ from carom.common.base.rng import Rng
 from carom.common.modality.installed import get_modality
 from carom.common.report.page import Example
 from carom.common.robustness.judgement import Judgement
-from carom.common.robustness.outcome import Robust, Row
+from carom.common.robustness.outcome import Remnant, Robust
 from carom.common.work.store import Store
 from carom.common.work.units import Craft, Judge
 
@@ -25,7 +25,7 @@ def examples_of(judgement: Judgement, per_outcome: int = 2) -> Iterator[Example]
             yield from _of(judgement.store, found, row, per_outcome)
 
 
-def _of(store: Store, found: Robust, row: Row, per_outcome: int) -> Iterator[Example]:
+def _of(store: Store, found: Robust, row: Remnant, per_outcome: int) -> Iterator[Example]:
     right, verdict = found.clean.right, row.verdict
     outcomes = {
         "rejected": right & ~verdict.right & ~verdict.fooled,
@@ -40,7 +40,7 @@ def _of(store: Store, found: Robust, row: Row, per_outcome: int) -> Iterator[Exa
             yield _example(store, found, row, craft, place, outcome)
 
 
-def _example(store: Store, found: Robust, row: Row, craft: Craft, at: int, outcome: str) -> Example:
+def _example(store: Store, found: Robust, row: Remnant, craft: Craft, at: int, outcome: str) -> Example:
     data, model = craft.data, found.model
     facts = dict(data.facts)
     if isinstance(data.lengths, Tensor):

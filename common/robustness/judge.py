@@ -23,7 +23,7 @@ from carom.common.models.mismatch import settle
 from carom.common.robustness.alarms import Alarm, Probes, Tried, ring
 from carom.common.robustness.bench import Attacked, Attacker, Bench
 from carom.common.robustness.binarisation import EXAMPLES, Binarisation, applies, binarisation
-from carom.common.robustness.outcome import Price, Robust, Row, left, rejected_share, share
+from carom.common.robustness.outcome import Price, Remnant, Robust, left, rejected_share, share
 from carom.common.study.doubts import Warn, by_warnings, doubt_of
 from carom.common.study.plan import shards
 from carom.common.work.units import Clean, Judge
@@ -101,8 +101,8 @@ def judge(case: Case, bench: Bench, warn: Warn = by_warnings) -> Robust:
     )
 
 
-def _row(by: Attacker, one: Attacked, clean: Verdict, model: Model) -> Row:
-    return Row(
+def _row(by: Attacker, one: Attacked, clean: Verdict, model: Model) -> Remnant:
+    return Remnant(
         kind=by.kind,
         attack=by.chosen.label,
         source=by.source.name,

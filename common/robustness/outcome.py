@@ -32,7 +32,7 @@ def share(hits: Bools) -> Rate:
 
 
 @dataclass(frozen=True)
-class Row:
+class Remnant:
     """What one attacker leaves of a model."""
 
     kind: str  # of ATTACKERS
@@ -78,7 +78,7 @@ class Robust:
     data: Dataset
     threat: str
     clean: Verdict
-    rows: Sequence[Row]
+    rows: Sequence[Remnant]
     standing: Bools  # bool[n]: right when clean, and whatever was tried leaves it right or rejected
     alarms: Sequence[Alarm]
     test: Binarisation | None  # None where it cannot be put

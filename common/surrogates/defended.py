@@ -46,6 +46,24 @@ def train_defended(
     same arguments give the same weights on one machine.
 
     Zoo models are trained by their own recipes and augmentation with `carom train zoo:NAME --defence DEFENCE`.
+
+    Args:
+        model: a torch network for images or sounds, or the spec of one.
+        data: labelled examples to train on.
+        defence: the spec of a defence of the kind training.
+        epochs: how often all examples are gone through.
+        lr: peak learning rate.
+        batch: examples a step.
+        seed: of everything random.
+        held_out: labelled examples for the card's accuracy; None states none.
+        modality: for specs that do not tell it.
+        progress: called with (epoch, epochs, mean loss) after each.
+
+    Returns:
+        A TorchModel, or an Ensemble of them.
+
+    Raises:
+        CaromError: the defence trains nothing, or the model is no torch network that it can train.
     """
     with deterministic(seed):
         base, spec, data = network_of(model, data, modality, fresh=True)

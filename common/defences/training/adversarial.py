@@ -27,7 +27,7 @@ class Outer(Protocol):
 
 
 @dataclass(frozen=True)
-class Mixed:
+class BothLosses:
     """Cross-entropy of the adversarial inputs, and of the clean ones with weight `clean` (Madry et al. 2018: 0)."""
 
     clean: float = 0.0

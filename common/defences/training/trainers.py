@@ -11,7 +11,7 @@ from carom.common.base.specs import bare, split_plus
 from carom.common.core.model import Model
 from carom.common.core.threats import Ball
 from carom.common.defences.catalogue import Defences
-from carom.common.defences.training.adversarial import Adversarial, Awp, Free, Mart, Mixed, Outer, Trades
+from carom.common.defences.training.adversarial import Adversarial, Awp, BothLosses, Free, Mart, Outer, Trades
 from carom.common.defences.training.distillation import DefensiveDistillation, RobustDistillation
 from carom.common.defences.training.hardening import Hardening
 from carom.common.defences.training.inner import Crafted, Divergence, Ground, Transferred, crafted
@@ -70,7 +70,7 @@ def trainers(ground: Ground) -> Defences:
     ) -> By:
         """`clean` is the weight of the clean inputs' loss, `awp` the size of adversarial weight perturbation (Wu et al.
         2020: .005), `watch` stops training when robust accuracy collapses."""
-        return by(Mixed(clean), inner(attack, eps, threat, "pgd-at"), epochs, eps, threat, watch, awp)
+        return by(BothLosses(clean), inner(attack, eps, threat, "pgd-at"), epochs, eps, threat, watch, awp)
 
     @found.defence(
         "trades",
@@ -113,7 +113,7 @@ def trainers(ground: Ground) -> Defences:
         watch: bool = False,
     ) -> By:
         """`gamma` is the size of the move, a share of each matrix's norm. TRADES and MART take it as awp=."""
-        return by(Mixed(), inner(attack, eps, threat, "awp"), epochs, eps, threat, watch, gamma)
+        return by(BothLosses(), inner(attack, eps, threat, "awp"), epochs, eps, threat, watch, gamma)
 
     @found.defence(
         "fast-at",
@@ -126,7 +126,7 @@ def trainers(ground: Ground) -> Defences:
     ) -> By:
         """One step of `size` radii."""
         one = inner(f"pgd?steps=1&size={size}", eps, threat, "fast-at")
-        return by(Mixed(), one, epochs, eps, threat, watch, 0.0)
+        return by(BothLosses(), one, epochs, eps, threat, watch, 0.0)
 
     @found.defence(
         "free-at",
@@ -169,7 +169,7 @@ def trainers(ground: Ground) -> Defences:
         def method() -> Adversarial:
             models = [ground.load(bare(spec)) for spec in split_plus(bare(static))]
             others = [crafted(ground, attack, eps, threat, "ensemble-at", None, model) for model in models]
-            return Adversarial(Transferred((own, *others)), Mixed(clean), epochs)
+            return Adversarial(Transferred((own, *others)), BothLosses(clean), epochs)
 
         return By(method)
 

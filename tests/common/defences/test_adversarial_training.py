@@ -21,10 +21,10 @@ from carom.common.core.threats import Linf
 from carom.common.defences.training.adversarial import (
     Adversarial,
     Awp,
+    BothLosses,
     Distilled,
     Free,
     Mart,
-    Mixed,
     Trades,
     Watched,
     divergence,
@@ -139,8 +139,8 @@ def test_losses_are_those_of_the_papers():
     natural, attacked = -float(p[0].log()), -float(q[0].log())
     boosted = attacked - float((1 - q[1]).log())
     found = {
-        Mixed(): attacked,
-        Mixed(0.25): 0.25 * natural + 0.75 * attacked,
+        BothLosses(): attacked,
+        BothLosses(0.25): 0.25 * natural + 0.75 * attacked,
         Trades(6.0): natural + 6 * kl,
         Mart(5.0): boosted + 5 * kl * (1 - float(p[0])),
     }
@@ -156,7 +156,7 @@ def test_weights_are_perturbed_against_the_loss_and_put_back():
     torch.manual_seed(0)
     network, (x, labels) = toy.deep().train(), toy.inputs(50, 3)
     before = copy.deepcopy(network.state_dict())
-    outer, gamma = Mixed(), 0.05
+    outer, gamma = BothLosses(), 0.05
     loss = Awp(outer, gamma)(network, x, x, labels)
     for name, value in network.named_parameters():
         assert torch.equal(before[name], value), name
@@ -348,7 +348,7 @@ def test_ensemble_training_lowers_transfer_from_its_static_model(plain):
         torch.arange(400),
         Schedule(12, 50, 0.05),
         0,
-        method=Adversarial(Transferred((own, other)), Mixed(0.5)),
+        method=Adversarial(Transferred((own, other)), BothLosses(0.5)),
     )
     test, truth = toy.inputs(400, 7)
     attacked = other(plain, test, truth, torch.Generator().manual_seed(0))
