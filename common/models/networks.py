@@ -19,7 +19,6 @@ from carom.common.core.spaces import Space
 from carom.common.models.answers import computes_in_double, in_single_precision, on_sides, read_logits
 from carom.common.models.company import CompanyModel
 from carom.common.models.evaluation.evaluator import Evaluation, Evaluator
-from carom.common.models.evaluation.row_blocks import filled
 
 
 class FrozenModule:
@@ -97,9 +96,8 @@ class TorchModel(CompanyModel):
     def together(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
         """float[N, C]: of inputs that go through the module together."""
         given = self._given(inputs, lengths)
-        by = self.evaluation(given)
-        given = filled(given, by.rows) if inputs.device.type == "cpu" else given
-        return self._read(by.network(*given), len(given[0]))[: len(inputs)]  # type: ignore[arg-type]
+        parts = [self._read(answer, rows) for answer, rows in self.evaluation(given).answers(given)]
+        return (parts[0] if len(parts) == 1 else torch.cat(parts))[: len(inputs)]
 
     def _given(self, inputs: Tensor, lengths: Tensor | None) -> Sequence[Tensor | None]:
         """What the module is called with."""
