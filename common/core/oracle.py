@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from carom.common.base.rng import Rng
 from carom.common.core.batch import Batch, Goal, joined, seen_by
 from carom.common.core.objectives import Objective
+from carom.common.core.precision import FP32, computing_in
 from carom.common.core.problem import Cost, Problem, Result, Status
 from carom.common.core.rounding import within
 from carom.common.core.spaces import Inputs
@@ -128,7 +129,7 @@ class Oracle:
 
     def _answers(self, x: Inputs, rows: Tensor | None, streams: Rng | None, draw: int) -> Tensor:
         lengths, goal, parts, size = self._lengths(rows), self.goal(rows), [], self._rows_at_once(x)
-        with torch.no_grad():
+        with torch.no_grad(), computing_in(FP32):
             for start in range(0, max(1, len(x)), size):
                 part = slice(start, start + size)
                 model = self._keyed(None if streams is None else streams[part], draw)

@@ -21,10 +21,11 @@ from carom.common.attacks.info import AttackChoice
 from carom.common.base.errors import CaromError
 from carom.common.base.identity import describe
 from carom.common.base.rng import Rng
-from carom.common.core.batch import Batch, take
+from carom.common.core.batch import Access, Batch, take
 from carom.common.core.data import Dataset
 from carom.common.core.metrics import Metric, changed, measured
 from carom.common.core.model import Model
+from carom.common.core.precision import FP32, computing_in
 from carom.common.core.problem import COUNTS, Problem, Result
 from carom.common.core.rounding import within
 from carom.common.core.spaces import Inputs
@@ -111,6 +112,7 @@ class Craft:
     targeted: bool = False
     others: Dataset | None = None  # what the attacker has besides; only for attacks that use it
     aim: Aim = None  # of a targeted craft
+    precision: str = FP32  # of the gradients; answers that are decided on, and judged, are computed in float32
 
     @cached_property
     def key(self) -> str:
@@ -119,6 +121,8 @@ class Craft:
             besides["aim"] = self._own_aims if isinstance(self.aim, TargetClasses) else self.aim
         if self.chosen.eot is not None:
             besides["eot"] = self.chosen.eot
+        if self.precision_used != FP32:
+            besides["precision"] = self.precision_used
         return key_of(
             {
                 "kind": "craft",
@@ -132,6 +136,11 @@ class Craft:
                 "targeted": self.targeted,
             }
         )
+
+    @property
+    def precision_used(self) -> str:
+        """Attacks that see scores compare them to the last digits, and are always given those of float32."""
+        return self.precision if Access.GRADIENT in self.chosen.info.needs else FP32
 
     @property
     def needs(self) -> Craft:
@@ -200,7 +209,7 @@ class Craft:
     def results(self, batch: int) -> list[Result]:
         """The attack on all examples, `batch` at a time."""
         starts = range(0, len(self.data), batch)
-        with fitting(self.source, self.data):
+        with fitting(self.source, self.data), computing_in(self.precision_used):
             return [self._attack(start, min(start + batch, len(self.data))) for start in starts]
 
     def stored(self, results: list[Result]) -> Inputs:
@@ -231,7 +240,8 @@ class Craft:
 
     def _not_rejected(self, result: Result, batch: Batch) -> Result:
         """The result without the success of inputs that the source rejects, whatever the attack looked at."""
-        parts = self.source.ask(batch, lambda output: output.rejected, max(1, len(batch)))
+        with computing_in(FP32):
+            parts = self.source.ask(batch, lambda output: output.rejected, max(1, len(batch)))
         success = result.success.clone()
         for rows, rejected in parts:
             success[rows] &= True if rejected is None else ~rejected

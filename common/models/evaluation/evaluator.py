@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from carom.common.core.precision import FP32, computing_in
 from carom.common.models.evaluation.folding import NotFolded, folded, logits_of, reason_kept
 from carom.common.models.evaluation.row_blocks import (
     FEW_TOGETHER,
@@ -164,14 +165,14 @@ class Evaluator:
             known = [*self._made.values()]
             before = next((e for e in known if e.rows != 1), known[0] if known else None)
             # Whoever asks first, the network has to serve backward passes later.
-            with torch.inference_mode(False), torch.no_grad():
+            with torch.inference_mode(False), torch.no_grad(), computing_in(FP32):
                 made = evaluation_of(module, _copied(_first(given, ROWS_TOGETHER)), before)
             self._made[shape] = made
         # Whoever asks for gradients of several rows has the memory that comparing them takes.
         many = torch.is_grad_enabled() and len(given[0]) > 1  # type: ignore[arg-type]
         if made.apart and many and shape not in self._compared:
             self._compared.add(shape)
-            with torch.inference_mode(False):
+            with torch.inference_mode(False), computing_in(FP32):
                 if answers_alike(made.network, _copied(_first(given, COMPARED))):
                     made = self._made[shape] = replace(made, apart=False)
         return made
