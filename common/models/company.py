@@ -114,7 +114,7 @@ class CompanyModel(Model):
         """Whether padding is cut off, so that each input is asked as its owner asks it. A model that cannot take the
         shortest of them has to be given them padded."""
         one_length = self.shape is not None and self.shape[-1] is not None
-        if one_length or bool((lengths == inputs.shape[-1]).all()):
+        if one_length or self.cuts is False or bool((lengths == inputs.shape[-1]).all()):
             return False
         if self.takes_lengths:  # unless it is seen to make something of padding all the same
             return self.cuts is True

@@ -90,7 +90,10 @@ class InPairs(nn.Module):
 def fills_the_machine(network: nn.Module, given: Sequence[Tensor | None]) -> bool:
     """Whether one row, given as the arguments of the network, keeps a processor busy: by what is multiplied and added in
     a forward pass, so that the answer is the same on every machine."""
-    weights = sum(p.numel() for p in network.parameters())
+    weights, row = sum(p.numel() for p in network.parameters()), given[0]
+    # A weight takes part at every number of a row at most: small networks need not be asked.
+    if row is None or 2 * weights * row.numel() < BUSY:
+        return False
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(*given)
     return counter.get_total_flops() >= max(BUSY, REUSE * weights)
