@@ -130,7 +130,7 @@ def check_pipeline(pipeline: Any, given: Sequence[Any], ask: Callable[[], Tensor
     """Raise CaromError unless a pipeline scores the inputs it is `given` as Carom's model does, `ask`() -> float[N, C]."""
     names = label_names(pipeline.model)
     try:
-        with quiet("transformers"):
+        with quiet_loading():
             said = pipeline(list(given), top_k=len(names), function_to_apply="none")
     except Exception as error:  # of many types: whatever its preprocessing makes of plain inputs
         raise CaromError(f"{who} cannot be asked: {_first_line(error)} {remedy}") from error

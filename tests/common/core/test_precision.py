@@ -75,9 +75,9 @@ def test_gradients_are_taken_in_bf16_and_answers_in_float32():
 
 
 def test_the_precision_is_part_of_what_is_stored(tmp_path):
-    model, _ = noting()
+    model, some = carom.load_model("zoo:image-mlp"), carom.load_data("builtin:fashion-mnist", limit=5)
     for precision, count in (("fp32", 1), ("bf16", 2), ("auto", 2)):  # auto is fp32 on a CPU
-        carom.transfer([model], [model], ["fgsm"], data(model), eps="8/255", store=tmp_path, precision=precision)
+        carom.transfer([model], [model], ["fgsm"], some, eps="8/255", store=tmp_path, precision=precision)
         assert len([*tmp_path.rglob("*.safetensors")]) == count
 
 
