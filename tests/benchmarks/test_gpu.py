@@ -39,7 +39,8 @@ def test_what_fails_or_has_no_time_is_named_and_the_rest_goes_on():
 
 
 def test_the_kit_holds_sentences_sounds_and_cells(tmp_path, monkeypatch):
-    monkeypatch.setattr(gpu_kit, "EXAMPLES", 12)
+    monkeypatch.setattr(gpu_kit, "SENTENCES", 12)
+    monkeypatch.setattr(gpu_kit, "SOUNDS", 12)
     monkeypatch.setattr(gpu_kit, "cells", lambda *_: [{"source": "a"}])
     answer = CliRunner().invoke(gpu_kit.main, ["--out", str(tmp_path), "--no-wheels", "-m", "image"])
     assert answer.exit_code == 0, answer.output
