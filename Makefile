@@ -8,7 +8,7 @@ PEERS := torchattacks adversarial-robustness-toolbox foolbox eagerpy GitPython g
 # RNNs run many times slower with two threads on two shared cores; tests run in two processes instead.
 TEST_ENV := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1
 
-.PHONY: help demo test test-all test-arithmetic check format types benchmark docs docs-serve clean
+.PHONY: help demo test test-all test-arithmetic check format types benchmark gpu gpu-kit docs docs-serve clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -61,6 +61,17 @@ types:  ## the link tree in which type checkers and doctests see one package
 
 benchmark: $(VENV)/.dev  ## speed of the attack loop against the bare loop
 	OMP_NUM_THREADS=1 $(RUN)/python -m carom.benchmarks.speed.core
+
+# The machine with the GPU may have no network and its own torch: the kit brings what it lacks, and nothing else is installed.
+GPU_PYTHON := $(if $(wildcard $(RUN)/python),$(RUN)/python,$(PYTHON))
+gpu:  ## on a machine with a GPU: what is fast there, and whether it agrees with the CPU; eight minutes at most
+	@if ls .gpu-kit/wheels/*.whl >/dev/null 2>&1; then \
+		$(GPU_PYTHON) -m pip install --quiet --no-index --no-deps --find-links .gpu-kit/wheels .gpu-kit/wheels/*.whl; fi
+	@$(GPU_PYTHON) -c "import carom" 2>/dev/null || $(GPU_PYTHON) -m pip install --quiet --no-deps --no-build-isolation -e .
+	$(GPU_PYTHON) -m carom.benchmarks.speed.gpu --json > gpu.json
+
+gpu-kit: $(VENV)/.ready  ## for `make gpu` on a machine without a network: wheels, data and the CPU's cells, into .gpu-kit/
+	$(RUN)/python -m carom.benchmarks.speed.gpu_kit
 
 $(VENV)/.docs: $(VENV)/.ready
 	@echo "==> adding what the site is built with"

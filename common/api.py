@@ -20,6 +20,7 @@ from carom.common.core.adversarial_set import AdversarialSet
 from carom.common.core.batch import Access
 from carom.common.core.data import Dataset
 from carom.common.core.model import Model
+from carom.common.core.precision import pick_precision
 from carom.common.core.problem import Attack, Cost
 from carom.common.core.threats import Threat
 from carom.common.defences.certificates import Certificates, certify_model
@@ -377,6 +378,7 @@ def attack(
     seed: int = 0,
     batch: int = 64,
     device: str = "auto",
+    precision: str = "fp32",
 ) -> AdversarialSet:
     """Adversarial examples for a model, rounded to what can be saved and checked against the budget.
 
@@ -398,7 +400,8 @@ def attack(
         others: labelled examples that the attacker has besides, none of them under attack.
         seed: of everything that is random.
         batch: how many examples at once. Results do not depend on it.
-        device: "auto", "cpu", "cuda" or "cuda:1".
+        device: "auto", "cpu", "cuda" or "cuda:1". A model that you hold is put back where it was.
+        precision: of the gradients: "fp32", "tf32", "bf16" or "auto" (TF32 on a GPU that has it). Success is that in fp32.
 
     Returns:
         An AdversarialSet: `stored` like the data's, within the budget; `success` bool[N]; `status`; `cost` int64[N] of
@@ -418,7 +421,8 @@ def attack(
     budget, label = threat_of(modality, threat, eps)
     kind = label.split()[0] if threat is None or isinstance(threat, str) else None
     chosen = _choose(modality, attack, kind, transforms)
-    model.to(pick_device(device))
+    before, where = model.device, pick_device(device)
+    computed_in = pick_precision(precision, where)
     plan = Plan(
         modality=model.modality,
         sources=(model,),
@@ -431,13 +435,19 @@ def attack(
         targeted=targeted or target_class is not None,
         aim=stated_aim(target_class, data),
         others=others,
+        precision=computed_in,
     )
     results, stored = [], []
-    settle(model, data)
-    for shard in plan.shards():
-        for craft in plan.crafts(shard):
-            results.append(craft.results(batch))
-            stored.append(craft.stored(results[-1]))
+    try:
+        model.to(where)
+        settle(model, data)
+        for shard in plan.shards():
+            for craft in plan.crafts(shard):
+                results.append(craft.results(batch))
+                stored.append(craft.stored(results[-1]))
+    finally:
+        if before != where:
+            model.to(before)
     merged = [r for part in results for r in part]
     return AdversarialSet(
         source=model.name,
@@ -499,6 +509,7 @@ def transfer(
     executor: Executor | str = "inline",
     batch: int = 64,
     device: str = "auto",
+    precision: str = "fp32",
     progress: Progress | None = None,
 ) -> Transfer:
     """Craft on every source, measure on every target: T, its control, E, R, their intervals and warnings.
@@ -532,6 +543,7 @@ def transfer(
         executor: "inline", or a function that computes units of work.
         batch: how many examples at once. Results do not depend on it.
         device: "auto", "cpu", "cuda" or "cuda:1".
+        precision: of the gradients: "fp32", "tf32", "bf16" or "auto" (TF32 on a GPU that has it). All is judged in fp32.
         progress: called with (done, all, what) after each unit of work.
 
     Returns:
@@ -557,8 +569,12 @@ def transfer(
     modality = get_modality(data.modality)
     where = pick_device(device)
 
+    moved: dict[Model, torch.device] = {}  # of the caller's: from where
+
     def loaded(wanted: Iterable[Model | str]) -> tuple[Model, ...]:
-        return tuple(load_model(m, modality.name).to(where) for m in wanted)
+        held = tuple(load_model(m, modality.name) for m in wanted)
+        moved.update({m: m.device for m in held if m.device != where and m not in moved})
+        return tuple(m.to(where) for m in held)
 
     def load(split: str, limit: int | None) -> Dataset:
         return load_data(str(spec), split, limit, modality.name)
@@ -581,10 +597,15 @@ def transfer(
         denominators=denominators,
         seeds=seeds,
         controls=controls,
+        precision=pick_precision(precision, where),
         targeted=targeted or target_class is not None,
         aim=stated_aim(target_class, data),
     )
-    return _told(evaluate(plan, _ledger(store), batch, inline if isinstance(executor, str) else executor, progress))
+    try:
+        return _told(evaluate(plan, _ledger(store), batch, inline if isinstance(executor, str) else executor, progress))
+    finally:
+        for model, before in moved.items():
+            model.to(before)
 
 
 def replay(

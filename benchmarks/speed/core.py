@@ -33,9 +33,9 @@ from carom.common.api import get_attack, load_data, load_model
 from carom.common.attacks.gradient.ascent import Ascent
 from carom.common.base.memory import keep_freed_memory
 from carom.common.base.rng import Rng
-from carom.common.core.batch import Goal
+from carom.common.core.batch import Batch, Goal
 from carom.common.core.data import Dataset
-from carom.common.core.problem import Problem
+from carom.common.core.problem import Attack, Cost, Problem
 from carom.common.core.spaces import Box
 from carom.common.core.threats import Linf
 from carom.common.modality.installed import get_modality
@@ -134,13 +134,19 @@ def gradient_row(
 
 def text_row(name: str, data: Dataset, repeats: int, device: torch.device) -> dict[str, Any]:
     """Greedy substitution against the forward passes of its own rows."""
-    model = load_model(f"zoo:{name}")
+    model = load_model(f"zoo:{name}").to(device)
     assert isinstance(model, TextModel)
+    seconds, least, _ = text_seconds(model, data.batch(), get_attack("greedy-unk", "text"), repeats, device)
+    return row("greedy-unk text", name, seconds, least, seconds, 0.0, 1.0)
+
+
+def text_seconds(
+    model: TextModel, batch: Batch, attack: Attack, repeats: int, device: torch.device
+) -> tuple[float, float, Cost]:
+    """(seconds of an attack on texts, seconds of the model's answers to the rows that it asks for, its cost)"""
     modality = get_modality("text")
-    batch = data.batch()
     threat = modality.threats["words"](float(modality.defaults.eps))
     problem = Problem(model, Goal(batch.labels), threat)
-    attack = get_attack("greedy-unk", "text")
     rng = Rng.of(0, batch.ids)
     calls: list[tuple[str, tuple[Any, ...]]] = []
     plain = type(model)
@@ -154,7 +160,7 @@ def text_row(name: str, data: Dataset, repeats: int, device: torch.device) -> di
 
     asked = [name for name in ("read", "moved") if hasattr(plain, name)]
     model.__class__ = type("Recorder", (plain,), {name: recorded(name) for name in asked})
-    attack(problem, batch, rng)
+    cost = attack(problem, batch, rng).cost
     model.__class__ = plain
 
     def floor() -> None:
@@ -163,7 +169,7 @@ def text_row(name: str, data: Dataset, repeats: int, device: torch.device) -> di
                 getattr(model, name)(*given)
 
     seconds, least = side_by_side((lambda: attack(problem, batch, rng), floor), repeats, device)
-    return row("greedy-unk text", name, seconds, least, seconds, 0.0, 1.0)
+    return seconds, least, cost
 
 
 def row(

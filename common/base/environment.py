@@ -25,3 +25,18 @@ def quiet(name: str) -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Transformers says nothing but errors while it loads, and shows no bars; put back afterwards."""
+    from transformers.utils import logging as said
+
+    shown = said.is_progress_bar_enabled()
+    said.disable_progress_bar()
+    try:
+        with quiet("transformers"):
+            yield
+    finally:
+        if shown:
+            said.enable_progress_bar()

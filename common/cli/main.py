@@ -35,6 +35,7 @@ from carom.common.cli.options import (
     finish,
     modality_option,
     parse_gate,
+    precision_option,
     print_json,
     progress,
     quiet,
@@ -214,6 +215,7 @@ def demo(
     help="Examples at once: for speed. Results agree up to float32's last digit.  [default: 64]",
 )
 @click.option("--device", help="auto (a GPU when there is one), cpu, cuda, cuda:1.  [default: auto]")
+@precision_option
 @workers_option
 @click.option("--store", help="Folder of finished work, shared by runs.  [default: .carom/store]")
 @click.option("--out", help="Run folder.  [default: runs/DATE-TIME]")
@@ -274,7 +276,18 @@ def run_command(
         raise CaromError(which_modality([*source, *target]))
     if modality is not None:
         parts = {modality: {**parts.get(modality, {}), **given}}
-    names = ("controls", "batch", "device", "workers", "store", "out", "match_limit", "curve", "curve_limit")
+    names = (
+        "controls",
+        "batch",
+        "device",
+        "precision",
+        "workers",
+        "store",
+        "out",
+        "match_limit",
+        "curve",
+        "curve_limit",
+    )
     settings = {k: flags[k] for k in names if flags[k] is not None}
     if flags["match"] is not None:
         settings["match"] = [number(level) for level in flags["match"].split(",")]

@@ -55,6 +55,10 @@ quiet: Option = click.option("-q", "--quiet", is_flag=True, help="No progress on
 device_option: Option = click.option(
     "--device", default="auto", show_default=True, help="auto (a GPU when there is one), cpu, cuda, cuda:1."
 )
+precision_option: Option = click.option(
+    "--precision",
+    help="Of the gradients: fp32, tf32, bf16, auto. Success is judged in fp32.  [default: fp32]",
+)
 workers_option: Option = click.option(
     "--workers",
     type=click.IntRange(min=1),

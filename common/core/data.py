@@ -101,11 +101,16 @@ class Dataset:
         found[:] = list(self.references)
         return found
 
-    def batch(self, start: int = 0, stop: int | None = None) -> Batch:
-        """Examples start..stop as a batch of decoded inputs."""
+    def batch(self, start: int = 0, stop: int | None = None, device: torch.device | str = "cpu") -> Batch:
+        """Examples start..stop as a batch of decoded inputs. Tensors go to the device in their stored form, which is the
+        smaller one."""
         part = slice(start, stop)
-        lengths = None if self.lengths is None else self.lengths[part]
-        return Batch(self.space.decode(self.stored[part]), self.labels[part], list(self.ids[part]), lengths)
+        labels, lengths = self.labels[part], None if self.lengths is None else self.lengths[part]
+        stored = self.stored[part]
+        if isinstance(stored, Tensor):
+            stored, labels = stored.to(device), labels.to(device)
+            lengths = None if lengths is None else lengths.to(device)
+        return Batch(self.space.decode(stored), labels, list(self.ids[part]), lengths)
 
     def contents(self) -> list[str]:
         """What tells one stored input from another, without its padding: equal where the inputs are."""

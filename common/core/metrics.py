@@ -18,8 +18,8 @@ from carom.common.base.requirements import nothing
 from carom.common.core.batch import take
 from carom.common.core.spaces import Inputs, Space
 
-CHUNK = 32
-"""Examples measured at once: bounds memory, whatever the batch of the attack."""
+CHUNK, CELLS = 32, 2**20
+"""Examples measured at once, and numbers in them: bounds memory, whatever the batch of the attack."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,11 @@ def measured(
 ) -> dict[str, list[float]]:
     """{metric: float[N]} between adversarial and clean inputs in stored form, computed on a device."""
     found: dict[str, list[float]] = {metric.name: [] for metric in metrics}
-    for start in range(0, len(stored), CHUNK):
-        rows = torch.arange(start, min(start + CHUNK, len(stored)))
+    size = CHUNK
+    if isinstance(stored, Tensor) and len(stored):
+        size = min(CHUNK, max(1, CELLS // stored[0].numel()))
+    for start in range(0, len(stored), size):
+        rows = torch.arange(start, min(start + size, len(stored)))
         x, x0 = (space.decode(_on(take(part, rows), device)) for part in (stored, stored0))
         for metric in metrics:
             found[metric.name] += metric.value(space, x, x0).double().cpu().tolist()

@@ -9,11 +9,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from carom.common.base.rng import Rng
 from carom.common.core.batch import Batch, Goal, joined, seen_by
 from carom.common.core.objectives import Objective
+from carom.common.core.precision import FP32, computing_in
 from carom.common.core.problem import Cost, Problem, Result, Status
 from carom.common.core.rounding import within
 from carom.common.core.spaces import Inputs
@@ -23,18 +24,35 @@ from carom.common.core.threats import column
 if TYPE_CHECKING:
     from carom.common.core.model import Model
 
-
-"""How often a change is shortened until its stored form fits."""
-
 MEMORY = 2**30
-"""Bytes that a backward pass over stacked copies of a batch may keep of its forward pass."""
+"""Bytes that a backward pass over stacked copies of a batch may keep of its forward pass, where a GPU does not tell how
+much memory it has left."""
+
+FREE = 4
+"""A GPU's free memory is left to other uses but for one part in so many."""
 
 CACHED = 2**26
 """The same on a CPU, where stacking gains nothing beyond some tens of rows, and loses a fifth where caches overflow."""
 
-
 ROWS = 1024
 """Questions that go through the model together."""
+
+ASKED = 2**24
+"""Bytes of such questions, where they are more than the batch: 27 images of 224 x 224 in colour."""
+
+
+ON_GPU = 8
+"""Times as many of them go through a model together on a GPU, which is idle until there are many."""
+
+
+def room_on(device: torch.device) -> int:
+    """Bytes that may be kept of a forward pass on a GPU: a share of what is free or cached by torch."""
+    try:
+        free, _ = torch.cuda.mem_get_info(device)
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    except (RuntimeError, AssertionError):
+        return MEMORY
+    return (free + cached) // FREE
 
 
 class Oracle:
@@ -110,15 +128,15 @@ class Oracle:
         return found.parts[0]
 
     def _answers(self, x: Inputs, rows: Tensor | None, streams: Rng | None, draw: int) -> Tensor:
-        lengths, goal, parts = self._lengths(rows), self.goal(rows), []
-        with torch.no_grad():
-            for start in range(0, max(1, len(x)), ROWS):
-                part = slice(start, start + ROWS)
+        lengths, goal, parts, size = self._lengths(rows), self.goal(rows), [], self._rows_at_once(x)
+        with torch.no_grad(), computing_in(FP32):
+            for start in range(0, max(1, len(x)), size):
+                part = slice(start, start + size)
                 model = self._keyed(None if streams is None else streams[part], draw)
                 answer = model(x[part], None if lengths is None else lengths[part])
-                judged = goal.take(torch.arange(len(x), device=self.forward.device)[part]) if len(x) > ROWS else goal
+                judged = goal.take(torch.arange(len(x), device=self.forward.device)[part]) if len(x) > size else goal
                 parts.append(seen_by(judged, answer._replace(logits=answer.logits.float())))
-        return joined(parts)
+        return joined(parts).to(self.batch.labels.device)
 
     @property
     def draws(self) -> int:
@@ -140,6 +158,13 @@ class Oracle:
     def _keyed(self, streams: Rng | None, draw: int) -> Model:
         model = self.problem.model
         return model if streams is None else model.keyed(streams.fold("draw", draw))
+
+    def _rows_at_once(self, x: Inputs) -> int:
+        """How many questions go through the model together: a batch, as the user states it, or more small ones."""
+        if not isinstance(x, Tensor) or not len(x):
+            return ROWS
+        room = ASKED * (1 if x.device.type == "cpu" else ON_GPU)
+        return max(1, min(len(self.batch), ROWS), min(ROWS, room // max(1, x[0].numel() * x.element_size())))
 
     def gradient(
         self,
@@ -199,16 +224,20 @@ class Oracle:
     def copies_at_once(self) -> int:
         """How many stacked copies of the batch one backward pass may hold: 1 until a first pass has been measured."""
         self._measures = self._kept is None
-        most = min(MEMORY, CACHED) if self.problem.model.device.type == "cpu" else MEMORY
+        device = self.problem.model.device
+        most = room_on(device) if device.type == "cuda" else min(MEMORY, CACHED)
         return 1 if self._kept is None else max(1, most // max(1, self._kept))
 
     @contextlib.contextmanager
     def _measured(self) -> Iterator[None]:
         """Adds up what the forward pass inside keeps for its backward pass."""
-        kept: dict[int, int] = {}
+        kept: dict[int, int] = {}  # address of a storage -> its bytes, whatever views of it are kept
 
         def pack(tensor: Tensor) -> Tensor:
-            kept[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
+            whole = tensor if tensor._base is None else tensor._base
+            if not isinstance(whole, nn.Parameter):  # weights are there in any case
+                storage = tensor.untyped_storage()
+                kept[storage.data_ptr()] = storage.nbytes()
             return tensor.detach()
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):

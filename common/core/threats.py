@@ -187,13 +187,14 @@ class Ball(Threat):
         radius = self.radius(x0)
         least, most = torch.ones_like(radius), torch.full_like(radius, STRETCH)
         inside = space.clamp(x)
-        if self.counts or not bool(((self.norm(inside - x0) < radius * (1 - 1e-3)) & radius.isfinite()).any()):
+        short = (self.norm(inside - x0) < radius * (1 - 1e-3)) & radius.isfinite()
+        if self.counts or not bool(short.any()):
             return inside
         for _ in range(30):
             middle = (least + most) / 2
             fits = self.norm(space.clamp(x0 + column(middle, x) * (x - x0)) - x0) <= radius
             least, most = torch.where(fits, middle, least), torch.where(fits, most, middle)
-        return space.clamp(x0 + column(least, x) * (x - x0))
+        return torch.where(column(short, x), space.clamp(x0 + column(least, x) * (x - x0)), inside)
 
     def swap(self, batch: Batch, rng: Rng, other: Tensor, other0: Tensor) -> Tensor:
         x0 = batch.inputs

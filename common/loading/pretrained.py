@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from carom.common.base.environment import quiet
+from carom.common.base.environment import quiet_loading
 from carom.common.base.errors import CaromError
 from carom.common.base.parameters import flag
 from carom.common.base.specs import Spec, local_folder
@@ -27,7 +27,7 @@ def load_pretrained(auto: str, spec: Spec) -> nn.Module:
     where, revision, options = _pretrained(spec)
     safe = not flag(spec.parameters, "allow_pickle", f"hf:{spec.rest}")
     try:
-        with quiet("transformers"):  # its advice to train what is missing: that is refused below
+        with quiet_loading():  # its advice to train what is missing: that is refused below
             loaded, told = getattr(transformers, auto).from_pretrained(
                 where, use_safetensors=safe, output_loading_info=True, **revision, **options
             )
@@ -61,7 +61,7 @@ def load_processor(auto: str, spec: Spec) -> Any:
 
     where, revision, options = _pretrained(spec)
     try:
-        with quiet("transformers"):  # its advice on faster processors: what they do is checked, not how fast
+        with quiet_loading():  # its advice on faster processors: what they do is checked, not how fast
             return getattr(transformers, auto).from_pretrained(where, **revision, **options)
     except Exception as error:
         raise CaromError(
@@ -130,7 +130,7 @@ def check_pipeline(pipeline: Any, given: Sequence[Any], ask: Callable[[], Tensor
     """Raise CaromError unless a pipeline scores the inputs it is `given` as Carom's model does, `ask`() -> float[N, C]."""
     names = label_names(pipeline.model)
     try:
-        with quiet("transformers"):
+        with quiet_loading():
             said = pipeline(list(given), top_k=len(names), function_to_apply="none")
     except Exception as error:  # of many types: whatever its preprocessing makes of plain inputs
         raise CaromError(f"{who} cannot be asked: {_first_line(error)} {remedy}") from error

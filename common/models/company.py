@@ -114,10 +114,13 @@ class CompanyModel(Model):
         """Whether padding is cut off, so that each input is asked as its owner asks it. A model that cannot take the
         shortest of them has to be given them padded."""
         one_length = self.shape is not None and self.shape[-1] is not None
-        if one_length or bool((lengths == inputs.shape[-1]).all()):
+        # A model that takes lengths is seen to make something of padding all the same, or not.
+        if one_length or self.cuts is False or (self.takes_lengths and self.cuts is None):
             return False
-        if self.takes_lengths:  # unless it is seen to make something of padding all the same
-            return self.cuts is True
+        if bool((lengths == inputs.shape[-1]).all()):  # last: on a GPU the host waits for it
+            return False
+        if self.takes_lengths:
+            return True
         if self.cuts is None:
             self.cuts = self._takes(inputs, lengths, int(lengths.argmin())) is None
             if not self.cuts:

@@ -15,18 +15,20 @@ from torch import Tensor, nn
 
 from carom.common.base.identity import digest_of
 from carom.common.core.batch import Access, Family
+from carom.common.core.precision import casting, computing_in, precision
 from carom.common.core.spaces import Space
 from carom.common.models.answers import computes_in_double, in_single_precision, on_sides, read_logits
 from carom.common.models.company import CompanyModel
 from carom.common.models.evaluation.evaluator import Evaluation, Evaluator
-from carom.common.models.evaluation.row_blocks import filled
+from carom.common.models.evaluation.folding import ready_for_cudnn
 
 
 class FrozenModule:
     """Puts a module into evaluation mode, without weight gradients, and back.
 
-    Recurrent layers need cuDNN off for a backward pass in evaluation mode (training mode would turn dropout on), and
-    run many times faster with one thread on shared cores.
+    cuDNN passes no gradient through recurrent layers in evaluation mode: on a GPU these are in training mode, without
+    their dropout (`ready_for_cudnn`). On a CPU they run many times faster with one thread on shared cores. Arithmetic is
+    float32, or what an attack is said to craft in (`carom.common.core.precision`).
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -37,15 +39,16 @@ class FrozenModule:
     def __call__(self) -> Iterator[None]:
         modes = {m: m.training for m in self.module.modules()}
         wanted = {p: p.requires_grad for p in self.module.parameters()}
+        dropout = {m: m.dropout for m in modes if isinstance(m, nn.RNNBase)}
         threads = torch.get_num_threads()
-        cudnn = torch.backends.cudnn.flags(enabled=False) if self.recurrent else contextlib.nullcontext()
         try:
             self.module.eval()
+            ready_for_cudnn(self.module)
             for parameter in wanted:
                 parameter.requires_grad_(False)
             if self.recurrent:
                 torch.set_num_threads(1)
-            with cudnn:
+            with computing_in(precision()):
                 yield
         finally:
             torch.set_num_threads(threads)
@@ -53,6 +56,13 @@ class FrozenModule:
                 parameter.requires_grad_(flag)
             for m, mode in modes.items():
                 m.training = mode
+            for m, share in dropout.items():
+                m.dropout = share
+
+
+def _float(logits: Tensor) -> Tensor:
+    """Logits as float32 where they were computed in less."""
+    return logits.float() if logits.dtype == torch.bfloat16 else logits
 
 
 class TorchModel(CompanyModel):
@@ -92,14 +102,17 @@ class TorchModel(CompanyModel):
 
     def single(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
         """As the module answers: copies that fill up a block would be company."""
-        return self._read(self.module(*self._given(inputs, lengths)), len(inputs))
+        with casting(inputs.device):
+            answer = self.module(*self._given(inputs, lengths))
+        return _float(self._read(answer, len(inputs)))
 
     def together(self, inputs: Tensor, lengths: Tensor | None) -> Tensor:
         """float[N, C]: of inputs that go through the module together."""
         given = self._given(inputs, lengths)
         by = self.evaluation(given)
-        given = filled(given, by.rows) if inputs.device.type == "cpu" else given
-        return self._read(by.network(*given), len(given[0]))[: len(inputs)]  # type: ignore[arg-type]
+        with casting(inputs.device):
+            parts = [self._read(answer, rows) for answer, rows in by.answers(given)]
+        return _float(parts[0] if len(parts) == 1 else torch.cat(parts))[: len(inputs)]
 
     def _given(self, inputs: Tensor, lengths: Tensor | None) -> Sequence[Tensor | None]:
         """What the module is called with."""

@@ -14,6 +14,7 @@ from carom.common.base.errors import CaromError
 from carom.common.base.specs import DEFENDED, OWN_CODE, parse, split_defended
 from carom.common.core.data import Dataset
 from carom.common.core.model import Model
+from carom.common.core.precision import pick_precision
 from carom.common.modality.budgets import threat_from
 from carom.common.modality.contract import Modality
 from carom.common.modality.installed import get_modality
@@ -63,6 +64,7 @@ def plan_of(study: Study, name: str) -> Plan:
         curve_limit=study.curve_limit,
         seeds=study.seeds,
         controls=study.controls,
+        precision=pick_precision(study.precision, pick_device(study.device)),
         targeted=part.targeted or part.target_class is not None,
         aim=stated_aim(part.target_class, data),
         denominators=study.denominators,

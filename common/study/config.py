@@ -137,6 +137,7 @@ class Study(BaseModel):
     controls: Draws = 5
     batch: Count = 64
     device: Words = "auto"
+    precision: Words = "fp32"  # of the gradients: fp32, tf32, bf16, auto
     workers: int = Field(default=1, strict=True, ge=1, le=256)  # processes that share the work
     store: Words = ".carom/store"
     out: Words | None = None

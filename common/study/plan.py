@@ -74,6 +74,7 @@ class Plan:
     second_null: bool = True  # whether changes that know neither model nor input are measured beside the control
     aim: Aim = None  # of targeted attacks
     denominators: tuple[str, ...] = ()  # of `DENOMINATORS`: those by which transfer is said besides
+    precision: str = "fp32"  # of the gradients that are crafted with
 
     def __post_init__(self) -> None:
         check_controls(self.controls)
@@ -157,7 +158,9 @@ class Plan:
 
     def craft(self, source: Model, chosen: AttackChoice, threat: Threat, shard: Dataset, seed: int) -> Craft:
         others = self.others if chosen.needs_others else None
-        return Craft(source, chosen, chosen.threat(threat), shard, seed, self.targeted, others, self.aim)
+        return Craft(
+            source, chosen, chosen.threat(threat), shard, seed, self.targeted, others, self.aim, self.precision
+        )
 
     def judged(self, craft: Craft) -> list[Model]:
         """The targets and, for its white-box success, the source itself."""

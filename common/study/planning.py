@@ -41,6 +41,7 @@ def make_plan(
     targeted: bool = False,
     aim: Aim = None,
     denominators: Sequence[str] = (),
+    precision: str = "fp32",
 ) -> Plan:
     """The plan of a study as a user asks for it.
 
@@ -67,6 +68,7 @@ def make_plan(
         controls=controls,
         targeted=targeted,
         aim=aim,
+        precision=precision,
         eps=None if kind is None else number(threat_label.split()[1]),
         matching=matching,
         curve=cost_curve,

@@ -17,6 +17,9 @@ from carom.common.core.tasks import Answers, Task, Values
 from carom.common.core.ties import finite
 from carom.common.measure.rates import Verdict
 
+JUDGED = 4
+"""Times as many examples go through a model on a GPU to be judged as to be attacked: no pass is kept for gradients."""
+
 
 def ask(model: Model, data: Dataset, size: int, stream: str = "") -> tuple[Answers, Tensor]:
     """(the model's answers to the data, whether each rests on finite numbers bool[N]), `size` examples at a time; of
@@ -25,7 +28,17 @@ def ask(model: Model, data: Dataset, size: int, stream: str = "") -> tuple[Answe
     def read(output: Output) -> tuple[Answers, Tensor]:
         return data.task.answer(output), finite(ended(output))
 
-    parts = model.ask(data.batch(), read, size, data.task.width(data.classes), stream)
+    width = data.task.width(data.classes)
+    if isinstance(data.stored, Tensor):  # decoded part by part, on the device
+        size *= 1 if model.device.type == "cpu" else JUDGED
+        starts = range(0, len(data), size)
+        parts = [
+            (rows + start, said)
+            for start in starts
+            for rows, said in model.ask(data.batch(start, start + size, model.device), read, size, width, stream)
+        ]
+    else:
+        parts = model.ask(data.batch(), read, size, width, stream)
     order = torch.cat([rows for rows, _ in parts]).argsort()
     answers = Answers.join([answers for _, (answers, _) in parts])
     return answers.take(order.numpy()), torch.cat([sound for _, (_, sound) in parts])[order]

@@ -7,7 +7,7 @@ to one artefact. Only adversarial inputs are kept as files; clean inputs and con
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
@@ -21,10 +21,11 @@ from carom.common.attacks.info import AttackChoice
 from carom.common.base.errors import CaromError
 from carom.common.base.identity import describe
 from carom.common.base.rng import Rng
-from carom.common.core.batch import Batch
+from carom.common.core.batch import Access, Batch, take
 from carom.common.core.data import Dataset
 from carom.common.core.metrics import Metric, changed, measured
 from carom.common.core.model import Model
+from carom.common.core.precision import FP32, computing_in
 from carom.common.core.problem import COUNTS, Problem, Result
 from carom.common.core.rounding import within
 from carom.common.core.spaces import Inputs
@@ -54,6 +55,15 @@ class TargetClasses(dict[str, int]):
 Aim = int | str | Mapping[str, int | str] | None
 """What a targeted attack aims at: one class for all examples, LEAST_LIKELY, a class for each id (`TargetClasses` once its
 names are looked up), or None, a random other class each."""
+
+
+TOGETHER = 2**22
+"""Numbers in all the inputs that are decoded together: 27 images of 224 x 224 in colour."""
+
+
+def together(data: Dataset) -> int:
+    """How many examples are decoded together where no batch is stated; all, of texts."""
+    return max(1, TOGETHER // data.stored[0].numel()) if isinstance(data.stored, Tensor) else max(1, len(data))
 
 
 class Artefact(Protocol):
@@ -102,6 +112,7 @@ class Craft:
     targeted: bool = False
     others: Dataset | None = None  # what the attacker has besides; only for attacks that use it
     aim: Aim = None  # of a targeted craft
+    precision: str = FP32  # of the gradients; answers that are decided on, and judged, are computed in float32
 
     @cached_property
     def key(self) -> str:
@@ -110,6 +121,8 @@ class Craft:
             besides["aim"] = self._own_aims if isinstance(self.aim, TargetClasses) else self.aim
         if self.chosen.eot is not None:
             besides["eot"] = self.chosen.eot
+        if self.precision_used != FP32:
+            besides["precision"] = self.precision_used
         return key_of(
             {
                 "kind": "craft",
@@ -123,6 +136,11 @@ class Craft:
                 "targeted": self.targeted,
             }
         )
+
+    @property
+    def precision_used(self) -> str:
+        """Attacks that see scores compare them to the last digits, and are always given those of float32."""
+        return self.precision if Access.GRADIENT in self.chosen.info.needs else FP32
 
     @property
     def needs(self) -> Craft:
@@ -161,7 +179,9 @@ class Craft:
     def _least_likely(self) -> Values:
         """int64[N]: the class that the source holds least likely of each clean example, the first of several; never its
         label (Kurakin et al. 2017, section 2)."""
-        scores = self.source.predict(self.data.batch())
+        size = together(self.data)
+        starts = range(0, len(self.data), size)
+        scores = torch.cat([self.source.predict(self.data.batch(start, start + size)) for start in starts])
         return scores.scatter(1, self.data.labels[:, None], torch.inf).argmin(1).numpy()
 
     def run(self, store: Store, batch: int) -> None:
@@ -189,7 +209,7 @@ class Craft:
     def results(self, batch: int) -> list[Result]:
         """The attack on all examples, `batch` at a time."""
         starts = range(0, len(self.data), batch)
-        with fitting(self.source, self.data):
+        with fitting(self.source, self.data), computing_in(self.precision_used):
             return [self._attack(start, min(start + batch, len(self.data))) for start in starts]
 
     def stored(self, results: list[Result]) -> Inputs:
@@ -200,15 +220,13 @@ class Craft:
         return [text for part in parts for text in part]
 
     def _attack(self, start: int, stop: int) -> Result:
-        batch = self.data.batch(start, stop)
+        batch = self.data.batch(start, stop, self.source.device)
         targets = self.targets()
         wanted = None if targets is None else targets[start:stop]
         goal = self.data.task.goal(self.data.reference[start:stop], wanted)
-        device = self.source.device
-        if isinstance(batch.inputs, Tensor):
-            batch, goal = batch.to(device), goal.to(device)
+        goal = goal.to(batch.labels.device)
         rng = Rng.of(self.seed, batch.ids, batch.labels.device)
-        others = None if self.others is None else self.others.batch().to(device)
+        others = None if self.others is None else self.others.batch(device=self.source.device)
         eot = self.chosen.eot
         problem = Problem(self.source, goal, self.threat, others=others, stream=(self.seed,), eot=eot)
         result = self.chosen.attack(problem, batch, rng)
@@ -222,7 +240,8 @@ class Craft:
 
     def _not_rejected(self, result: Result, batch: Batch) -> Result:
         """The result without the success of inputs that the source rejects, whatever the attack looked at."""
-        parts = self.source.ask(batch, lambda output: output.rejected, max(1, len(batch)))
+        with computing_in(FP32):
+            parts = self.source.ask(batch, lambda output: output.rejected, max(1, len(batch)))
         success = result.success.clone()
         for rows, rejected in parts:
             success[rows] &= True if rejected is None else ~rejected
@@ -243,7 +262,7 @@ class Control:
     @cached_property
     def key(self) -> str:
         threat, data = self.craft.threat, self.craft.data
-        facts = {"kind": "control", "data": data.digest, "seed": self.craft.seed, "draw": self.draw}
+        facts = {"kind": "control", "made": 2, "data": data.digest, "seed": self.craft.seed, "draw": self.draw}
         if threat.redraws:
             facts["redraws"] = threat.redraws
         if threat.control_follows:
@@ -259,11 +278,14 @@ class Control:
         return f"control {self.draw} {self.craft.seed}"
 
     def inputs(self, store: Store) -> Inputs:
-        data, threat, space = self.craft.data, self.craft.threat, self.craft.data.space
-        batch = data.batch()
-        rng = Rng.of(self.craft.seed, batch.ids).fold("control", self.draw)
-        like = batch.inputs if self.needs is None else space.decode(self.craft.inputs(store))
-        return _stored(self.craft, threat.control(batch, rng, like), whole=True)
+        crafted = None if self.needs is None else self.craft.inputs(store)
+
+        def draw(batch: Batch, rows: Tensor) -> Inputs:
+            rng = Rng.of(self.craft.seed, batch.ids).fold("control", self.draw)
+            like = batch.inputs if crafted is None else self.craft.data.space.decode(take(crafted, rows))
+            return self.craft.threat.control(batch, rng, like)
+
+        return _made(self.craft, draw, whole=True)
 
     def kept(self, stored: Inputs) -> Tensor | None:
         """bool[N]: which of its inputs keep what the attack has to keep beside the budget; None where all do."""
@@ -290,17 +312,18 @@ class Swapped:
         return f"swapped {self.craft.seed}"
 
     def inputs(self, store: Store) -> Inputs:
-        data, space = self.craft.data, self.craft.data.space
-        batch = data.batch()
-        rng = Rng.of(self.craft.seed, batch.ids).fold("swap")
+        data, crafted = self.craft.data, self.craft.inputs(store)
         # The next example in the order of a hash of the ids: no example keeps its own perturbation.
-        order = rng.uniform().argsort()
+        order = Rng.of(self.craft.seed, data.ids).fold("swap").uniform().argsort()
         other = torch.empty_like(order)
         other[order] = order.roll(-1)
-        crafted = space.decode(self.craft.inputs(store))
-        clean = batch.take(other)
-        adversarial = crafted[other] if isinstance(crafted, Tensor) else [crafted[i] for i in other.tolist()]
-        return _stored(self.craft, self.craft.threat.swap(batch, rng, adversarial, clean.inputs))
+
+        def swap(batch: Batch, rows: Tensor) -> Inputs:
+            rng = Rng.of(self.craft.seed, batch.ids).fold("swap")
+            adversarial, clean = (data.space.decode(take(of, other[rows])) for of in (crafted, data.stored))
+            return self.craft.threat.swap(batch, rng, adversarial, clean)
+
+        return _made(self.craft, swap)
 
 
 @dataclass(frozen=True)
@@ -319,21 +342,34 @@ class Blind:
     def key(self) -> str:
         craft = self.craft
         return key_of(
-            {"kind": "blind", "data": craft.data.digest, "threat": describe(craft.threat), "number": self.number}
+            {
+                "kind": "blind",
+                "made": 2,
+                "data": craft.data.digest,
+                "threat": describe(craft.threat),
+                "number": self.number,
+            }
         )
 
     def inputs(self, store: Store) -> Inputs:
-        return _stored(self.craft, self.craft.threat.blind(self.craft.data.batch(), self.number), whole=True)
+        return _made(self.craft, lambda batch, rows: self.craft.threat.blind(batch, self.number), whole=True)
 
 
-def _stored(craft: Craft, x: Inputs, whole: bool = False) -> Inputs:
-    """Inputs of a control as they are saved: in the space, on its lattice, within the budget; `whole` spends all of
-    it."""
-    space, x0 = craft.data.space, craft.data.batch().inputs
-    x = craft.threat.spend(x, x0, space) if whole else space.clamp(x)
-    if isinstance(x, Tensor):
-        x = within(craft.threat, space, x, x0)
-    return space.encode(x)
+def _made(craft: Craft, make: Callable[[Batch, Tensor], Inputs], whole: bool = False) -> Inputs:
+    """Inputs of a control as they are saved: in the space, on its lattice, within the budget; `whole` spends all of it.
+    `make` is given some examples and which they are."""
+    data, space, parts = craft.data, craft.data.space, []
+    size = together(data)
+    for start in range(0, len(data), size):
+        batch = data.batch(start, start + size)
+        x = make(batch, torch.arange(start, start + len(batch)))
+        x = craft.threat.spend(x, batch.inputs, space) if whole else space.clamp(x)
+        if isinstance(x, Tensor):
+            x = within(craft.threat, space, x, batch.inputs)
+        parts.append(space.encode(x))
+    if isinstance(data.stored, Tensor):
+        return torch.cat(parts)
+    return [text for part in parts for text in part]
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ class Gru(nn.Module):
         states, _ = self.rnn(4 * x.unflatten(1, (-1, self.FRAME)))
         if lengths is None:
             return states.mean(1)
-        inside = torch.arange(states.shape[1]) * self.FRAME < lengths[:, None]
+        inside = torch.arange(states.shape[1], device=x.device) * self.FRAME < lengths[:, None]
         return (states * inside[:, :, None]).sum(1) / inside.sum(1, keepdim=True)
 
 
@@ -504,15 +504,20 @@ class Case:
         targeted: bool = False,
         queries: int | None = None,
         examples: int = 16,
+        device: str = "cpu",
         **parameters: Any,
     ) -> Result:
         batch = self.batch() if batch is None else batch
         others = self.world.draw(examples, "others") if Access.EXAMPLES in self.info.needs else None
+        if others is not None and isinstance(others.inputs, Tensor):
+            others = others.to(device)
         goal = self.goal(batch, targeted)
         problem = Problem(model or self.model(), goal, self.threat(eps), Budget(queries), others)
         # The attack's own limit gives way to a larger budget: what binds is the budget, and it is what is tested.
         asks = max(SMALL["queries"], queries or 0)
-        return self.attack(**{"queries": asks, **parameters})(problem, batch, Rng.of(seed, batch.ids))
+        return self.attack(**{"queries": asks, **parameters})(
+            problem, batch, Rng.of(seed, batch.ids, batch.labels.device)
+        )
 
     def stored(self, result: Result) -> Any:
         """What is saved of the adversarial inputs: comparable, and indexable by example."""
@@ -550,6 +555,7 @@ def cases() -> list[Case]:
 
 CHOICES: dict[str, Callable[[Case], bool]] = {
     "case": lambda case: True,
+    "device_case": lambda case: True,
     "torch_case": lambda case: Access.GRADIENT in case.grants,
     "gradient_case": lambda case: case.climbs,
     "own_gradient_case": lambda case: case.climbs and not case.info.shared,
@@ -559,6 +565,9 @@ CHOICES: dict[str, Callable[[Case], bool]] = {
     "padded_case": lambda case: case.batch().lengths is not None,
     "targeted_case": lambda case: case.info.targeted,
     "edge_case": lambda case: isinstance(case.world.space, Box) and case.info.name in ("fgsm", "mi-fgsm", "pgd"),
+    "climb_case": lambda case: (
+        isinstance(case.world.space, Box) and case.info.name in ("fgsm", "bim", "mi-fgsm", "pgd") and case.kind != "snr"
+    ),
     "absolute_case": lambda case: case.kind in ("linf", "l2"),
     "leaf_case": lambda case: Access.LEAVES in case.info.needs and case.model().front_end is None,
     "front_case": lambda case: isinstance(case.model(), TreeModel) and case.info.models != "trees",
@@ -579,6 +588,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if name in metafunc.fixturenames:
             chosen = [case for case in cases() if wanted(case)]
             first = representative(chosen)
+            if name == "device_case":  # every operation on a simulated device takes its time
+                first = set(sorted(first)[::12])
             where = metafunc.module.__name__.rpartition(".")[2]
             quick = [str(case) in first and where not in COSTLY.get(case.info.name, ()) for case in chosen]
             marks = [() if now else (pytest.mark.slow,) for now in quick]

@@ -138,7 +138,7 @@ def inside(rows, module, given, out):
 
 def test_counted_cost_is_what_hooks_counted(case, monkeypatch):
     monkeypatch.setattr(
-        "carom.common.models.networks.filled", lambda given, together: given
+        "carom.common.models.evaluation.evaluator.filled", lambda given, together: given
     )  # copies that fill up a batch are not counted
     model = case.model(fresh=True)
     counts: dict[str, int] = {"forward": 0, "backward": 0}

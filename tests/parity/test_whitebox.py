@@ -32,9 +32,9 @@ def unfolded():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             "carom.common.models.evaluation.evaluator.evaluation_of",
-            lambda module, given: Evaluation(module, reason="peers"),
+            lambda module, given, before: Evaluation(module, reason="peers"),
         )
-        patch.setattr("carom.common.models.networks.filled", lambda given, together: given)
+        patch.setattr("carom.common.models.evaluation.evaluator.filled", lambda given, together: given)
         yield
 
 

@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from carom.common.base.environment import quiet_loading
 from carom.common.base.errors import CaromError
 from carom.text.language.tokenizers import WordPieceEncoder
 
@@ -17,7 +18,8 @@ def minilm() -> tuple[Any, Any]:
     pass
 
     folder = minilm_folder()
-    return AutoModel.from_pretrained(folder, local_files_only=True).eval(), WordPieceEncoder(folder)
+    with quiet_loading():
+        return AutoModel.from_pretrained(folder, local_files_only=True).eval(), WordPieceEncoder(folder)
 
 
 def minilm_folder() -> Path:

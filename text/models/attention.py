@@ -45,8 +45,24 @@ def recorded(part: nn.Module) -> Iterator[list[Tensor]]:
         handles = [part.register_forward_pre_hook(ask, with_kwargs=True), part.register_forward_hook(answered)]
     try:
         # It says at every first time that fused attention cannot show its weights and others are used.
-        with quiet("transformers"):
+        with quiet("transformers"), _shown(part):
             yield found
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextlib.contextmanager
+def _shown(part: nn.Module) -> Iterator[None]:
+    """Attention that shows its weights, where transformers lets a model change it: from release 5 on, fused attention
+    answers without them whatever it is asked."""
+    choose = getattr(part, "set_attn_implementation", None)
+    before = getattr(getattr(part, "config", None), "_attn_implementation", None)
+    if choose is None or before in (None, "eager"):
+        yield
+        return
+    choose("eager")
+    try:
+        yield
+    finally:
+        choose(before)

@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from carom.common.base.environment import quiet_loading
+
 
 class TokenNetwork(nn.Module):
     """What the networks over word ids have in common."""
@@ -169,7 +171,8 @@ class PooledBert(TokenNetwork):
         from transformers import AutoModel
 
         self.layers = layers
-        self.encoder = AutoModel.from_pretrained(folder, local_files_only=True)
+        with quiet_loading():
+            self.encoder = AutoModel.from_pretrained(folder, local_files_only=True)
         self.encoder.requires_grad_(False)
         self.embedding = self.encoder.get_input_embeddings()
         dim = layers * self.encoder.config.hidden_size

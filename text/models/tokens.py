@@ -23,6 +23,7 @@ from carom.common.base.identity import digest_of
 from carom.common.core.batch import Access, Batch, Family, Goal
 from carom.common.core.model import MISFITS
 from carom.common.core.objectives import margin
+from carom.common.core.precision import casting
 from carom.common.models.answers import on_sides, read_logits
 from carom.common.models.company import differ, of_equal_length, tell, what_moves
 from carom.common.models.networks import FrozenModule
@@ -36,6 +37,7 @@ from carom.text.space import Words
 from carom.text.words import Span
 
 ROWS, CELLS = 64, 8192  # rows and tokens differentiated at once
+ON_GPU = 16  # times as many on a GPU, which is idle until there are many
 
 
 MOVED = 4096  # rows worked out from others at once
@@ -166,7 +168,8 @@ class TokenModel(TextModel):
     def _count_together(self, codes: Sequence[tuple[int, ...]], order: Sequence[int]) -> int:
         """How many of the texts of `order`, the longest first, go through the module at once."""
         width = len(codes[order[0]])
-        count = 1 if self.alone else max(1, min(ROWS, CELLS // width))
+        wider = 1 if self.device.type == "cpu" else ON_GPU
+        count = 1 if self.alone else max(1, min(wider * ROWS, wider * CELLS // width))
         if not self.padded:
             count = min(count, sum(len(codes[i]) == width for i in order))
         return count
@@ -174,19 +177,21 @@ class TokenModel(TextModel):
     def _read_padded(self, codes: Sequence[tuple[int, ...]]) -> Tensor:
         """Logits of texts padded to the longest of them."""
         lengths = torch.tensor([len(code) for code in codes])
-        width, pad = int(lengths.max()), self.encoder.pad_id
+        width, pad = max(map(len, codes)), self.encoder.pad_id
         ids = torch.tensor([[*code, *[pad] * (width - len(code))] for code in codes], device=self.device)
         mask = (torch.arange(width) < lengths[:, None]).to(self.device)
-        if self._takes == "attention_mask":
-            types: dict[str, Tensor] = {}
-            if isinstance(self.encoder, PairTokens):
-                ids, of_tokens = self.encoder.split(ids)
-                types = {} if of_tokens is None else {"token_type_ids": of_tokens}
-            answer = self.module(input_ids=ids, attention_mask=mask.long(), **types)
-        else:
-            answer = self.module(ids, mask) if self._takes == "mask" else self.module(ids)
+        with casting(ids.device):
+            if self._takes == "attention_mask":
+                types: dict[str, Tensor] = {}
+                if isinstance(self.encoder, PairTokens):
+                    ids, of_tokens = self.encoder.split(ids)
+                    types = {} if of_tokens is None else {"token_type_ids": of_tokens}
+                answer = self.module(input_ids=ids, attention_mask=mask.long(), **types)
+            else:
+                answer = self.module(ids, mask) if self._takes == "mask" else self.module(ids)
         classes = len(self.classes) if self.threshold is None else 1
-        return self._logits(read_logits(answer, len(codes), classes, self.name))
+        logits = read_logits(answer, len(codes), classes, self.name)
+        return self._logits(logits.float() if logits.dtype == torch.bfloat16 else logits)
 
     def _logits(self, answer: Tensor) -> Tensor:
         return answer if self.threshold is None else on_sides(answer, self.threshold, self.name)

@@ -61,7 +61,7 @@ class Squares(Everywhere):
 
 
 @lru_cache(maxsize=64)
-def bump(side: int) -> Tensor:
+def bump(side: int, device: torch.device | str = "cpu") -> Tensor:
     """float[side, side] of norm 1: a hill beside a valley, each falling from its middle in squares (Andriushchenko et
     al. 2020, section 3.3 and supplementary A.2: the pattern that gradients of convolutional networks resemble)."""
     upper = side // 2
@@ -73,7 +73,7 @@ def bump(side: int) -> Tensor:
         share = torch.tensor([1 / (k + 1) ** 2 for k in range(side // 2 + 1)])
         halves.append(share.flip(0).cumsum(0).flip(0)[distance.clamp_max(side // 2)])
     whole = torch.cat([halves[0], -halves[1]])
-    return whole / whole.norm().clamp_min(1e-12)
+    return (whole / whole.norm().clamp_min(1e-12)).to(device)
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Bumps(Everywhere):
     def first(self, shape: torch.Size, rng: Rng) -> Tensor:
         _, channels, height, width = shape
         side = max(1, min(height, width) // 5)
-        tile = bump(side).to(rng.keys.device)
+        tile = bump(side, rng.keys.device)
         down, across = -(-height // side), -(-width // side)
         signs = rng.signs(channels, down, across).repeat_interleave(side, 2).repeat_interleave(side, 3)
         return (signs * tile.repeat(down, across))[:, :, :height, :width]
@@ -115,7 +115,7 @@ class Bumps(Everywhere):
     @staticmethod
     def _placed(shape: torch.Size, side: int, top: Tensor, left: Tensor, rng: Rng) -> Tensor:
         """float[N, 1, H, W]: the bump in its window, upright or lying."""
-        hill = bump(side).to(top.device)
+        hill = bump(side, top.device)
         rows, columns = (torch.arange(size, device=hill.device) for size in shape[2:])
         down, across = (rows - top[:, None])[:, :, None], (columns - left[:, None])[:, None, :]
         down, across = down.clamp(0, side - 1), across.clamp(0, side - 1)
@@ -153,16 +153,16 @@ class LowFrequencies:
         down, across = portion(self.share, height), portion(self.share, width)
         weights = rng.normal(channels, down, across).double()
         # In double: a matrix product may differ in its last digit with the number of rows.
-        image = weights.transpose(2, 3) @ waves(down, height).to(weights.device)
-        return (image.transpose(2, 3) @ waves(across, width).to(weights.device)).float()
+        image = weights.transpose(2, 3) @ waves(down, height, weights.device)
+        return (image.transpose(2, 3) @ waves(across, width, weights.device)).float()
 
 
 @lru_cache(maxsize=16)
-def waves(count: int, length: int) -> Tensor:
+def waves(count: int, length: int, device: torch.device | str = "cpu") -> Tensor:
     """float64[count, length]: the first cosine waves (DCT-II), of norm 1 each."""
     place, number = torch.arange(length) + 0.5, torch.arange(count)
     lines = (math.pi * place.double() * number[:, None] / length).cos()
-    return lines / lines.norm(dim=1, keepdim=True)
+    return (lines / lines.norm(dim=1, keepdim=True)).to(device)
 
 
 SPARSE_SCHEDULE = ((0.0, 2), (0.005, 4), (0.02, 5), (0.05, 6), (0.1, 8), (0.2, 10), (0.4, 12), (0.6, 15), (0.8, 20))

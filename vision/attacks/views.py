@@ -52,7 +52,7 @@ class Resized:
         return len(self.rates)
 
     def __call__(self, x: Tensor, rng: Rng, copy: Tensor) -> Tensor:
-        smallest = 1 / torch.tensor(self.rates, device=x.device, dtype=x.dtype)[copy]
+        smallest = 1 / shrinking(self.rates, x.device, x.dtype)[copy]
         share = smallest + (1 - smallest) * rng.fold("size").uniform()
         middle = (1 - share)[:, None] * (2 * rng.fold("place").uniform(2) - 1)
         rows, columns = (
@@ -102,6 +102,12 @@ class MixedWith:
         chosen = rng.integers(order[:, -1].clamp_min(1))[:, None]
         partner = (order > chosen).int().argmax(1)
         return x + self.strength * self.others[partner]
+
+
+@lru_cache(maxsize=8)
+def shrinking(rates: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """float[K]: the rates, copied to the device once."""
+    return torch.tensor(rates, device=device, dtype=dtype)
 
 
 @lru_cache(maxsize=8)

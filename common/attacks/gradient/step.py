@@ -129,10 +129,12 @@ class Step:
             most = passes if getattr(self.transform, "in_one_pass", False) else self.oracle.copies_at_once()
             chosen = range(start, min(start + most, passes))
             rng = Rng(torch.cat([self.rng.fold(key, view).keys for view in chosen]))
-            number = torch.tensor(list(chosen), device=x.device)
+            number = torch.arange(chosen.start, chosen.stop, device=x.device)
             sample, copy = number % samples, (number // samples).repeat_interleave(n)
             part = self._pass(x[sample].flatten(0, 1), rng, copy, len(chosen))
-            grad.index_add_(0, sample, part.grad.view(len(chosen), *x.shape[1:]))
+            # In order, one by one: index_add_ of several to one place adds as a GPU's threads happen to come.
+            for place, one in zip(chosen, part.grad.view(len(chosen), *x.shape[1:]), strict=True):
+                grad[place % samples] += one
             logits.append(part.logits)
             start = chosen[-1] + 1
         return GradientAnswer(grad.flatten(0, 1) / views, torch.cat(logits)[: samples * n])

@@ -57,9 +57,9 @@ class Halves(Everywhere):
 
 
 @lru_cache(maxsize=8)
-def _units(numbers: int) -> Tensor:
+def _units(numbers: int, device: torch.device) -> Tensor:
     """int64[K]: what is coprime to `numbers`; multiplied by one of them, 0 to numbers - 1 come in another order."""
-    return torch.tensor([k for k in range(1, max(2, numbers)) if math.gcd(k, numbers) == 1])
+    return torch.tensor([k for k in range(1, max(2, numbers)) if math.gcd(k, numbers) == 1], device=device)
 
 
 LEAST = 7  # waves or tiles along an axis: coarser ones could not draw what small inputs show
@@ -94,7 +94,7 @@ class Directions(Everywhere):
         share = self.share if self.waves else 1.0
         counts = [*shape[: -self.axes], *(portion(share, side) for side in shape[-self.axes :])]
         numbers = math.prod(counts)
-        units = _units(numbers).to(pattern.device)
+        units = _units(numbers, pattern.device)
         factor = units[turn.seed.fold("factor").integers(len(units))]
         number = (factor * (turn.place // 2) + turn.seed.fold("offset").integers(numbers)) % numbers
         here = torch.ones_like(pattern)

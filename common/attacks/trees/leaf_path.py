@@ -65,6 +65,8 @@ class LeafPath:
                 f"leaf-path reads the splits of trees over the inputs themselves; {model.name} has none to read. "
                 "Use soft-leaf-path for trees behind a front end, or square."
             )
+        if model.device.type != "cpu":
+            return self._on_cpu(model, problem, batch, rng)
         parts = []
         for rows in chunks(batch, self.chunk):
             part = batch.take(rows)
@@ -72,6 +74,16 @@ class LeafPath:
             search = self._single if model.ensemble.trees == 1 else self._forest
             parts.append(oracle.finish(*search(oracle, model)))
         return join(parts)
+
+    def _on_cpu(self, model: TreeModel, problem: Problem, batch: Batch, rng: Rng) -> Result:
+        """A search through leaves looks at one number after another, and a GPU makes the host wait for each."""
+        device = model.device
+        model.to("cpu")
+        try:
+            result = self(replace(problem, goal=problem.goal.to("cpu")), batch.to("cpu"), Rng(rng.keys.cpu()))
+        finally:
+            model.to(device)
+        return replace(result, inputs=result.inputs.to(device)) if isinstance(result.inputs, Tensor) else result
 
     def _single(self, oracle: Oracle, model: TreeModel) -> tuple[Tensor, Tensor]:
         threat, leaves = _ball(oracle), on_lattice(leaves_of(model.ensemble), _box(model))

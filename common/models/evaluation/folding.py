@@ -35,6 +35,7 @@ def folded(module: nn.Module, given: Sequence[Tensor | None]) -> tuple[nn.Module
         raise NotFolded("has no batch norm, 2-d convolution or dense layer to gain from")
     with reason_kept("cannot be copied"):
         fast = copy.deepcopy(module).eval().requires_grad_(False)
+        ready_for_cudnn(fast)
     with reason_kept("fails on its first inputs"):
         before = logits_of(fast(*given))
     with reason_kept("cannot be rebuilt"):
@@ -46,6 +47,14 @@ def folded(module: nn.Module, given: Sequence[Tensor | None]) -> tuple[nn.Module
     if not _same(before, after):
         raise NotFolded("answers otherwise when folded: something else reads what goes into a batch norm")
     return fast, after
+
+
+def ready_for_cudnn(module: nn.Module) -> None:
+    """Have recurrent layers on a GPU keep what a backward pass needs: in training mode, which differs from evaluation mode
+    by nothing but the dropout that is taken away here."""
+    for part in module.modules():
+        if isinstance(part, nn.RNNBase) and any(weight.is_cuda for weight in part.parameters(recurse=False)):
+            part.training, part.dropout = True, 0.0
 
 
 @contextlib.contextmanager

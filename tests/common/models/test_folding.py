@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import ClassVar
 
 import pytest
 import torch
@@ -212,3 +213,58 @@ def test_batches_are_in_pairs_where_dense_layers_hold_all_weight_matrices(other,
         for count in (*range(1, 20), 31, 37):
             for mine, among in zip(answers(target, x[:count]), whole, strict=True):
                 assert torch.equal(mine, among[:count]), count
+
+
+class Large(nn.Module):
+    """A network that a row of which keeps the machine busy; notes how many rows it is given together."""
+
+    seen: ClassVar[list[int]] = []
+
+    def __init__(self, company=0.0):
+        super().__init__()
+        self.one, self.two, self.head = nn.Conv2d(3, 48, 3), nn.Conv2d(48, 48, 3), nn.Linear(48, 4)
+        self.company = company
+
+    def forward(self, x):
+        self.seen.append(len(x))
+        answer = self.head(self.two(self.one(x).relu()).relu().mean((2, 3)))
+        return answer * (1 + self.company * (len(x) > 1))
+
+
+@pytest.mark.parametrize("company", [0.0, 1e-6], ids=["steady", "moved by company"])
+def test_a_row_that_keeps_the_machine_busy_is_computed_without_copies(company):
+    torch.manual_seed(0)
+    target = model(Large(company).eval())
+    x = torch.rand(5, 3, 128, 128, generator=torch.Generator().manual_seed(2))
+    with target.frozen():
+        Large.seen.clear()
+        alone = [answers(target, x[row : row + 1]) for row in range(len(x))]
+        assert max(Large.seen) == 1, "a batch of one takes the memory of one"
+        assert "one row after another" in str(target.evaluation((x[:1],)))
+        for count in (2, 5):
+            for mine, rows in zip(answers(target, x[:count]), zip(*alone, strict=True), strict=True):
+                assert torch.equal(mine, torch.cat(rows)[:count])
+        assert target.evaluation((x,)).apart == bool(company)
+        Large.seen.clear()
+        target(x)
+        assert set(Large.seen) == ({1} if company else {5})
+        handle = target.module.two.register_forward_hook(lambda *_: None)
+        Large.seen.clear()
+        target(x[:1])
+        assert max(Large.seen) == 4
+        Large.seen.clear()
+        target(x[:1])
+        assert Large.seen == [2]
+        handle.remove()
+
+
+def test_rows_of_every_size_are_computed_as_they_need_by_one_folded_network():
+    torch.manual_seed(0)
+    target = model(Large().eval())
+    small, large = torch.rand(3, 3, 8, 8), torch.rand(1, 3, 128, 128)
+    for first, second in ((small, large), (large, small)):
+        target.to("cpu")
+        with target.frozen():
+            one, other = target.evaluation((first,)), target.evaluation((second,))
+            assert one.network is other.network
+            assert {one.rows, other.rows} == {1, 2}

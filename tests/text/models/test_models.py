@@ -191,11 +191,15 @@ def test_attention_is_that_of_the_first_token_in_the_last_layer(bert, tokenizer)
     assert Access.FEATURES in bert.access
     with bert.frozen(), torch.no_grad():
         ids = tokenizer(texts[0], return_tensors="pt")["input_ids"]
+        before = bert.module.config._attn_implementation
+        bert.module.set_attn_implementation("eager")  # which alone shows its weights from transformers 5 on
         wanted = bert.module(input_ids=ids, output_attentions=True).attentions[-1].mean(1)[0, 0].tolist()
+        bert.module.set_attn_implementation(before)
     first, second = bert.attention(sentences)
     # [CLS] film mov ##ing story [SEP]
     assert first == pytest.approx([wanted[1], wanted[2] + wanted[3], wanted[4]], abs=1e-5)
     assert bert.attention(sentences[1:])[0] == pytest.approx(second, abs=1e-5)
+    assert bert.module.config._attn_implementation == before
     assert not bert.module._forward_hooks
     assert not bert.module._forward_pre_hooks
 

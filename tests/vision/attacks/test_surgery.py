@@ -111,6 +111,9 @@ def modules(net, *endings):
     return {name: module for name, module in net.named_modules() if name.endswith(endings)}
 
 
+# The names of transformers 4, and those of 5.
+HF_BRANCHES = (".attention.output.dense", "0.output.dense", "1.output.dense", ".attention.o_proj", ".mlp.fc2")
+
 BRANCHES = {
     "own-resnet": (own_resnet, (".residual",)),
     "own-vit": (own_vit, (".attn", ".mlp")),
@@ -119,7 +122,7 @@ BRANCHES = {
     "densenet": (densenet, ("layer1", "layer2", "layer3")),
     "vit": (vision_transformer, ("_0.dropout", "_1.dropout", ".mlp")),
     "swin": (swin, (".attn", ".mlp")),
-    "hf-vit": (partial(hugging_face, "sdpa"), (".attention.output.dense", "0.output.dense", "1.output.dense")),
+    "hf-vit": (partial(hugging_face, "sdpa"), HF_BRANCHES),
 }
 """Networks, and the modules whose answer is all of a residual branch."""
 
