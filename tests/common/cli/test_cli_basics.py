@@ -70,7 +70,7 @@ def test_version(carom):
     ("arguments", "said"),
     [
         (["rnu"], "No such command 'rnu'. Did you mean 'run'?"),
-        (["qqqq"], "No such command 'qqqq'. Known: augment, defend"),
+        (["qqqq"], "No such command 'qqqq'. Known: augment, certify, defend"),
         (["run", "--sorce", "zoo:image-resnet"], "--source"),
         (["list", "atacks"], "'attacks', 'transforms', 'metrics', 'models', 'data', 'defences', 'runs'"),
         (["list"], "Missing argument"),

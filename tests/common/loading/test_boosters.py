@@ -270,7 +270,7 @@ def test_other_models_of_the_libraries_are_refused():
     wide = xgboost.XGBClassifier(multi_strategy="multi_output_tree", n_estimators=2, n_jobs=1).fit(*plane(3))
     with pytest.raises(CaromError, match="one tree for all classes"):
         boosted_of(wide)
-    with pytest.raises(CaromError, match="XGBClassifier has not been fitted"):
+    with pytest.raises(CaromError, match="XGBClassifier has no classes_: it has not been fitted"):
         carom.load_model(xgboost.XGBClassifier(), "image", **FACTS)
     lightgbm = pytest.importorskip("lightgbm")
     leaves = lightgbm.LGBMClassifier(n_estimators=2, linear_tree=True, verbose=-1, n_jobs=1).fit(x, y)
