@@ -24,7 +24,8 @@ class Spectrogram(nn.Module):
 
 
 torch.manual_seed(0)
-layers = nn.Conv1d(40, 48, 5, stride=2), nn.ReLU(), nn.Conv1d(48, 64, 5), nn.ReLU(), nn.AdaptiveMaxPool1d(1)
+first, second = nn.Conv1d(40, 48, 5, stride=2, padding=2), nn.Conv1d(48, 64, 5, padding=2)  # short sounds too
+layers = first, nn.ReLU(), second, nn.ReLU(), nn.AdaptiveMaxPool1d(1)
 network = nn.Sequential(Spectrogram(), nn.BatchNorm1d(40), *layers, nn.Flatten(), nn.Linear(64, 10))
 adam = torch.optim.Adam(network.parameters(), 3e-3)
 for rows in torch.randperm(len(train)).repeat(4).split(50):
