@@ -62,7 +62,7 @@ def test_same_command_twice_gives_the_same_bytes_and_computes_nothing_twice(
     assert artefacts(Path("a")) == artefacts(Path("b"))
 
 
-SOUNDS = ("--modality", "audio", "-s", "zoo:audio-gru", "-s", "zoo:audio-forest", "--limit", "23", "-q")
+SOUNDS = ("--modality", "audio", "-s", "zoo:audio-gru", "-s", "zoo:audio-forest", "--limit", "11", "-q")
 
 
 @pytest.mark.parametrize("study", [SMALL, SOUNDS], ids=["image", "audio"])

@@ -32,7 +32,7 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module", params=["zoo:text-cnn", "zoo:text-bilstm"])
+@pytest.fixture(scope="module", params=["zoo:text-cnn", pytest.param("zoo:text-bilstm", marks=pytest.mark.slow)])
 def model(request):
     model = load_model(request.param)
     model.module.double()
