@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,6 @@ from carom.common.robustness.bench import Attacked, Attacker, Bench
 from carom.common.robustness.binarisation import EXAMPLES, Binarisation, applies, binarisation
 from carom.common.robustness.outcome import Price, Remnant, Robust, left, rejected_share, share
 from carom.common.study.doubts import Warn, by_warnings, doubt_of
-from carom.common.study.plan import shards
-from carom.common.work.units import Clean, Judge
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ def judge(case: Case, bench: Bench, warn: Warn = by_warnings) -> Robust:
         alarms=alarms,
         test=test,
         curve=curve,
-        price=Price(model.passes, _answering(bench, model, data), case.training),
+        price=Price(model.passes, _answering(model, data), case.training),
         remarks=(*case.remarks, *_remarks(case, bench, test is None and bool(own), own)),
         failures=bench.failures[failed:],
         rejected_clean=rejected_share(clean, model.rejects),
@@ -114,10 +113,20 @@ def _row(by: Attacker, one: Attacked, clean: Verdict, model: Model) -> Remnant:
     )
 
 
-def _answering(bench: Bench, model: Model, data: Dataset) -> float:
-    """Seconds that the clean answer to an example took when it was computed."""
-    keys = [Judge(model, Clean(shard), shard, "").key for shard in shards(data)]
-    return sum(bench.store.seconds(key) for key in keys) / len(data)
+TIMED = 16
+"""Examples whose answers are timed."""
+
+
+def _answering(model: Model, data: Dataset) -> float:
+    """Seconds that the answer to an example takes, a few asked together: the median of three, after one that is not
+    counted, since a first call builds what later ones use."""
+    some = data.batch(0, TIMED)
+    spent = []
+    for _ in range(4):
+        began = time.perf_counter()
+        model.ask(some, lambda output: None)
+        spent.append(time.perf_counter() - began)
+    return median(spent[1:]) / len(some)
 
 
 def _remarks(case: Case, bench: Bench, untested: bool, own: Mapping[str, Attacked]) -> list[str]:

@@ -66,7 +66,7 @@ class Price:
     """What the model costs who runs it."""
 
     passes: int  # forward passes of an answer
-    seconds: float  # for the clean answer to an example, when it was computed
+    seconds: float  # for the answer to an example, of a few asked together
     training: Mapping[str, Any] = field(default_factory=dict)  # what its card says of its training
 
 
