@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from carom.common.api import _ledger, load_data, modality_of, threat_of
+from carom.common.api import _ledger, load_data, load_model, modality_of, threat_of
 from carom.common.attacks.info import AttackChoice
 from carom.common.core.data import Dataset
 from carom.common.core.model import Model
@@ -75,7 +75,7 @@ def robust(
     if isinstance(data, str) or data is None:
         limit = kind.defaults.limit if data is None else None
         data = load_data(data or kind.defaults.data, limit=limit, modality=kind.name)
-    held = load_named(kind, Named(spec=model), data) if isinstance(model, str) else model
+    held = load_named(kind, Named(spec=model), data) if isinstance(model, str) else load_model(model)
     held.to(pick_device(device))
     budget, label = threat_of(kind, threat, eps)
     named = label.split()[0] if threat is None or isinstance(threat, str) else None

@@ -124,6 +124,16 @@ def test_nothing_is_computed_twice(tmp_path, monkeypatch):
     assert untimed(again.summary()) == untimed(first.summary())
 
 
+def test_a_model_that_was_trained_further_is_judged_anew(tmp_path):
+    model = model_of(Linear())
+    first = carom.robust(model, data_of(), FEW, eps=EPS, device="cpu", store=tmp_path)
+    with torch.no_grad():
+        for tensor in (*model.module.parameters(), *model.module.buffers()):
+            tensor.neg_()
+    again = carom.robust(model, data_of(), FEW, eps=EPS, device="cpu", store=tmp_path, warn=lambda said: None)
+    assert again.summary()["clean_accuracy"] == pytest.approx(1 - first.summary()["clean_accuracy"])
+
+
 def test_results_depend_on_no_batch_size():
     one, other = found(Linear(), batch=5), found(Linear(), batch=64)
     assert np.array_equal(one.standing, other.standing)
