@@ -15,7 +15,7 @@ from carom.common.attacks.info import AttackChoice, AttackInfo
 from carom.common.base.errors import CaromError, UnknownName
 from carom.common.base.identity import describe
 from carom.common.base.notices import notice
-from carom.common.base.specs import DEFENDED, parse, split_defended, split_members, split_parameters, split_plus
+from carom.common.base.specs import parse, split_members, split_parameters, split_plus, undefended_spec
 from carom.common.core.adversarial_set import AdversarialSet
 from carom.common.core.batch import Access
 from carom.common.core.data import Dataset
@@ -30,7 +30,7 @@ from carom.common.modality.contract import Modality
 from carom.common.modality.defences import choose_defence
 from carom.common.modality.defences import list_defences as _list_defences
 from carom.common.modality.installed import get_modality, modalities, modality_names, modality_of_kind, zoo_recipe
-from carom.common.modality.load import defended, load_data_of, load_model_of
+from carom.common.modality.load import defended, load_data_of, load_model_of, trained_on
 from carom.common.modality.registry import attacks_of, build_attack, choose_attack, find_attack, transformed
 from carom.common.modality.registry import list_attacks as _list_attacks
 from carom.common.models.ensembles import Ensemble
@@ -53,11 +53,10 @@ def modality_of(source: Any, modality: str | None = None) -> Modality:
     if modality is not None:
         return get_modality(modality)
     if isinstance(source, str):
+        source = undefended_spec(source)
         spec = parse(source)
         if spec.kind == "ensemble":
             return modality_of(split_members(spec.rest)[0])
-        if spec.kind == DEFENDED:
-            return modality_of(split_defended(spec.rest)[0])
         if spec.kind == "surrogate":
             return get_modality(read_surrogate_card(spec.rest)["modality"])
         if spec.kind == "zoo":
@@ -189,8 +188,9 @@ def defend(model: Model | str, *defences: str, calibration: Dataset | str | None
     """
     held = load_model(model, **facts)
     modality = get_modality(held.modality)
-    known = modality.recipes.get(parse(model).rest) if isinstance(model, str) and model.startswith("zoo:") else None
-    clean = calibration if calibration is not None or known is None else known.data
+    clean = calibration
+    if clean is None and isinstance(model, str):
+        clean = trained_on(modality, model)
     for choice in [choose_defence(modality, one) for spec in defences for one in split_plus(spec)]:
         held = defended(modality, held, choice, clean)
     return held

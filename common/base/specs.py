@@ -97,6 +97,17 @@ def split_defended(rest: str) -> tuple[str, list[str]]:
     return bare(model), defences
 
 
+def undefended_spec(spec: str) -> str:
+    """The spec of the model behind all defences that a spec names: itself, where it names none.
+
+    >>> undefended_spec("defended:(defended:zoo:image-vgg+jpeg)+noise"), undefended_spec("zoo:image-vgg")
+    ('zoo:image-vgg', 'zoo:image-vgg')
+    """
+    while spec.startswith(f"{DEFENDED}:"):
+        spec = split_defended(parse(spec).rest)[0]
+    return spec
+
+
 def bare(text: str) -> str:
     """A spec without the parentheses that keep its parameters to it."""
     return text[1:-1] if text.startswith("(") and text.endswith(")") else text

@@ -8,7 +8,16 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from carom.common.base.errors import CaromError
-from carom.common.base.specs import DEFENDED, OWN_CODE, Spec, call_with, parse, split_defended, split_members
+from carom.common.base.specs import (
+    DEFENDED,
+    OWN_CODE,
+    Spec,
+    call_with,
+    parse,
+    split_defended,
+    split_members,
+    undefended_spec,
+)
 from carom.common.core.data import Dataset
 from carom.common.core.model import Model
 from carom.common.defences.info import CALIBRATION, DefenceChoice
@@ -75,12 +84,18 @@ def _defended_of(modality: Modality, rest: str, facts: Mapping[str, Any]) -> Mod
     spec, wanted = split_defended(rest)
     chosen = [choose_defence(modality, one) for one in wanted]  # before anything is loaded
     model = load_model_of(modality, spec, {name: value for name, value in facts.items() if name != "name"})
-    trained_on = modality.recipes[parse(spec).rest].data if spec.startswith("zoo:") else None
+    clean = trained_on(modality, spec)
     for choice in chosen:
-        model = defended(modality, model, choice, trained_on)
+        model = defended(modality, model, choice, clean)
     if "name" in facts:
         model.name = str(facts["name"])
     return model
+
+
+def trained_on(modality: Modality, spec: str) -> str | None:
+    """The spec of the data that a model of the zoo was trained on; None of any other model."""
+    recipe = modality.recipes.get(parse(spec).rest) if spec.startswith("zoo:") else None
+    return None if recipe is None else recipe.data
 
 
 def defended(modality: Modality, model: Model, choice: DefenceChoice, clean: Dataset | str | None = None) -> Model:
@@ -108,9 +123,7 @@ def defended(modality: Modality, model: Model, choice: DefenceChoice, clean: Dat
 
 def _silent(spec: str) -> bool:
     """Whether a spec says nothing of the classes of a model that cannot tell them."""
-    parsed = parse(spec)
-    if parsed.kind == DEFENDED:
-        return _silent(split_defended(parsed.rest)[0])
+    parsed = parse(undefended_spec(spec))
     return parsed.kind in OWN_CODE and "classes" not in parsed.parameters
 
 

@@ -8,14 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from carom.common.base.errors import CaromError
-from carom.common.base.specs import DEFENDED, defended_by, parse, split_defended, split_plus
+from carom.common.base.specs import DEFENDED, defended_by, parse, split_defended, undefended_spec
 from carom.common.core.data import Dataset
 from carom.common.core.model import Model
 from carom.common.core.threats import Threat
 from carom.common.loading.zoo import read_card
 from carom.common.modality.budgets import threat_from
 from carom.common.modality.contract import Modality
-from carom.common.modality.defences import choose_defence
 from carom.common.modality.installed import get_modality
 from carom.common.modality.jury import first_of
 from carom.common.modality.load import load_data_of
@@ -26,7 +25,7 @@ from carom.common.robustness.judge import Case, judge
 from carom.common.robustness.judgement import Entry, Judgement
 from carom.common.runs.devices import pick_device
 from carom.common.runs.load import load_named
-from carom.common.runs.resolve import with_transform
+from carom.common.runs.resolve import behind, budget_of, check_defences, data_of, with_transform
 from carom.common.study.config import ModalityStudy, Named, Study
 from carom.common.study.doubts import Warn, by_warnings
 from carom.common.work.executor import Progress
@@ -63,13 +62,8 @@ def contest_of(study: Study, name: str, *, full: bool = True) -> Contest:
     there are neither transferred examples nor queries besides what the adaptive attacks ask."""
     modality, part = get_modality(name), study.modalities[name]
     _check(study, part)
-    for spec in part.defences:
-        for one in split_plus(spec):
-            choose_defence(modality, one)  # what cannot be had is said before anything is loaded
-    kind = part.threat or modality.defaults.threat
-    if part.eps is None and kind != modality.defaults.threat:
-        raise CaromError(f"threat {kind} needs a budget: pass --eps (the default is for {modality.defaults.threat}).")
-    eps = modality.defaults.eps if part.eps is None else part.eps
+    check_defences(modality, part.defences)
+    kind, eps = budget_of(part, modality.defaults)
     threat, label = threat_from(modality, kind, eps), f"{kind} {eps}"
     attacks = [
         choose_attack(modality, with_transform(spec, part.transform), kind) for spec in dict.fromkeys(part.attacks)
@@ -140,8 +134,7 @@ def _check(study: Study, part: ModalityStudy) -> None:
 
 
 def _data(modality: Modality, part: ModalityStudy) -> Dataset:
-    named = part.data or Named(spec=modality.defaults.data)
-    limit = part.limit if part.limit is not None or part.data else modality.defaults.limit
+    named, limit = data_of(part, modality.defaults)
     return load_data_of(modality, named.spec, part.split, limit, {"on_error": part.on_error, **named.facts})
 
 
@@ -169,13 +162,7 @@ def _name(named: Named) -> str:
 
 def _behind(base: Named, defences: Sequence[str]) -> list[tuple[str, Named]]:
     """(defence, model) of a model alone and behind each of the defences."""
-    found = [("", base)]
-    for defence in dict.fromkeys(defences):
-        facts = dict(base.facts)
-        if "name" in facts:
-            facts["name"] = f"{facts['name']}+{defence}"
-        found.append((defence, Named(spec=defended_by(base.spec, defence), **facts)))
-    return found
+    return [("", base), *((defence, behind(base, defence)) for defence in dict.fromkeys(defences))]
 
 
 def _transferred(
@@ -210,9 +197,7 @@ def _defended(named: Named) -> bool:
 
 def _training(modality: Modality, base: Named) -> dict[str, Any]:
     """What the card of a model of the zoo says of its training."""
-    spec = base.spec
-    while spec.startswith(f"{DEFENDED}:"):
-        spec = split_defended(parse(spec).rest)[0]
+    spec = undefended_spec(base.spec)
     if not spec.startswith("zoo:") or parse(spec).rest not in modality.recipes:
         return {}
     recipe = modality.recipes[parse(spec).rest]

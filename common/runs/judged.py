@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
-import time
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -14,8 +12,7 @@ from carom.common.base.files import write_atomically
 from carom.common.report.judgement import write_judgement
 from carom.common.robustness.examples import examples_of
 from carom.common.robustness.judgement import Judgement
-from carom.common.runs.devices import pick_device
-from carom.common.runs.run import PACKAGES, command_line, version_of
+from carom.common.runs.run import circumstances, command_line
 from carom.common.study.config import Study
 
 
@@ -36,12 +33,7 @@ def save(found: Mapping[str, Judgement], study: Study, folder: Path) -> dict[str
     path = folder / "report.html"
     summary = summary_of(found, study, path)
     manifest = {
-        "command": command_line(),
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "versions": {name: version_of(name) for name in PACKAGES},
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "device": str(pick_device(study.device)),
+        **circumstances(study, command_line()),
         "study": study.model_dump(mode="json"),
         "digests": {e.robust.model.name: e.robust.model.digest for j in found.values() for e in j.entries},
     }

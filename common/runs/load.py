@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from carom.common.base.errors import CaromError
-from carom.common.base.specs import DEFENDED, OWN_CODE, parse, split_defended
+from carom.common.base.specs import OWN_CODE, parse, undefended_spec
 from carom.common.core.data import Dataset
 from carom.common.core.model import Model
 from carom.common.core.precision import pick_precision
@@ -122,9 +122,7 @@ def load_named(modality: Modality, named: Named, data: Dataset | None) -> Model:
 
 def _tells(named: Named) -> bool:
     """Whether a model knows its classes by itself, or by what is stated of it."""
-    spec = parse(named.spec)
-    while spec.kind == DEFENDED:
-        spec = parse(split_defended(spec.rest)[0])
+    spec = parse(undefended_spec(named.spec))
     stated = {"classes"} & {*named.facts, *spec.parameters}
     return bool(stated) or spec.kind not in (*OWN_CODE, "ensemble")
 

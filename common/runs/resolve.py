@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from carom.common.base.errors import CaromError
 from carom.common.base.specs import defended_by, split_parameters, split_plus
-from carom.common.modality.contract import Modality
+from carom.common.modality.contract import Defaults, Modality
 from carom.common.modality.defences import choose_defence
 from carom.common.modality.installed import get_modality
 from carom.common.modality.load import load_model_of
@@ -26,23 +26,36 @@ def resolve(study: Study) -> Study:
             continue
         sources = part.sources or [Named(spec=s) for s in _default_sources(name, part)]
         targets = part.targets or ([] if part.sources else [Named(spec=s) for s in defaults.targets])
-        threat = part.threat or defaults.threat
-        if part.eps is None and threat != defaults.threat:
-            raise CaromError(f"threat {threat} needs a budget: pass --eps (the default is for {defaults.threat}).")
+        threat, eps = budget_of(part, defaults)
+        data, limit = data_of(part, defaults)
         parts[name] = part.model_copy(
             update={
-                "data": part.data or Named(spec=defaults.data),
+                "data": data,
                 "sources": sources,
                 "targets": with_defences(get_modality(name), targets or sources, part.defences),
                 "defences": [],
                 "attacks": [with_transform(spec, part.transform) for spec in part.attacks or defaults.attacks],
                 "transform": None,
                 "threat": threat,
-                "eps": part.eps if part.eps is not None else defaults.eps,
-                "limit": part.limit if part.limit is not None or part.data else defaults.limit,
+                "eps": eps,
+                "limit": limit,
             }
         )
     return study.model_copy(update={"modalities": parts})
+
+
+def budget_of(part: ModalityStudy, defaults: Defaults) -> tuple[str, float | str]:
+    """(kind of threat, budget) of a modality's part of a study; the modality's own where it names none."""
+    kind = part.threat or defaults.threat
+    if part.eps is None and kind != defaults.threat:
+        raise CaromError(f"threat {kind} needs a budget: pass --eps (the default is for {defaults.threat}).")
+    return kind, defaults.eps if part.eps is None else part.eps
+
+
+def data_of(part: ModalityStudy, defaults: Defaults) -> tuple[Named, int | None]:
+    """(data, how many examples of them) of a modality's part of a study; the modality's own where it names none."""
+    limit = part.limit if part.limit is not None or part.data else defaults.limit
+    return part.data or Named(spec=defaults.data), limit
 
 
 def _default_sources(name: str, part: ModalityStudy) -> Sequence[str]:
@@ -58,18 +71,28 @@ def _default_sources(name: str, part: ModalityStudy) -> Sequence[str]:
 
 def with_defences(modality: Modality, targets: Sequence[Named], defences: Sequence[str]) -> list[Named]:
     """The targets, and each of them behind each of the defences."""
-    for spec in defences:
-        for one in split_plus(spec):
-            choose_defence(modality, one)  # what cannot be had is said before anything is loaded
+    check_defences(modality, defences)
     found = {_key(target): target for target in targets}
     for spec in defences:
         for target in targets:
-            facts = dict(target.facts)
-            if "name" in facts:
-                facts["name"] = f"{facts['name']}+{spec}"
-            behind = Named(spec=defended_by(target.spec, spec), **facts)
-            found.setdefault(_key(behind), behind)
+            placed = behind(target, spec)
+            found.setdefault(_key(placed), placed)
     return list(found.values())
+
+
+def check_defences(modality: Modality, defences: Sequence[str]) -> None:
+    """Refuse what cannot be had, before anything is loaded."""
+    for spec in defences:
+        for one in split_plus(spec):
+            choose_defence(modality, one)
+
+
+def behind(named: Named, defence: str) -> Named:
+    """A model behind a defence; a name that it was given says so."""
+    facts = dict(named.facts)
+    if "name" in facts:
+        facts["name"] = f"{facts['name']}+{defence}"
+    return Named(spec=defended_by(named.spec, defence), **facts)
 
 
 def _key(named: Named) -> str:

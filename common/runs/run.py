@@ -64,12 +64,7 @@ class Run:
         summary = self.summary()
         study = self.study.model_dump(mode="json")
         manifest = {
-            "command": list(command),
-            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "versions": {name: version_of(name) for name in PACKAGES},
-            "python": platform.python_version(),
-            "platform": platform.platform(),
-            "device": str(pick_device(self.study.device)),
+            **circumstances(self.study, command),
             "study_sha256": hashlib.sha256(json.dumps(study, sort_keys=True).encode()).hexdigest(),
             "models": {m.name: m.digest for o in self.outcomes for m in o.plan.models},
             "data": {o.plan.data.name: o.plan.data.digest for o in self.outcomes},
@@ -84,6 +79,18 @@ class Run:
         if cells := [{"modality": name, **row} for name, rows in parts for row in rows]:
             write_table(self.folder / "cells.parquet", table_of(cells))
         write_run_report(self.outcomes, self.folder / "report.html", {**summary, "manifest": manifest}, self.study)
+
+
+def circumstances(study: Study, command: Sequence[str]) -> dict[str, Any]:
+    """What a manifest says of the command, the machine and the versions."""
+    return {
+        "command": list(command),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "versions": {name: version_of(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": str(pick_device(study.device)),
+    }
 
 
 def version_of(package: str) -> str | None:
